@@ -104,7 +104,7 @@ impl PageSet {
         let first = self.runs.partition_point(|run| run.end <= range.start);
         let behind = self.runs.partition_point(|run| run.start < range.end);
         let mut part = PageSet::new();
-        if first < behind {
+        if first < behind && !range.is_empty() {
             part.runs.extend(self.runs[first..behind].iter().map(|run| run.intersect(range)));
         }
         part
