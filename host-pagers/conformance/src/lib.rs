@@ -1,1 +1,49 @@
-//! Placeholder.
+//! One suite that every pager passes, and the tools to write more tests of pagers and of their callers.
+//!
+//! ```no_run
+//! # use std::sync::Arc;
+//! # fn open_the_store() -> Arc<dyn vmsync_core::pager::Pager> { unimplemented!() }
+//! use vmsync_pager_conformance::{Fixture, run};
+//!
+//! run("my pager", || Fixture::durable(|| open_the_store()));
+//! ```
+//!
+//! ```text
+//!   run -- for each check --> Fixture -- open --> Arc<dyn Pager>
+//!              |                                      ^
+//!              v                                      | the protocol
+//!           Client (one object of one task) ----------'
+//!              '-- Recorder: MemoryObjectControl, remembers every answer, refuses what was not asked
+//!
+//!   ScriptedPager: a pager in front of another that fails, hangs or answers late on demand, and keeps a log
+//! ```
+//!
+//! Invariants:
+//! - a check makes its own fixture, so checks do not see each other;
+//! - every wait has a bound ([`limits`]), so that a pager which never answers fails a check and does not hang it;
+//! - random checks print their seed and take `SEED=`.
+#![forbid(unsafe_code)]
+
+mod checks;
+mod client;
+mod fixture;
+pub mod limits;
+pub mod random;
+mod recorder;
+mod scripted;
+
+pub use client::Client;
+pub use fixture::Fixture;
+pub use recorder::Recorder;
+pub use scripted::{Event, Fault, ScriptedPager};
+
+/// Runs every check against fixtures of `make`; each fixture must be a store of its own.
+///
+/// # Panics
+/// Where the pager breaks the protocol; what was printed last names the check.
+pub fn run(name: &str, make: impl Fn() -> Fixture) {
+    for (check, body) in checks::ALL {
+        println!("{name}: {check}");
+        body(&mut make());
+    }
+}

@@ -1,0 +1,16 @@
+//! Every bound of this crate and its reason.
+
+use std::time::Duration;
+
+/// How long a check waits for a completion. Far above any sync of a loaded disk; a wait that runs into it is a bug of
+/// the pager.
+pub const COMPLETION_WAIT: Duration = Duration::from_secs(30);
+
+/// Steps of the random check: enough that each kind of step meets each other kind, little enough for a pager that
+/// takes milliseconds for a commit.
+pub const RANDOM_STEPS: usize = 300;
+
+/// Rounds of each thread of the concurrent check, for the same reason.
+pub const CONCURRENT_ROUNDS: u64 = 40;
+
+const _: () = assert!(COMPLETION_WAIT.as_secs() >= 10);
