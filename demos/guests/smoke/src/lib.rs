@@ -1,0 +1,1 @@
+//! One export for each call of the SDK.
