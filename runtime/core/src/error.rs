@@ -47,7 +47,10 @@ pub enum PagerErrorKind {
 impl PagerError {
     /// An error of `kind`.
     pub fn new(kind: PagerErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        Self {
+            kind,
+            message: message.into(),
+        }
     }
 }
 

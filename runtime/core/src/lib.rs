@@ -25,9 +25,16 @@
 extern crate alloc;
 
 pub mod error;
+pub mod limits;
+pub mod map;
+pub mod memory;
+pub mod msync;
+pub mod object;
 pub mod page;
 pub mod page_set;
 pub mod pager;
+mod supply;
+pub mod task;
 pub mod tracker;
 
 pub use error::{PagerError, PagerErrorKind};

@@ -21,7 +21,9 @@ impl PageSize {
     /// The page size of `bytes` bytes, or `None` where it is not a power of two from 4 KiB to 64 KiB.
     pub const fn new(bytes: u64) -> Option<Self> {
         if bytes.is_power_of_two() && bytes >= 1 << 12 && bytes <= 1 << 16 {
-            Some(Self { shift: bytes.trailing_zeros() })
+            Some(Self {
+                shift: bytes.trailing_zeros(),
+            })
         } else {
             None
         }
@@ -63,7 +65,10 @@ impl PageSize {
     /// The smallest page range that holds `range`: sync ranges widen. `None` where its end leaves 64 bits.
     pub const fn widen(self, range: ByteRange) -> Option<PageRange> {
         match self.round_up(range.end) {
-            Some(end) => Some(PageRange { start: self.page_of(range.start), end: self.page_of(end) }),
+            Some(end) => Some(PageRange {
+                start: self.page_of(range.start),
+                end: self.page_of(end),
+            }),
             None => None,
         }
     }
@@ -72,14 +77,20 @@ impl PageSize {
     pub const fn shrink(self, range: ByteRange) -> PageRange {
         let end = self.page_of(range.end);
         match self.round_up(range.start) {
-            Some(start) if self.page_of(start) < end => PageRange { start: self.page_of(start), end },
+            Some(start) if self.page_of(start) < end => PageRange {
+                start: self.page_of(start),
+                end,
+            },
             _ => PageRange { start: end, end },
         }
     }
 
     /// The bytes of `pages`. The pages must lie below 2^64 bytes.
     pub const fn byte_range(self, pages: PageRange) -> ByteRange {
-        ByteRange { start: pages.start << self.shift, end: pages.end << self.shift }
+        ByteRange {
+            start: pages.start << self.shift,
+            end: pages.end << self.shift,
+        }
     }
 }
 

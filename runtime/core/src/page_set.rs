@@ -78,8 +78,14 @@ impl PageSet {
         if first >= behind {
             return;
         }
-        let left = PageRange { start: self.runs[first].start, end: range.start };
-        let right = PageRange { start: range.end, end: self.runs[behind - 1].end };
+        let left = PageRange {
+            start: self.runs[first].start,
+            end: range.start,
+        };
+        let right = PageRange {
+            start: range.end,
+            end: self.runs[behind - 1].end,
+        };
         let keep = [left, right].into_iter().filter(|run| run.start < run.end);
         self.runs.splice(first..behind, keep);
     }
@@ -105,7 +111,8 @@ impl PageSet {
         let behind = self.runs.partition_point(|run| run.start < range.end);
         let mut part = PageSet::new();
         if first < behind && !range.is_empty() {
-            part.runs.extend(self.runs[first..behind].iter().map(|run| run.intersect(range)));
+            part.runs
+                .extend(self.runs[first..behind].iter().map(|run| run.intersect(range)));
         }
         part
     }
@@ -113,7 +120,9 @@ impl PageSet {
     /// The same pages, moved so that page `from` becomes page `to`. No page may lie below `from`.
     #[must_use]
     pub fn rebase(&self, from: u64, to: u64) -> PageSet {
-        PageSet { runs: self.runs.iter().map(|run| run.rebase(from, to)).collect() }
+        PageSet {
+            runs: self.runs.iter().map(|run| run.rebase(from, to)).collect(),
+        }
     }
 
     /// Its runs with none longer than `pages_max` pages.
@@ -154,7 +163,10 @@ mod tests {
     use super::*;
 
     fn check(set: &PageSet, oracle: &BTreeSet<u64>) {
-        assert_eq!(set.pages().collect::<Vec<_>>(), oracle.iter().copied().collect::<Vec<_>>());
+        assert_eq!(
+            set.pages().collect::<Vec<_>>(),
+            oracle.iter().copied().collect::<Vec<_>>()
+        );
         assert_eq!(set.len(), oracle.len() as u64);
         assert!(set.runs().iter().all(|run| !run.is_empty()));
         assert!(set.runs().windows(2).all(|pair| pair[0].end < pair[1].start));

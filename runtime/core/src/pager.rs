@@ -67,7 +67,10 @@ impl ObjectName {
         if name.starts_with('.') {
             return refuse("begins with a dot: begin with a letter or digit");
         }
-        if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')) {
+        if !name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+        {
             return refuse("has a character that is not a letter, a digit, '.', '_' or '-'");
         }
         Ok(Self(name.into()))
@@ -266,8 +269,11 @@ pub trait MemoryObjectControl: Send + Sync {
     ///
     /// # Errors
     /// [`KernReturn::InvalidArgument`] when no such request is outstanding; the client goes on waiting.
-    fn synchronize_completed(&self, range: ByteRange, result: Result<(), PagerError>)
-    -> Result<(), KernReturn>;
+    fn synchronize_completed(
+        &self,
+        range: ByteRange,
+        result: Result<(), PagerError>,
+    ) -> Result<(), KernReturn>;
 
     /// Pages of an asynchronous call that was reported as queued could not be made durable: they are dirty again, and
     /// each task that maps the object is told once.

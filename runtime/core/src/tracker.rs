@@ -29,8 +29,13 @@ pub enum TrackerKind {
 
 impl TrackerKind {
     /// Every rung, best first.
-    pub const ALL: [Self; 5] =
-        [Self::UffdAsync, Self::UffdSync, Self::Mprotect, Self::Barrier, Self::Compare];
+    pub const ALL: [Self; 5] = [
+        Self::UffdAsync,
+        Self::UffdSync,
+        Self::Mprotect,
+        Self::Barrier,
+        Self::Compare,
+    ];
 
     /// The name on the command line.
     pub const fn name(self) -> &'static str {

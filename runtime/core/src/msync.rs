@@ -1,0 +1,610 @@
+//! One call of `vm_msync` as a state machine that never blocks.
+//!
+//! ```text
+//!   reserve -> capture -> return -> synchronize -> wait -> settle -> done
+//!      |     (read marks)  (data_return)              |    (drop pages, forget marks)
+//!      +-- blocked until another call's range is free +-- blocked until the pager completes
+//! ```
+//!
+//! [`Msync::poll`] goes on as far as it can and says `Blocked` where it cannot; the host waits for the object to
+//! change, or gives up with [`Msync::time_out`]. The same machine carries out a pager's `lock_request`, an eviction
+//! and the return of precious pages before the last unmap: each is a [`Cleaning`] of some pages.
+//!
+//! Invariants (contract §3):
+//! - ranges are reserved in the order of object number and offset, so that two calls cannot wait for each other;
+//! - marks are read, and so cleared, before a page is handed to the pager;
+//! - every `data_return` precedes the first `synchronize`, every `synchronize` the first wait;
+//! - when anything fails at a pager, nothing that the call returned to this pager counts as durable: the pages stay
+//!   in [`MemoryObject::dirty`](crate::object::MemoryObject::dirty), where they were put when their marks were read.
+
+use alloc::{format, vec::Vec};
+
+use crate::{
+    KernReturn, PagerError, PagerErrorKind,
+    abi::VmSync,
+    limits::RETURN_BYTES_MAX,
+    map::Sharing,
+    memory::TaskMemory,
+    object::{ObjectHandle, PagerId},
+    page::{ByteRange, PageRange, PageSize},
+    page_set::PageSet,
+    pager::{CallId, ReturnFlags, ReturnPages, SynchronizeFlags},
+    supply::{Before, supply},
+};
+
+/// What a call does to the pages of its ranges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cleaning {
+    /// Which pages go to the pager.
+    pub returned: Returned,
+    /// What is dropped from memory afterwards.
+    pub flushed: Flushed,
+    /// Wait until the pager has made them durable, not just queued them.
+    pub synchronous: bool,
+    /// Ask the pager to synchronize even if nothing is returned.
+    pub synchronize: bool,
+}
+
+/// Which resident pages are returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Returned {
+    /// None, except precious ones that a flush would lose.
+    Nothing,
+    /// Dirty ones, and precious ones that a flush would lose.
+    Dirty,
+    /// Dirty and precious ones.
+    DirtyAndPrecious,
+    /// Every resident page.
+    Resident,
+}
+
+/// Which pages are dropped from memory. Wired pages never are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flushed {
+    /// None.
+    Nothing,
+    /// Clean ones.
+    Clean,
+    /// All.
+    All,
+}
+
+impl Cleaning {
+    /// Gives up memory without writing back early: clean pages go, precious ones to their pager first (row P1).
+    pub const EVICT: Self = Self {
+        returned: Returned::Nothing,
+        flushed: Flushed::Clean,
+        synchronous: true,
+        synchronize: false,
+    };
+
+    /// The last mapping goes: precious pages are returned, other dirty ones were never committed and are dropped.
+    pub const UNMAP: Self = Self {
+        flushed: Flushed::All,
+        ..Self::EVICT
+    };
+
+    /// The cleaning that `flags` ask for; `None` where they touch no page of an object.
+    pub fn from_flags(flags: VmSync) -> Option<Self> {
+        let sync = flags.intersects(VmSync::SYNCHRONOUS | VmSync::ASYNCHRONOUS);
+        let invalidate = flags.contains(VmSync::INVALIDATE);
+        if (!sync && !invalidate) || flags.contains(VmSync::KILLPAGES) {
+            return None;
+        }
+        Some(Self {
+            returned: if sync {
+                Returned::DirtyAndPrecious
+            } else {
+                Returned::Nothing
+            },
+            flushed: if invalidate {
+                Flushed::All
+            } else {
+                Flushed::Nothing
+            },
+            synchronous: !flags.contains(VmSync::ASYNCHRONOUS),
+            synchronize: sync,
+        })
+    }
+
+    /// The cleaning that a pager's `lock_request` asks for.
+    pub fn from_lock_request(should_return: ReturnPages, flush: bool) -> Self {
+        let returned = match should_return {
+            ReturnPages::None => Returned::Nothing,
+            ReturnPages::Dirty => Returned::Dirty,
+            ReturnPages::All => Returned::DirtyAndPrecious,
+            ReturnPages::Anything => Returned::Resident,
+        };
+        let flushed = if flush { Flushed::All } else { Flushed::Nothing };
+        Self {
+            returned,
+            flushed,
+            synchronous: true,
+            synchronize: false,
+        }
+    }
+}
+
+/// One run of an object's pages that a call covers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment<O> {
+    /// The object.
+    pub object: O,
+    /// Its pages.
+    pub object_pages: PageRange,
+    /// The first of them in linear memory.
+    pub address_page: u64,
+    /// Only a writer's pages are returned; a reader's can be dropped.
+    pub sharing: Sharing,
+    /// Wired pages are kept.
+    pub wired: bool,
+    /// Memory shows the pager's image here.
+    pub image: bool,
+}
+
+impl<O: ObjectHandle> Segment<O> {
+    /// Whether `next` continues this segment; then it is taken in.
+    pub fn absorb(&mut self, next: &Self) -> bool {
+        let length = self.object_pages.len();
+        let continues = next.object_pages.start == self.object_pages.end
+            && next.address_page == self.address_page + length
+            && next.object == self.object
+            && (next.sharing, next.wired, next.image) == (self.sharing, self.wired, self.image);
+        if continues {
+            self.object_pages.end = next.object_pages.end;
+        }
+        continues
+    }
+
+    fn to_address(&self, pages: PageRange) -> PageRange {
+        pages.rebase(self.object_pages.start, self.address_page)
+    }
+}
+
+/// A segment and how far the call has come with it. All sets hold pages of the object.
+#[derive(Debug)]
+struct Work<O> {
+    segment: Segment<O>,
+    /// The segment's bytes in the object: what is reserved and synchronized.
+    range: ByteRange,
+    returned: PageSet,
+    dirty: PageSet,
+    flushed: PageSet,
+    synchronize: bool,
+    /// Why the segment's pages are not durable.
+    error: Option<PagerError>,
+    /// Why pages could not be brought back after they were to be dropped.
+    supply_error: Option<PagerError>,
+}
+
+impl<O: ObjectHandle> Work<O> {
+    fn awaits_pager(&self) -> bool {
+        self.synchronize && self.error.is_none()
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Reserve,
+    Wait,
+    Done,
+}
+
+/// How far a call has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Poll<O> {
+    /// Waits for this object to change.
+    Blocked(O),
+    /// Finished.
+    Done(KernReturn),
+}
+
+/// What a call has done, for statistics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MsyncStats {
+    /// Pages handed to pagers.
+    pub pages_returned: u64,
+    /// Pages dropped from memory.
+    pub pages_flushed: u64,
+}
+
+/// One call.
+#[derive(Debug)]
+pub struct Msync<O> {
+    call: CallId,
+    page_size: PageSize,
+    cleaning: Cleaning,
+    phase: Phase,
+    work: Vec<Work<O>>,
+    /// Indices of `work` by object and offset, and how many of them are reserved.
+    reserve_order: Vec<usize>,
+    reserved: usize,
+    verdict: KernReturn,
+    stats: MsyncStats,
+}
+
+impl<O: ObjectHandle> Msync<O> {
+    /// A call over `segments`, which are in address order and lie in the caller's memory. It answers `verdict` when
+    /// nothing fails.
+    pub fn new(
+        call: CallId,
+        page_size: PageSize,
+        cleaning: Cleaning,
+        segments: Vec<Segment<O>>,
+        verdict: KernReturn,
+    ) -> Self {
+        let mut reserve_order: Vec<usize> = (0..segments.len()).collect();
+        reserve_order.sort_by_key(|index| {
+            let segment = &segments[*index];
+            (segment.object.id(), segment.object_pages.start)
+        });
+        let work = segments
+            .into_iter()
+            .map(|segment| Work {
+                range: page_size.byte_range(segment.object_pages),
+                returned: PageSet::new(),
+                dirty: PageSet::new(),
+                flushed: PageSet::new(),
+                synchronize: cleaning.synchronize && segment.sharing == Sharing::Writer,
+                error: None,
+                supply_error: None,
+                segment,
+            })
+            .collect();
+        let stats = MsyncStats::default();
+        Self {
+            call,
+            page_size,
+            cleaning,
+            phase: Phase::Reserve,
+            work,
+            reserve_order,
+            reserved: 0,
+            verdict,
+            stats,
+        }
+    }
+
+    /// What the call has done so far.
+    pub fn stats(&self) -> MsyncStats {
+        self.stats
+    }
+
+    /// The first error of a pager, with its words.
+    pub fn error(&self) -> Option<&PagerError> {
+        self.work
+            .iter()
+            .find_map(|work| work.error.as_ref().or(work.supply_error.as_ref()))
+    }
+
+    /// The objects that the call asks to be durable: the task is told of their earlier errors now.
+    pub fn objects(&self) -> impl Iterator<Item = &O> {
+        let all = self.cleaning.synchronize;
+        self.work
+            .iter()
+            .filter(move |_| all)
+            .map(|work| &work.segment.object)
+    }
+
+    /// Goes on as far as possible without waiting.
+    pub fn poll(&mut self, memory: &mut dyn TaskMemory) -> Poll<O> {
+        if self.phase == Phase::Reserve {
+            if let Some(object) = self.reserve() {
+                return Poll::Blocked(object);
+            }
+            self.capture(memory);
+            self.return_pages(memory);
+            self.synchronize();
+            self.phase = Phase::Wait;
+        }
+        if self.phase == Phase::Wait {
+            if let Some(object) = self.await_completions() {
+                return Poll::Blocked(object);
+            }
+            self.finish(memory);
+        }
+        Poll::Done(self.answer())
+    }
+
+    /// Gives up waiting: what has not been answered stays dirty, and the call answers `ABORTED`.
+    pub fn time_out(&mut self, memory: &mut dyn TaskMemory) -> KernReturn {
+        let reserving = self.phase == Phase::Reserve;
+        // Completions that are there count; the rest is given up.
+        self.await_completions();
+        for work in &mut self.work {
+            let range = work.range;
+            let answered = work
+                .segment
+                .object
+                .with(|object| object.completed(self.call, range));
+            if work.error.is_none() && (reserving || (work.synchronize && answered.is_none())) {
+                let message = "the pager did not answer within the time-out: the pages stay dirty, retry";
+                work.error = Some(PagerError::new(PagerErrorKind::TimedOut, message));
+            }
+        }
+        if self.phase != Phase::Done {
+            self.finish(memory);
+        }
+        self.answer()
+    }
+
+    fn answer(&self) -> KernReturn {
+        let write_back = self.work.iter().find_map(|work| work.error.as_ref());
+        let supply = self.work.iter().find_map(|work| work.supply_error.as_ref());
+        match (write_back, supply) {
+            (Some(error), _) => error.kind.write_back(),
+            (None, Some(error)) => error.kind.supply(),
+            (None, None) => self.verdict,
+        }
+    }
+
+    /// The work on writers' pages that nothing has gone wrong with.
+    fn writers(&mut self) -> impl Iterator<Item = &mut Work<O>> {
+        self.work
+            .iter_mut()
+            .filter(|work| work.segment.sharing == Sharing::Writer && work.error.is_none())
+    }
+
+    /// Reserves every range; the object to wait for where one is taken.
+    fn reserve(&mut self) -> Option<O> {
+        while let Some(index) = self.reserve_order.get(self.reserved).copied() {
+            let work = &mut self.work[index];
+            let range = work.range;
+            let gone = work.segment.object.with(|object| object.destroyed().cloned());
+            if gone.is_some() {
+                work.error = gone;
+            } else if work.segment.sharing == Sharing::Writer
+                && !work
+                    .segment
+                    .object
+                    .with(|object| object.reserve(self.call, range))
+            {
+                return Some(work.segment.object.clone());
+            }
+            self.reserved += 1;
+        }
+        None
+    }
+
+    /// Reads the marks, then decides page by page what is returned and what is dropped (contract §2).
+    fn capture(&mut self, memory: &mut dyn TaskMemory) {
+        let (page_size, cleaning) = (self.page_size, self.cleaning);
+        for work in self.writers() {
+            let segment = &work.segment;
+            let pages = segment.object_pages;
+            let mut marks = PageSet::new();
+            let addresses = page_size.byte_range(segment.to_address(pages));
+            if let Err(error) = memory.collect(addresses, &mut marks) {
+                work.error = Some(PagerError::new(PagerErrorKind::Io, format!("{error}")));
+            }
+            let marks = marks.rebase(segment.address_page, pages.start);
+            let (dirty, precious, resident) = segment.object.with(|object| {
+                object.dirty.union(&marks);
+                object.resident.union(&marks);
+                (
+                    object.dirty.within(pages),
+                    object.precious.within(pages),
+                    object.resident.within(pages),
+                )
+            });
+            let mut flushed = PageSet::new();
+            if cleaning.flushed != Flushed::Nothing && !segment.wired {
+                flushed.insert(pages);
+            }
+            if cleaning.flushed == Flushed::Clean {
+                flushed.subtract(&dirty);
+            }
+            let mut returned = match cleaning.returned {
+                Returned::Nothing => PageSet::new(),
+                Returned::Dirty | Returned::DirtyAndPrecious => dirty.clone(),
+                Returned::Resident => resident,
+            };
+            if cleaning.returned == Returned::DirtyAndPrecious {
+                returned.union(&precious);
+            } else {
+                returned.union(&intersection(&precious, &flushed));
+            }
+            work.dirty = intersection(&dirty, &returned);
+            work.synchronize |= !returned.is_empty();
+            work.returned = returned;
+            work.flushed = flushed;
+        }
+    }
+
+    /// Hands every run to its pager, also behind one that failed.
+    fn return_pages(&mut self, memory: &mut dyn TaskMemory) {
+        let (call, page_size) = (self.call, self.page_size);
+        let pages_max = page_size.page_of(RETURN_BYTES_MAX);
+        let mut pages_returned = 0;
+        for work in self.writers() {
+            let mut clean = work.returned.clone();
+            clean.subtract(&work.dirty);
+            let mut runs: Vec<(PageRange, bool)> =
+                work.dirty.runs_capped(pages_max).map(|run| (run, true)).collect();
+            runs.extend(clean.runs_capped(pages_max).map(|run| (run, false)));
+            runs.sort_unstable_by_key(|(run, _)| run.start);
+            for (run, dirty) in runs {
+                let segment = &work.segment;
+                let bytes = memory.pages(page_size.byte_range(segment.to_address(run)));
+                let offset = page_size.byte_range(run).start;
+                let flags = ReturnFlags {
+                    dirty,
+                    kernel_copy: work.flushed.is_empty(),
+                };
+                let id = segment.object.id();
+                match segment.object.pager().data_return(call, id, offset, bytes, flags) {
+                    Ok(()) => pages_returned += run.len(),
+                    Err(error) => {
+                        work.error.get_or_insert(error);
+                    }
+                }
+            }
+        }
+        self.stats.pages_returned += pages_returned;
+        self.fail_groups();
+    }
+
+    /// What a pager could not take in part is not committed in part: the rest of the call fails for this pager too.
+    fn fail_groups(&mut self) {
+        let mut failed: Vec<(PagerId, PagerError)> = Vec::new();
+        for work in &self.work {
+            let pager = work.segment.object.pager_id();
+            if let Some(error) = &work.error
+                && !failed.iter().any(|(other, _)| *other == pager)
+            {
+                work.segment.object.pager().abort(self.call);
+                failed.push((pager, error.clone()));
+            }
+        }
+        for work in &mut self.work {
+            let pager = work.segment.object.pager_id();
+            let Some((_, error)) = failed.iter().find(|(other, _)| *other == pager) else {
+                continue;
+            };
+            work.segment
+                .object
+                .with(|object| object.release_aborted(self.call));
+            if work.segment.sharing == Sharing::Writer {
+                work.error.get_or_insert_with(|| error.clone());
+            }
+        }
+    }
+
+    /// Asks each pager to commit; the last request of a pager says that no more follow.
+    fn synchronize(&mut self) {
+        for index in 0..self.work.len() {
+            if !self.work[index].awaits_pager() {
+                continue;
+            }
+            let pager = self.work[index].segment.object.pager_id();
+            let more = self.work[index + 1..]
+                .iter()
+                .any(|work| work.awaits_pager() && work.segment.object.pager_id() == pager);
+            let flags = SynchronizeFlags {
+                synchronous: self.cleaning.synchronous,
+                more,
+            };
+            let work = &mut self.work[index];
+            let (object, range) = (&work.segment.object, work.range);
+            object.with(|object| object.mark_sent(self.call, range));
+            if let Err(error) = object.pager().synchronize(self.call, object.id(), range, flags) {
+                work.error = Some(error);
+                self.fail_groups();
+            }
+        }
+    }
+
+    /// Takes the answers that are there; an object to wait for where one is missing.
+    fn await_completions(&mut self) -> Option<O> {
+        let call = self.call;
+        let mut missing = None;
+        for work in self.work.iter_mut().filter(|work| work.awaits_pager()) {
+            let range = work.range;
+            match work.segment.object.with(|object| object.completed(call, range)) {
+                Some(result) => work.error = result.err(),
+                None => missing = missing.or_else(|| Some(work.segment.object.clone())),
+            }
+        }
+        missing
+    }
+
+    /// Forgets the marks of what is durable, drops what is to be dropped, and lets the next call in.
+    fn finish(&mut self, memory: &mut dyn TaskMemory) {
+        for work in self.work.iter_mut().filter(|work| work.error.is_none()) {
+            let pages = work.segment.object_pages;
+            work.segment
+                .object
+                .with(|object| object.dirty.subtract(&work.dirty));
+            match work.segment.sharing {
+                Sharing::Copy => continue,
+                Sharing::Reader if self.cleaning.flushed == Flushed::Nothing || work.segment.wired => {
+                    continue;
+                }
+                Sharing::Reader => work.flushed.insert(pages),
+                Sharing::Writer => {
+                    if work.flushed.is_empty() {
+                        continue;
+                    }
+                    // A store that raced the return is newer than what the pager has: its page stays (row D8).
+                    let raced = collect_raced(work, memory, self.page_size);
+                    work.flushed.subtract(&raced);
+                }
+            }
+            let runs = work.flushed.clone();
+            for run in runs.runs() {
+                match drop_run(&work.segment, *run, memory, self.page_size) {
+                    Ok(()) => self.stats.pages_flushed += run.len(),
+                    Err(error) => {
+                        work.supply_error.get_or_insert(error);
+                    }
+                }
+            }
+        }
+        for work in &self.work {
+            work.segment.object.with(|object| object.release(self.call));
+        }
+        self.phase = Phase::Done;
+    }
+}
+
+/// The pages that were stored to since their marks were read. What cannot be looked at counts as stored to.
+fn collect_raced<O: ObjectHandle>(
+    work: &Work<O>,
+    memory: &mut dyn TaskMemory,
+    page_size: PageSize,
+) -> PageSet {
+    let segment = &work.segment;
+    let pages = segment.object_pages;
+    let mut marks = PageSet::new();
+    if memory
+        .collect(page_size.byte_range(segment.to_address(pages)), &mut marks)
+        .is_err()
+    {
+        return PageSet::from(pages);
+    }
+    let raced = marks.rebase(segment.address_page, pages.start);
+    segment.object.with(|object| object.dirty.union(&raced));
+    raced
+}
+
+/// Makes memory show the pager's copy of `run` again.
+fn drop_run<O: ObjectHandle>(
+    segment: &Segment<O>,
+    run: PageRange,
+    memory: &mut dyn TaskMemory,
+    page_size: PageSize,
+) -> Result<(), PagerError> {
+    let addresses = segment.to_address(run);
+    let mut precious = PageSet::new();
+    if segment.image {
+        segment
+            .object
+            .pager()
+            .settle_image(segment.object.id(), page_size.byte_range(run))?;
+        memory
+            .discard(page_size.byte_range(addresses))
+            .map_err(|error| PagerError::new(PagerErrorKind::Unavailable, format!("{error}")))?;
+    } else {
+        precious = supply(&segment.object, memory, run, addresses.start, Before::Anything)?;
+    }
+    if segment.sharing == Sharing::Writer {
+        segment.object.with(|object| {
+            object.dirty.remove(run);
+            object.precious.remove(run);
+            object.precious.union(&precious);
+            object.resident.remove(run);
+            if !segment.image {
+                object.resident.insert(run);
+            }
+        });
+    }
+    Ok(())
+}
+
+fn intersection(set: &PageSet, other: &PageSet) -> PageSet {
+    let mut shared = PageSet::new();
+    for run in other.runs() {
+        shared.union(&set.within(*run));
+    }
+    shared
+}

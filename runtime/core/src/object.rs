@@ -1,0 +1,285 @@
+//! [`MemoryObject`]: what the VM knows of one object, shared by every task that has it open.
+//!
+//! Invariants:
+//! - ranges that are outstanding to the pager never overlap (contract §3);
+//! - a page is in `dirty` from the moment its mark was read from the tracker until the pager made it durable, so a
+//!   failed write-back needs no undoing;
+//! - an error of an asynchronous call is told to each task exactly once ([`ErrorSequence`]).
+
+use alloc::{collections::VecDeque, vec::Vec};
+
+use crate::{
+    KernReturn, PagerError, PagerErrorKind,
+    limits::LOCK_REQUESTS_MAX,
+    page::{ByteRange, PageRange, PageSize},
+    page_set::PageSet,
+    pager::{Attributes, CallId, LockRequest, ObjectId, Pager},
+};
+
+/// Which pager an object belongs to; the pages that one call returns to one pager commit together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PagerId(pub u32);
+
+/// A host's shared handle of an object. Equality is identity.
+pub trait ObjectHandle: Clone + PartialEq {
+    /// The object's number.
+    fn id(&self) -> ObjectId;
+    /// Its pager's number.
+    fn pager_id(&self) -> PagerId;
+    /// Its pager.
+    fn pager(&self) -> &dyn Pager;
+    /// Runs `access` on the shared state.
+    fn with<R>(&self, access: impl FnOnce(&mut MemoryObject) -> R) -> R;
+}
+
+/// The `errseq_t` rule of Linux: an error is seen once through every cursor that existed when it happened, and by
+/// a cursor made later only if nobody has seen it before.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ErrorSequence {
+    count: u64,
+    seen: bool,
+    last: Option<KernReturn>,
+}
+
+/// How far one task has read an [`ErrorSequence`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ErrorCursor(u64);
+
+impl ErrorSequence {
+    /// An error happened.
+    pub fn record(&mut self, error: KernReturn) {
+        self.count += 1;
+        self.seen = false;
+        self.last = Some(error);
+    }
+
+    /// A cursor for a task that attaches now.
+    pub fn sample(&self) -> ErrorCursor {
+        ErrorCursor(if self.seen { self.count } else { 0 })
+    }
+
+    /// The newest error that `cursor` has not seen, marking it as seen.
+    pub fn check(&mut self, cursor: &mut ErrorCursor) -> Option<KernReturn> {
+        if cursor.0 == self.count {
+            return None;
+        }
+        cursor.0 = self.count;
+        self.seen = true;
+        self.last
+    }
+}
+
+/// Where an outstanding range is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Its call holds the range; the pager has not been asked yet.
+    Reserved,
+    /// The pager owes a completion.
+    Sent,
+    /// The pager owes a completion, but the caller gave up waiting: the range stays taken, so that a late completion
+    /// is never mistaken for that of a newer request.
+    Abandoned,
+    /// The pager has answered.
+    Completed(Result<(), PagerError>),
+}
+
+#[derive(Clone, Debug)]
+struct Outstanding {
+    call: CallId,
+    range: ByteRange,
+    stage: Stage,
+}
+
+/// The shared state of a memory object.
+#[derive(Debug)]
+pub struct MemoryObject {
+    /// What the pager said of it last.
+    pub attributes: Attributes,
+    /// Its page size.
+    pub page_size: PageSize,
+    /// Pages whose marks were read and which are not durable yet.
+    pub dirty: PageSet,
+    /// Pages of which the pager keeps no copy.
+    pub precious: PageSet,
+    /// Pages that the writer's memory holds.
+    pub resident: PageSet,
+    /// Errors of asynchronous calls.
+    pub errors: ErrorSequence,
+    /// The part that a task maps for writing; one task writes a page at a time.
+    pub written_by: Vec<PageRange>,
+    outstanding: Vec<Outstanding>,
+    lock_requests: VecDeque<LockRequest>,
+    destroyed: Option<PagerError>,
+}
+
+impl MemoryObject {
+    /// An object as its pager described it.
+    pub fn new(attributes: Attributes, page_size: PageSize) -> Self {
+        assert!(page_size.is_aligned(attributes.size));
+        Self {
+            attributes,
+            page_size,
+            dirty: PageSet::new(),
+            precious: PageSet::new(),
+            resident: PageSet::new(),
+            errors: ErrorSequence::default(),
+            written_by: Vec::new(),
+            outstanding: Vec::new(),
+            lock_requests: VecDeque::new(),
+            destroyed: None,
+        }
+    }
+
+    /// Why the object is gone, if it is.
+    pub fn destroyed(&self) -> Option<&PagerError> {
+        self.destroyed.as_ref()
+    }
+
+    /// Takes `range` for `call`; `false` while another call's range overlaps.
+    pub fn reserve(&mut self, call: CallId, range: ByteRange) -> bool {
+        if self.outstanding.iter().any(|other| other.range.overlaps(range)) {
+            return false;
+        }
+        self.outstanding.push(Outstanding {
+            call,
+            range,
+            stage: Stage::Reserved,
+        });
+        true
+    }
+
+    /// The pager is about to be asked to synchronize `range`.
+    pub fn mark_sent(&mut self, call: CallId, range: ByteRange) {
+        self.set_stage(call, range, Stage::Sent);
+    }
+
+    /// The pager refused the request at once and will send no completion.
+    pub fn mark_refused(&mut self, call: CallId, range: ByteRange) {
+        self.set_stage(call, range, Stage::Reserved);
+    }
+
+    /// The pager's answer to `call`'s request for `range`, once it is there.
+    pub fn completed(&self, call: CallId, range: ByteRange) -> Option<Result<(), PagerError>> {
+        let entry = self
+            .outstanding
+            .iter()
+            .find(|entry| entry.call == call && entry.range == range)?;
+        match &entry.stage {
+            Stage::Completed(result) => Some(result.clone()),
+            _ => None,
+        }
+    }
+
+    /// Gives back every range of `call`; those the pager still owes an answer for stay taken until it comes.
+    pub fn release(&mut self, call: CallId) {
+        self.outstanding.retain_mut(|entry| {
+            if entry.call == call && entry.stage == Stage::Sent {
+                entry.stage = Stage::Abandoned;
+            }
+            entry.call != call || entry.stage == Stage::Abandoned
+        });
+    }
+
+    /// Gives back every range of `call`, also those the pager was asked about: it has just been told to forget them.
+    pub fn release_aborted(&mut self, call: CallId) {
+        self.outstanding.retain(|entry| entry.call != call);
+    }
+
+    /// The pager answers a request, matched by exactly its range.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` when no such request is outstanding (rows S3).
+    pub fn synchronize_completed(
+        &mut self,
+        range: ByteRange,
+        result: Result<(), PagerError>,
+    ) -> Result<(), KernReturn> {
+        let owed = |entry: &Outstanding| {
+            entry.range == range && matches!(entry.stage, Stage::Sent | Stage::Abandoned)
+        };
+        let index = self
+            .outstanding
+            .iter()
+            .position(owed)
+            .ok_or(KernReturn::InvalidArgument)?;
+        if self.outstanding[index].stage == Stage::Abandoned {
+            self.outstanding.swap_remove(index);
+        } else {
+            self.outstanding[index].stage = Stage::Completed(result);
+        }
+        Ok(())
+    }
+
+    /// Pages that were reported as queued were lost: they are dirty again and every task is told once.
+    pub fn write_behind_failed(&mut self, range: ByteRange, error: &PagerError) {
+        if let Some(pages) = self.page_size.widen(range) {
+            let whole = PageRange::new(0, self.page_size.page_of(self.attributes.size));
+            self.dirty.insert(pages.intersect(whole));
+        }
+        self.errors.record(error.kind.write_back());
+    }
+
+    /// The pager asks for pages.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` for a range outside the object, `RESOURCE_SHORTAGE` when too many requests wait.
+    pub fn lock_request(&mut self, request: LockRequest) -> Result<(), KernReturn> {
+        if request.range.end > self.attributes.size {
+            return Err(KernReturn::InvalidArgument);
+        }
+        if self.lock_requests.len() >= LOCK_REQUESTS_MAX {
+            return Err(KernReturn::ResourceShortage);
+        }
+        self.lock_requests.push_back(request);
+        Ok(())
+    }
+
+    /// The oldest request that waits for the owner of the memory.
+    pub fn next_lock_request(&mut self) -> Option<LockRequest> {
+        self.lock_requests.pop_front()
+    }
+
+    /// Checks an unasked `data_supply` of the pager: which pages it may place.
+    ///
+    /// # Errors
+    /// `MEMORY_PRESENT` with the offset of the first resident page (row P4).
+    pub fn data_supply(&mut self, range: ByteRange, precious: bool) -> Result<PageRange, (KernReturn, u64)> {
+        let aligned = self.page_size.is_aligned(range.start) && self.page_size.is_aligned(range.end);
+        if range.end > self.attributes.size || !aligned {
+            return Err((KernReturn::InvalidArgument, range.start));
+        }
+        let pages = self.page_size.shrink(range);
+        let present = self.resident.within(pages);
+        if let Some(run) = present.runs().first() {
+            let offset = self.page_size.byte_range(*run).start;
+            return Err((KernReturn::MemoryPresent, offset));
+        }
+        self.resident.insert(pages);
+        if precious {
+            self.precious.insert(pages);
+        }
+        Ok(pages)
+    }
+
+    /// The object is gone: every request that waits is answered with `reason`.
+    pub fn destroy(&mut self, reason: PagerError) {
+        let reason = PagerError::new(PagerErrorKind::Gone, reason.message);
+        self.outstanding.retain(|entry| entry.stage != Stage::Abandoned);
+        for entry in &mut self.outstanding {
+            if entry.stage == Stage::Sent {
+                entry.stage = Stage::Completed(Err(reason.clone()));
+            }
+        }
+        self.destroyed = Some(reason);
+    }
+
+    fn set_stage(&mut self, call: CallId, range: ByteRange, stage: Stage) {
+        let entry = self
+            .outstanding
+            .iter_mut()
+            .find(|entry| entry.call == call && entry.range == range);
+        if let Some(entry) = entry {
+            entry.stage = stage;
+        }
+    }
+}
