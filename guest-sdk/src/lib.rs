@@ -17,7 +17,8 @@
 //! ```text
 //!  Region ── RegionOptions      a mapped object; how it is mapped
 //!    │
-//!    └── views (bytemuck)       the bytes as numbers, arrays, plain structs
+//!    ├── views (bytemuck)       the bytes as numbers, arrays, plain structs
+//!    └── Heap                   a typed root; PMap, PVec, PString with plain pointers
 //!
 //!  options ─> window ─> raw     the place in linear memory; the imports of module `vmsync1`
 //! ```
@@ -43,6 +44,7 @@
 #![no_std]
 
 mod error;
+pub mod heap;
 pub mod limits;
 mod options;
 #[cfg_attr(not(target_family = "wasm"), path = "raw_host.rs")]
@@ -53,6 +55,7 @@ mod window;
 
 pub use bytemuck;
 pub use error::{Error, Result};
+pub use heap::{Alloc, Heap, PMap, PString, PVec};
 pub use options::RegionOptions;
 pub use region::Region;
 pub use vmsync_abi as abi;

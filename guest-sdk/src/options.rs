@@ -105,6 +105,7 @@ impl RegionOptions {
                 len,
                 port,
                 writable: self.is_writable(),
+                shared: !self.private,
             })
         })
     }
@@ -129,6 +130,7 @@ impl RegionOptions {
                 len,
                 port: PORT_NULL,
                 writable: true,
+                shared: false,
             })
         })
     }

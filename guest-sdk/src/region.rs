@@ -10,7 +10,7 @@
 
 use core::ops::Range;
 
-use vmsync_abi::{Behavior, ObjectInfo, ObjectInfoFlags, PORT_NULL, RegionInfo, VmProt, VmSync};
+use vmsync_abi::{Behavior, KernReturn, ObjectInfo, ObjectInfoFlags, PORT_NULL, RegionInfo, VmProt, VmSync};
 
 use crate::error::{Error, Result};
 use crate::options::RegionOptions;
@@ -40,6 +40,8 @@ pub(crate) struct Parts {
     pub len: usize,
     pub port: u32,
     pub writable: bool,
+    /// Whether stores reach the object.
+    pub shared: bool,
 }
 
 impl Region {
@@ -146,17 +148,25 @@ impl Region {
     /// Undoes every change since the last flush: the region reads as it was made durable.
     ///
     /// # Errors
-    /// `KERN_NOT_SUPPORTED` for an object whose resident pages are the only copy (precious): those are returned
-    /// to their pager, not dropped. Else [`Error::Host`].
+    /// As [`Region::check_invalidate`], else [`Error::Host`].
     pub fn invalidate(&mut self) -> Result<()> {
-        if !self.is_anonymous() && self.info()?.flags & ObjectInfoFlags::PRECIOUS.0 != 0 {
-            let result = vmsync_abi::KernReturn::NotSupported;
+        self.check_invalidate()?;
+        self.msync_unchecked(0..self.parts.len, VmSync::INVALIDATE)
+    }
+
+    /// Fails where [`Region::invalidate`] does not undo.
+    ///
+    /// # Errors
+    /// `KERN_NOT_SUPPORTED`: nothing was made durable that the region could go back to (it is anonymous or private),
+    /// or its resident pages are the only copy (the object is precious), and are returned instead of dropped.
+    pub fn check_invalidate(&self) -> Result<()> {
+        if !self.parts.shared || self.info()?.flags & ObjectInfoFlags::PRECIOUS.0 != 0 {
             return Err(Error::Host {
                 call: "vm_msync",
-                result,
+                result: KernReturn::NotSupported,
             });
         }
-        self.msync_unchecked(0..self.parts.len, VmSync::INVALIDATE)
+        Ok(())
     }
 
     /// `vm_msync` of the whole region.

@@ -1,0 +1,170 @@
+//! Which types may live in a heap, and the fingerprint of their layout.
+//!
+//! Invariants: a [`Persist`] type has the same layout in every build for targets of one pointer width, and points to
+//! nothing outside its heap. The [`persist!`](crate::persist) macro makes such structs without `unsafe`.
+
+use super::alloc::Alloc;
+
+/// A type that may live in a heap.
+///
+/// # Safety
+/// - its layout does not depend on the compiler: a number, or `repr(C)` over such types;
+/// - it has no pointer but those of this module's collections with the brand `'h`;
+/// - two types of different layout have different fingerprints.
+pub unsafe trait Persist<'h>: Sized {
+    /// The fingerprint of the layout.
+    const SCHEMA: u64;
+
+    /// The value that a new heap begins with: 0, or empty.
+    fn empty_in(alloc: Alloc<'h>) -> Self;
+}
+
+/// The type of a heap's root: a family with one type for each brand. Made by [`persist!`](crate::persist), or a
+/// collection with the brand `'static`.
+pub trait Root {
+    /// The root within a heap.
+    type In<'h>: Persist<'h>;
+}
+
+macro_rules! persist_numbers {
+    ($($number:ty),*) => {$(
+        // SAFETY: a number of fixed size; `usize` is of the heap's pointer width, which its header names.
+        unsafe impl<'h> Persist<'h> for $number {
+            const SCHEMA: u64 = schema(stringify!($number), &[]);
+
+            fn empty_in(_alloc: Alloc<'h>) -> Self {
+                Self::default()
+            }
+        }
+
+        impl Root for $number {
+            type In<'h> = $number;
+        }
+    )*};
+}
+
+persist_numbers!(
+    u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize, f32, f64, bool, char
+);
+
+// SAFETY: an array has the layout of its elements in a row.
+unsafe impl<'h, T: Persist<'h>, const N: usize> Persist<'h> for [T; N] {
+    const SCHEMA: u64 = schema("array", &[("", T::SCHEMA), ("", N as u64)]);
+
+    fn empty_in(alloc: Alloc<'h>) -> Self {
+        core::array::from_fn(|_| T::empty_in(alloc))
+    }
+}
+
+/// The fingerprint of a type: FNV-1a over its name and its fields' names and fingerprints.
+pub const fn schema(name: &str, fields: &[(&str, u64)]) -> u64 {
+    let mut hash = hash_bytes(0xcbf2_9ce4_8422_2325, name.as_bytes());
+    let mut index = 0;
+    while index < fields.len() {
+        let (field, schema) = fields[index];
+        hash = hash_bytes(hash, &[0xff]);
+        hash = hash_bytes(hash, field.as_bytes());
+        hash = hash_bytes(hash, &[0xfe]);
+        hash = hash_bytes(hash, &schema.to_le_bytes());
+        index += 1;
+    }
+    hash
+}
+
+const fn hash_bytes(mut hash: u64, bytes: &[u8]) -> u64 {
+    let mut index = 0;
+    while index < bytes.len() {
+        hash = (hash ^ bytes[index] as u64).wrapping_mul(0x0100_0000_01b3);
+        index += 1;
+    }
+    hash
+}
+
+/// Declares structs that may live in a heap, as its root or in its collections.
+///
+/// ```
+/// use vmsync_guest::{PMap, PString, PVec, persist};
+///
+/// persist! {
+///     /// Where a word occurs.
+///     #[derive(Clone, Copy, PartialEq)]
+///     pub struct Place { pub file: u32, pub line: u32 }
+///
+///     /// The root: the brand `'h` stands for the heap.
+///     pub struct Index<'h> {
+///         pub files_done: u64,
+///         pub places: PMap<'h, PString<'h>, PVec<'h, Place>>,
+///     }
+/// }
+/// ```
+///
+/// Renaming or reordering a field changes the fingerprint: a heap with another one is refused. Fields can be
+/// numbers, arrays, this crate's collections, and other structs of this macro; not references or `String`:
+///
+/// ```compile_fail
+/// vmsync_guest::persist! {
+///     struct Root { name: std::string::String }
+/// }
+/// ```
+#[macro_export]
+macro_rules! persist {
+    () => {};
+    (
+        $(#[$meta:meta])* $vis:vis struct $name:ident<$brand:lifetime> {
+            $($(#[$field_meta:meta])* $field_vis:vis $field:ident: $type:ty),* $(,)?
+        }
+        $($rest:tt)*
+    ) => {
+        $(#[$meta])*
+        #[repr(C)]
+        $vis struct $name<$brand> {
+            $($(#[$field_meta])* $field_vis $field: $type,)*
+        }
+
+        // SAFETY: `repr(C)`, and every field is `Persist` with the same brand.
+        unsafe impl<$brand> $crate::heap::Persist<$brand> for $name<$brand> {
+            const SCHEMA: u64 = $crate::heap::schema(stringify!($name), &[
+                $((stringify!($field), <$type as $crate::heap::Persist<$brand>>::SCHEMA),)*
+            ]);
+
+            fn empty_in(alloc: $crate::heap::Alloc<$brand>) -> Self {
+                Self { $($field: <$type as $crate::heap::Persist<$brand>>::empty_in(alloc),)* }
+            }
+        }
+
+        impl $crate::heap::Root for $name<'static> {
+            type In<'h> = $name<'h>;
+        }
+
+        $crate::persist! { $($rest)* }
+    };
+    (
+        $(#[$meta:meta])* $vis:vis struct $name:ident {
+            $($(#[$field_meta:meta])* $field_vis:vis $field:ident: $type:ty),* $(,)?
+        }
+        $($rest:tt)*
+    ) => {
+        $(#[$meta])*
+        #[repr(C)]
+        $vis struct $name {
+            $($(#[$field_meta])* $field_vis $field: $type,)*
+        }
+
+        // SAFETY: `repr(C)`, and every field is `Persist`.
+        unsafe impl<'h> $crate::heap::Persist<'h> for $name {
+            const SCHEMA: u64 = $crate::heap::schema(stringify!($name), &[
+                $((stringify!($field), <$type as $crate::heap::Persist<'h>>::SCHEMA),)*
+            ]);
+
+            fn empty_in(_alloc: $crate::heap::Alloc<'h>) -> Self {
+                Self { $($field: <$type as $crate::heap::Persist<'h>>::empty_in(_alloc),)* }
+            }
+        }
+
+        impl $crate::heap::Root for $name {
+            type In<'h> = $name;
+        }
+
+        $crate::persist! { $($rest)* }
+    };
+}
