@@ -1,0 +1,260 @@
+//! The `barrier` rung: instrumented stores mark a card table, a byte per page.
+//!
+//! A store marks the card of its first byte, after it succeeded. It may reach into the next page by at most
+//! [`STRADDLE_BYTES_MAX`] bytes. Under [`Straddle::NextPageSuspect`] that page is therefore suspect, and its head is
+//! compared with the one kept when the page was last known to be clean; where none is kept it is reported.
+//!
+//! ```text
+//!   cards --drain--> pending: pages that are dirty and not yet reported --collect(range)--> dirty
+//! ```
+//!
+//! Invariants:
+//! - a mark is taken together with what it means for its own page and the next, so that the border of a collected range
+//!   loses nothing: what lies outside stays in `pending`;
+//! - the mark before a range is read with the range;
+//! - heads are read of pages that are being reported or lie behind a marked one, never of others;
+//! - a store and its mark reach the collector in that order: it runs on the guest's thread, or synchronises with it.
+
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use vmsync_core::{
+    ByteRange, PageRange, PageSet, PageSize,
+    tracker::{Backing, Tracker, TrackerError, TrackerKind},
+};
+
+use crate::{
+    limits::STRADDLE_BYTES_MAX,
+    memory::{LinearRange, Memory},
+};
+
+const KIND: TrackerKind = TrackerKind::Barrier;
+const WORD: u64 = size_of::<AtomicU64>() as u64;
+
+/// How many words are looked at between two branches while everything is clean.
+const BLOCK_WORDS: u64 = 16;
+
+/// The start of a page, as far as a straddling store can reach.
+type Head = u128;
+
+const _: () = assert!(size_of::<Head>() > STRADDLE_BYTES_MAX);
+
+/// A table with a byte per page: zero for clean.
+#[derive(Clone, Copy, Debug)]
+pub struct CardTable {
+    /// The card of page 0.
+    pub first: *const AtomicU8,
+    /// How many cards there are: ranges beyond them are never attached.
+    pub cards: u64,
+}
+
+/// What instrumented stores mark where they reach into a second page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Straddle {
+    /// The cards of both pages.
+    Marked,
+    /// The card of the first page only.
+    NextPageSuspect,
+}
+
+/// Watches pages by the marks of instrumented stores. The host marks its own writes.
+#[derive(Debug)]
+pub struct Barrier {
+    memory: Memory,
+    table: CardTable,
+    straddle: Straddle,
+    attached: PageSet,
+    pending: PageSet,
+    /// Heads of the pages in `captured`; others are unknown.
+    heads: Vec<Head>,
+    captured: PageSet,
+}
+
+// SAFETY: the table is read and cleared through atomics only.
+unsafe impl Send for Barrier {}
+
+impl Barrier {
+    /// A tracker of `memory` whose pages of `page_size` bytes have their cards in `table`.
+    ///
+    /// # Safety
+    /// Until the tracker is dropped, `table` is readable and writable memory, written only atomically or by the guest's
+    /// thread while no method runs, and attached ranges of `memory` are mapped and readable.
+    ///
+    /// # Panics
+    /// When `memory` is not aligned to 16 bytes: a programmer's error.
+    pub unsafe fn new(
+        table: CardTable,
+        memory: LinearRange,
+        page_size: PageSize,
+        straddle: Straddle,
+    ) -> Self {
+        assert!(memory.base.addr().is_multiple_of(size_of::<Head>()));
+        let memory = Memory::new(memory, page_size);
+        let pages = table.cards.min(memory.pages_reserved());
+        let heads = match straddle {
+            Straddle::Marked => 0,
+            Straddle::NextPageSuspect => pages,
+        };
+        Self {
+            memory,
+            table: CardTable {
+                cards: pages,
+                ..table
+            },
+            straddle,
+            attached: PageSet::new(),
+            pending: PageSet::new(),
+            // Zeroed by the allocator: an entry costs memory from its first use only.
+            heads: vec![0; usize::try_from(heads).expect("a head per page fits the address space")],
+            captured: PageSet::new(),
+        }
+    }
+
+    fn pages(&self, range: ByteRange) -> PageRange {
+        let pages = self.memory.pages(range);
+        assert!(pages.end <= self.table.cards, "{range} has no cards");
+        pages
+    }
+
+    /// Moves what the cards say of `pages` to `pending`.
+    fn drain(&mut self, pages: PageRange) {
+        let mut marked = PageSet::new();
+        let first = match self.straddle {
+            Straddle::Marked => pages.start,
+            Straddle::NextPageSuspect => pages.start.saturating_sub(1),
+        };
+        take_marks(&self.table, PageRange::new(first, pages.end), |run| {
+            marked.insert(run)
+        });
+        for run in marked.runs() {
+            self.pending.union(&self.attached.within(*run));
+            if self.straddle == Straddle::NextPageSuspect && self.is_suspect(run.end) {
+                self.pending.insert(PageRange::new(run.end, run.end + 1));
+            }
+        }
+    }
+
+    /// Whether a store that began in the page before `page` may have changed it.
+    fn is_suspect(&self, page: u64) -> bool {
+        self.attached.contains(page)
+            && !(self.captured.contains(page) && self.head(page) == self.heads[page as usize])
+    }
+
+    /// The head of `page`, which is attached.
+    fn head(&self, page: u64) -> Head {
+        let start = self
+            .memory
+            .pointer(PageRange::new(page, page + 1))
+            .cast::<AtomicU64>();
+        // SAFETY: an attached page is mapped and readable, and aligned to 16 bytes as its memory is.
+        let (low, high) = unsafe { (&*start, &*start.add(1)) };
+        Head::from(low.load(Ordering::Relaxed)) << u64::BITS | Head::from(high.load(Ordering::Relaxed))
+    }
+
+    /// Keeps the heads of `pages`, which are about to be reported.
+    fn capture(&mut self, pages: PageRange) {
+        if self.straddle == Straddle::Marked {
+            return;
+        }
+        for page in pages.start..pages.end {
+            self.heads[page as usize] = self.head(page);
+        }
+        self.captured.insert(pages);
+    }
+
+    /// Everything in `pages` is clean: its marks are dropped, but not what they mean for pages outside.
+    fn drop_marks(&mut self, pages: PageRange) {
+        self.drain(pages);
+        self.pending.remove(pages);
+        self.captured.remove(pages);
+    }
+}
+
+impl Tracker for Barrier {
+    fn kind(&self) -> TrackerKind {
+        KIND
+    }
+
+    fn reports_superset(&self) -> bool {
+        self.straddle == Straddle::NextPageSuspect
+    }
+
+    fn attach(&mut self, range: ByteRange, _: Backing) -> Result<(), TrackerError> {
+        let pages = self.pages(range);
+        // What is mapped here now is new: old marks say nothing of it.
+        self.attached.remove(pages);
+        self.drop_marks(pages);
+        self.attached.insert(pages);
+        Ok(())
+    }
+
+    fn detach(&mut self, range: ByteRange) {
+        let pages = self.memory.pages(range);
+        let pages = pages.intersect(PageRange::new(0, self.table.cards));
+        for run in self.attached.within(pages).runs() {
+            self.attached.remove(*run);
+            self.drop_marks(*run);
+        }
+    }
+
+    fn clear(&mut self, range: ByteRange) -> Result<(), TrackerError> {
+        for run in self.attached.within(self.pages(range)).runs() {
+            self.drop_marks(*run);
+        }
+        Ok(())
+    }
+
+    fn collect(&mut self, range: ByteRange, dirty: &mut PageSet) -> Result<(), TrackerError> {
+        let pages = self.pages(range);
+        for run in self.attached.within(pages).runs() {
+            self.drain(*run);
+        }
+        let found = self.pending.within(pages);
+        for run in found.runs() {
+            self.capture(*run);
+        }
+        self.pending.remove(pages);
+        dirty.union(&found);
+        Ok(())
+    }
+}
+
+/// Clears the cards of `pages` and hands on the runs that were marked, ascending, maximal within a word at least.
+fn take_marks(table: &CardTable, pages: PageRange, mut found: impl FnMut(PageRange)) {
+    assert!(pages.end <= table.cards);
+    let mut at = pages.start;
+    while at < pages.end {
+        if is_word(table, at) {
+            at = skip_clean(table, at, pages.end);
+        }
+        let word_end = pages.end.min(at + WORD - (table.first.addr() as u64 + at) % WORD);
+        for page in at..word_end {
+            // SAFETY: the card lies inside the table.
+            let card = unsafe { &*table.first.add(page as usize) };
+            if card.load(Ordering::Relaxed) != 0 && card.swap(0, Ordering::AcqRel) != 0 {
+                found(PageRange::new(page, page + 1));
+            }
+        }
+        at = word_end.max(at);
+    }
+}
+
+/// Whether the card of page `at` begins a word.
+fn is_word(table: &CardTable, at: u64) -> bool {
+    (table.first.addr() as u64 + at).is_multiple_of(WORD)
+}
+
+/// The first page from `at`, whose card begins a word, to `end` whose word is not clean or not whole.
+fn skip_clean(table: &CardTable, mut at: u64, end: u64) -> u64 {
+    // SAFETY: a whole word of cards inside the table, aligned.
+    let word =
+        |at: u64| unsafe { &*table.first.add(at as usize).cast::<AtomicU64>() }.load(Ordering::Relaxed);
+    while at + BLOCK_WORDS * WORD <= end
+        && (0..BLOCK_WORDS).fold(0, |sum, index| sum | word(at + index * WORD)) == 0
+    {
+        at += BLOCK_WORDS * WORD;
+    }
+    while at + WORD <= end && word(at) == 0 {
+        at += WORD;
+    }
+    at
+}

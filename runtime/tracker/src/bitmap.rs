@@ -1,0 +1,131 @@
+//! [`AtomicBitmap`]: a bit per page that a signal handler may set.
+//!
+//! Invariants: no operation but [`AtomicBitmap::new`] allocates, locks or waits; a word that was never touched costs no
+//! memory, because it comes zeroed from the operating system.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use vmsync_core::PageRange;
+
+const BITS: u64 = u64::BITS as u64;
+
+/// A bit for each of a fixed number of pages.
+#[derive(Debug)]
+pub(crate) struct AtomicBitmap {
+    words: Box<[AtomicU64]>,
+}
+
+impl AtomicBitmap {
+    /// `pages` clear bits.
+    pub fn new(pages: u64) -> Self {
+        let length = usize::try_from(pages.div_ceil(BITS)).expect("a bitmap fits the address space");
+        let words = Box::into_raw(vec![0u64; length].into_boxed_slice());
+        // SAFETY: an `AtomicU64` has the layout and the valid values of a `u64`, and the box is not used again.
+        let words = unsafe { Box::from_raw(words as *mut [AtomicU64]) };
+        Self { words }
+    }
+
+    /// Whether the bit of `page` is set; a page beyond the end has none.
+    pub fn contains(&self, page: u64) -> bool {
+        self.words
+            .get((page / BITS) as usize)
+            .is_some_and(|word| word.load(Ordering::Acquire) & (1 << (page % BITS)) != 0)
+    }
+
+    /// Sets the bits of `pages`.
+    pub fn insert(&self, pages: PageRange) {
+        for (word, mask) in words_of(pages) {
+            self.words[word].fetch_or(mask, Ordering::AcqRel);
+        }
+    }
+
+    /// Clears the bits of `pages`.
+    pub fn remove(&self, pages: PageRange) {
+        self.take(pages, |_| ());
+    }
+
+    /// Clears the bits of `pages` and hands each run that was set to `found`, ascending; a run ends at every 64th page.
+    pub fn take(&self, pages: PageRange, mut found: impl FnMut(PageRange)) {
+        for (index, mask) in words_of(pages) {
+            let word = &self.words[index];
+            if word.load(Ordering::Acquire) & mask == 0 {
+                continue;
+            }
+            let mut bits = word.fetch_and(!mask, Ordering::AcqRel) & mask;
+            while bits != 0 {
+                let first = bits.trailing_zeros();
+                let length = (bits >> first).trailing_ones();
+                let start = index as u64 * BITS + u64::from(first);
+                found(PageRange::new(start, start + u64::from(length)));
+                bits &= !(ones(length) << first);
+            }
+        }
+    }
+
+    /// The run of set bits around `page`, whose bit is set.
+    pub fn run_around(&self, page: u64) -> PageRange {
+        let (mut start, mut end) = (page, page + 1);
+        while start > 0 && self.contains(start - 1) {
+            start -= 1;
+        }
+        while self.contains(end) {
+            end += 1;
+        }
+        PageRange::new(start, end)
+    }
+}
+
+/// The lowest `length` bits, of which there is at least one.
+const fn ones(length: u32) -> u64 {
+    u64::MAX >> (u64::BITS - length)
+}
+
+/// The words that hold `pages`, each with the mask of its part.
+fn words_of(pages: PageRange) -> impl Iterator<Item = (usize, u64)> {
+    (pages.start / BITS..pages.end.div_ceil(BITS))
+        .filter(move |_| !pages.is_empty())
+        .map(move |word| {
+            let part = pages.intersect(PageRange::new(word * BITS, (word + 1) * BITS));
+            (word as usize, ones(part.len() as u32) << (part.start % BITS))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use vmsync_core::PageSet;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn behaves_as_a_page_set(steps in prop::collection::vec((0u8..3, 0u64..200, 0u64..150), 0..32)) {
+            let (bitmap, mut oracle) = (AtomicBitmap::new(350), PageSet::new());
+            for (operation, start, length) in steps {
+                let pages = PageRange::new(start, start + length);
+                match operation {
+                    0 => {
+                        bitmap.remove(pages);
+                        oracle.remove(pages);
+                    }
+                    1 => {
+                        let mut taken = PageSet::new();
+                        bitmap.take(pages, |run| taken.insert(run));
+                        prop_assert_eq!(taken, oracle.within(pages));
+                        oracle.remove(pages);
+                    }
+                    _ => {
+                        bitmap.insert(pages);
+                        oracle.insert(pages);
+                    }
+                }
+                for page in 0..400 {
+                    prop_assert_eq!(bitmap.contains(page), oracle.contains(page));
+                }
+            }
+            for run in oracle.runs() {
+                prop_assert_eq!(bitmap.run_around(run.start), *run);
+            }
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! Every limit of this crate, each with its reason.
+
+/// Trackers of the `mprotect` rung that live at once. The signal handler walks this many slots and may not allocate.
+pub const WATCHES_MAX: usize = 1024;
+
+/// Linear memories whose protected pages are guarded against accesses of host code at once. The signal handler walks
+/// this many slots.
+pub const GUARDED_MEMORIES_MAX: usize = 4096;
+
+/// How often the fault handler may be put in front of a foreign one. Each time takes a handler of its own, so that a
+/// chain through foreign handlers never comes back to where it began.
+pub const GENERATIONS_MAX: usize = 16;
+
+/// Regions that one `PAGEMAP_SCAN` returns: 48 KiB of buffer, and four times what the kernel gathers before it copies.
+pub const REGIONS_MAX: usize = 2048;
+
+/// What one last-level page table maps, in bytes, where pages have 4 KiB: the unit in which a scan skips.
+pub const GRANULE_BYTES: usize = 2 << 20;
+
+/// The longest range that is examined page by page after one look found an unarmed page in it, in bytes. It bounds
+/// how much of a clean, fully armed range is examined the slow way; doubling up to it bounds the system calls.
+pub const WINDOW_BYTES_MAX: usize = 64 << 20;
+
+/// Candidate runs at most this far apart are examined by one system call, in bytes: a page costs about 6 ns there, a
+/// call about 400 ns.
+pub const CANDIDATE_GAP_BYTES: usize = 64 << 12;
+
+/// The longest part of a store that lies behind the page of its first byte, in bytes: a 16-byte vector at the last byte.
+pub const STRADDLE_BYTES_MAX: usize = 15;
+
+const _: () = {
+    assert!(WATCHES_MAX > 0 && GENERATIONS_MAX > 1 && REGIONS_MAX > 1);
+    assert!(GRANULE_BYTES.is_power_of_two() && WINDOW_BYTES_MAX >= GRANULE_BYTES);
+};
