@@ -19,8 +19,8 @@ pub unsafe trait Persist<'h>: Sized {
     fn empty_in(alloc: Alloc<'h>) -> Self;
 }
 
-/// The type of a heap's root: a family with one type for each brand. Made by [`persist!`](crate::persist), or a
-/// collection with the brand `'static`.
+/// The type of a heap's root: a family with one type for each brand. Made by [`persist!`](crate::persist); a
+/// collection, whatever its brand, is one too.
 pub trait Root {
     /// The root within a heap.
     type In<'h>: Persist<'h>;
@@ -132,7 +132,7 @@ macro_rules! persist {
             }
         }
 
-        impl $crate::heap::Root for $name<'static> {
+        impl<'any> $crate::heap::Root for $name<'any> {
             type In<'h> = $name<'h>;
         }
 

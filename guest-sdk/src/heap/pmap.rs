@@ -33,7 +33,7 @@ unsafe impl<'h, K: Persist<'h>, V: Persist<'h>> Persist<'h> for PMap<'h, K, V> {
     }
 }
 
-impl<K: Root + Persist<'static>, V: Root + Persist<'static>> Root for PMap<'static, K, V> {
+impl<'any, K: Root + Persist<'any>, V: Root + Persist<'any>> Root for PMap<'any, K, V> {
     type In<'h> = PMap<'h, K::In<'h>, V::In<'h>>;
 }
 

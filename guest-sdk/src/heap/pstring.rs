@@ -29,7 +29,7 @@ unsafe impl<'h> Persist<'h> for PString<'h> {
     }
 }
 
-impl Root for PString<'static> {
+impl Root for PString<'_> {
     type In<'h> = PString<'h>;
 }
 

@@ -30,7 +30,7 @@ unsafe impl<'h, T: Persist<'h>> Persist<'h> for PVec<'h, T> {
     }
 }
 
-impl<T: Root + Persist<'static>> Root for PVec<'static, T> {
+impl<'any, T: Root + Persist<'any>> Root for PVec<'any, T> {
     type In<'h> = PVec<'h, T::In<'h>>;
 }
 

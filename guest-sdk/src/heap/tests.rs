@@ -202,7 +202,7 @@ fn a_heap_that_does_not_fit_is_not_begun() {
 
 #[test]
 fn memory_that_grew_is_used() {
-    let mut heap = Heap::<PVec<'static, u64>, _>::open(Buffer::new(1 << 16)).unwrap();
+    let mut heap = Heap::<PVec<u64>, _>::open(Buffer::new(1 << 16)).unwrap();
     // Half of the buffer was not there when the heap was made.
     // SAFETY: the header is not borrowed.
     unsafe { (*heap.header().as_ptr()).len = 1 << 15 };
@@ -328,7 +328,7 @@ fn dropping_everything_frees_everything() {
 
 #[test]
 fn arrays_and_strings_are_like_the_usual_ones() {
-    let mut heap = Heap::<PVec<'static, u64>, _>::open(Buffer::new(1 << 16)).unwrap();
+    let mut heap = Heap::<PVec<u64>, _>::open(Buffer::new(1 << 16)).unwrap();
     heap.update(|root, alloc| {
         root.extend_from_slice(&[1, 2, 3]).unwrap();
         root.insert(0, 0).unwrap();
