@@ -1,0 +1,4 @@
+//! Marks ahead of counted loops.
+//!
+//! Invariants:
+//! - to come.

@@ -1,0 +1,46 @@
+//! Every limit of the instrumenter, each with its reason.
+//!
+//! Invariants:
+//! - going over a limit of an analysis costs marks, never soundness: the store is marked the plain way.
+
+/// Smallest VM page, 4 KiB: below the page of every host, and the card table grows with the inverse.
+pub const PAGE_SIZE_SHIFT_MIN: u32 = 12;
+
+/// Largest VM page, 64 KiB: a Wasm page, and the largest host page.
+pub const PAGE_SIZE_SHIFT_MAX: u32 = 16;
+
+/// How many bytes of the page after a marked one can have changed without a mark of their own, at least: a store of
+/// 16 bytes that begins on the last byte of a page ends on byte 14 of the next.
+pub const SUSPECT_BYTES_MIN: u32 = 16;
+
+/// Largest promise that the collector may make for the head of a page. Half a page keeps the head within its page for
+/// every page size.
+pub const SUSPECT_BYTES_MAX: u32 = 2048;
+
+/// Bytes of a Wasm page, also of the card memory's.
+pub const WASM_PAGE_BYTES: u64 = 1 << 16;
+
+/// Bytes that a 32-bit memory can have, and so what its card table covers.
+pub const MEMORY32_BYTES: u64 = 1 << 32;
+
+/// Default for the largest 64-bit memory: 16 GiB, a table of 4 MiB for 4 KiB pages.
+pub const MEMORY64_BYTES_DEFAULT: u64 = 1 << 34;
+
+/// Largest 64-bit memory that can be asked for: 4 TiB, whose table of 1 GiB for 4 KiB pages is a 32-bit memory still.
+pub const MEMORY64_BYTES_MAX: u64 = 1 << 42;
+
+/// Terms of a linear form. Compilers emit base + index * scale + constant; more is rare and costs time to compare.
+pub const TERMS_MAX: usize = 4;
+
+/// Work that value tracking spends per function on joins, in locals touched. Above it, all locals are forgotten at a
+/// join instead, so that a hostile nest of blocks costs linear time.
+pub const JOIN_WORK_MAX: usize = 1 << 22;
+
+/// Largest distance below the stack pointer that counts as a frame, 1 MiB: LLVM's default stack.
+pub const FRAME_BYTES_MAX: i64 = 1 << 20;
+
+/// Marks that are remembered at once: a search through them is linear.
+pub const FACTS_MAX: usize = 32;
+
+/// Largest stride of a hoisted store that is a constant. Above a page the range would hold pages that no store touches.
+pub const STRIDE_BYTES_MAX: i64 = 1 << 12;

@@ -1,0 +1,254 @@
+//! The module around the functions: sections are copied, except for those that get an entry more.
+//!
+//! Invariants:
+//! - the input has validated as a whole before the first byte is written, the output before it is returned;
+//! - sections keep their order, and those that are not named here keep their bytes.
+
+use crate::custom::{self, Bodies, Kept};
+use crate::error::InstrumentError;
+use crate::function;
+use crate::limits;
+use crate::options::Options;
+use crate::plan::{self, Plan};
+use crate::report::{CARDS_EXPORT, Instrumented, Report};
+use crate::store::StoreKind;
+use crate::verify;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use core::ops::Range;
+use wasm_encoder::{
+    CodeSection, CustomSection, Encode, ExportKind, MemorySection, MemoryType, Module, RawSection, SectionId,
+};
+use wasmparser::{BinaryReader, FuncValidatorAllocations, Parser, Payload, ValidPayload, Validator};
+
+/// Rewrites a module; `without` leaves the marks of one kind of store out.
+pub(crate) fn instrument(
+    wasm: &[u8],
+    options: &Options,
+    without: Option<StoreKind>,
+) -> Result<Instrumented, InstrumentError> {
+    let plan = plan::plan(wasm, options)?;
+    let mut report = Report {
+        bytes_in: wasm.len() as u64,
+        ..Report::default()
+    };
+    let bodies = functions(wasm, &plan, without, &mut report)?;
+    let mut assembly = Assembly {
+        wasm,
+        plan: &plan,
+        bodies: &bodies,
+        module: Module::new(),
+        done: Done::default(),
+    };
+    assembly.sections(&mut report)?;
+    let out = assembly.module.finish();
+    verify::output(&out)?;
+    report.bytes_out = out.len() as u64;
+    report.shadow_stack = plan.shadow_stack.clone().filter(|_| report.skipped_stack > 0);
+    Ok(Instrumented {
+        wasm: out,
+        cards: plan.cards,
+        report,
+    })
+}
+
+/// Validates the module, and rewrites its functions on the way.
+fn functions(
+    wasm: &[u8],
+    plan: &Plan,
+    without: Option<StoreKind>,
+    report: &mut Report,
+) -> Result<Bodies, InstrumentError> {
+    let mut validator = Validator::new_with_features(verify::features());
+    let mut allocations = FuncValidatorAllocations::default();
+    let mut bodies = Bodies::default();
+    for payload in Parser::new(0).parse_all(wasm) {
+        let ValidPayload::Func(function, body) = validator.payload(&payload?)? else {
+            continue;
+        };
+        if bodies.bodies.is_empty() {
+            bodies.first = function.index;
+        }
+        let mut function = function.into_validator(allocations);
+        let rewritten = function::rewrite(plan, &mut function, &body, without, report)?;
+        report.functions_changed += u64::from(rewritten.is_some());
+        bodies.bodies.push(rewritten);
+        allocations = function.into_allocations();
+    }
+    report.functions = bodies.bodies.len() as u64;
+    Ok(bodies)
+}
+
+/// Which of the sections that get an entry were written.
+#[derive(Debug, Default)]
+struct Done {
+    memories: bool,
+    exports: bool,
+}
+
+struct Assembly<'a> {
+    wasm: &'a [u8],
+    plan: &'a Plan,
+    bodies: &'a Bodies,
+    module: Module,
+    done: Done,
+}
+
+impl<'a> Assembly<'a> {
+    fn sections(&mut self, report: &mut Report) -> Result<(), InstrumentError> {
+        for payload in Parser::new(0).parse_all(self.wasm) {
+            let payload = payload?;
+            match &payload {
+                Payload::CustomSection(section) => {
+                    match custom::keep(self.plan, section, self.bodies) {
+                        Kept::Same => self.raw(SectionId::Custom as u8, section.range()),
+                        Kept::Dropped => report.dropped_sections.push(section.name().to_string()),
+                        Kept::Data(data) => {
+                            self.module.section(&CustomSection {
+                                name: section.name().into(),
+                                data: (&data).into(),
+                            });
+                        }
+                    };
+                }
+                Payload::CodeSectionEntry(_) | Payload::Version { .. } => {}
+                Payload::End(_) => self.missing(None)?,
+                _ => {
+                    let Some((id, range)) = payload.as_section() else {
+                        continue;
+                    };
+                    self.missing(Some(id))?;
+                    self.section(id, range)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn raw(&mut self, id: u8, range: Range<usize>) {
+        self.module.section(&RawSection {
+            id,
+            data: &self.wasm[range],
+        });
+    }
+
+    fn section(&mut self, id: u8, range: Range<usize>) -> Result<(), InstrumentError> {
+        if id == SectionId::Memory as u8 {
+            self.memories(Some(range))
+        } else if id == SectionId::Export as u8 && self.plan.own_cards {
+            self.exports(Some(range))
+        } else if id == SectionId::Code as u8 {
+            self.code(range)
+        } else {
+            self.raw(id, range);
+            Ok(())
+        }
+    }
+
+    /// Writes the sections that get an entry and that the module does not have, before section `next`.
+    fn missing(&mut self, next: Option<u8>) -> Result<(), InstrumentError> {
+        let past = |last: SectionId| next.is_none_or(|next| order(next) > order(last as u8));
+        if self.plan.own_cards && !self.done.memories && past(SectionId::Memory) {
+            self.memories(None)?;
+        }
+        if self.plan.own_cards && !self.done.exports && past(SectionId::Export) {
+            self.exports(None)?;
+        }
+        Ok(())
+    }
+
+    /// The memories, the tracked one with its new maximum, and the cards.
+    fn memories(&mut self, range: Option<Range<usize>>) -> Result<(), InstrumentError> {
+        let mut section = MemorySection::new();
+        let mut index = self.plan.imported_memories;
+        if let Some(range) = range {
+            let reader = BinaryReader::new(&self.wasm[range.clone()], range.start);
+            for memory in wasmparser::MemorySectionReader::new(reader)? {
+                let memory = memory?;
+                let tracked = index == self.plan.cards.tracked;
+                section.memory(memory_type(if tracked {
+                    &self.plan.tracked_type
+                } else {
+                    &memory
+                }));
+                index += 1;
+            }
+        }
+        if self.plan.own_cards {
+            let pages = self.plan.cards.pages();
+            section.memory(MemoryType {
+                minimum: pages,
+                maximum: Some(pages),
+                memory64: false,
+                shared: self.plan.tracked_type.shared,
+                page_size_log2: None,
+            });
+        }
+        self.done.memories = true;
+        self.module.section(&section);
+        Ok(())
+    }
+
+    /// The exports, and the cards.
+    fn exports(&mut self, range: Option<Range<usize>>) -> Result<(), InstrumentError> {
+        let mut data = Vec::new();
+        let content = range.map_or(&[][..], |range| &self.wasm[range]);
+        let mut reader = BinaryReader::new(content, 0);
+        let count = if content.is_empty() {
+            0
+        } else {
+            reader.read_var_u32()?
+        };
+        count.saturating_add(1).encode(&mut data);
+        data.extend_from_slice(&content[reader.original_position()..]);
+        CARDS_EXPORT.encode(&mut data);
+        ExportKind::Memory.encode(&mut data);
+        self.plan.cards.memory.encode(&mut data);
+        self.done.exports = true;
+        self.module.section(&RawSection {
+            id: SectionId::Export as u8,
+            data: &data,
+        });
+        Ok(())
+    }
+
+    fn code(&mut self, range: Range<usize>) -> Result<(), InstrumentError> {
+        let mut section = CodeSection::new();
+        let reader = BinaryReader::new(&self.wasm[range.clone()], range.start);
+        let bodies = wasmparser::CodeSectionReader::new(reader)?;
+        for (body, rewritten) in bodies.into_iter().zip(&self.bodies.bodies) {
+            let body = body?;
+            section.raw(
+                rewritten
+                    .as_ref()
+                    .map_or(body.as_bytes(), |rewritten| &rewritten.bytes),
+            );
+        }
+        self.module.section(&section);
+        Ok(())
+    }
+}
+
+fn memory_type(ty: &wasmparser::MemoryType) -> MemoryType {
+    MemoryType {
+        minimum: ty.initial,
+        maximum: ty.maximum,
+        memory64: ty.memory64,
+        shared: ty.shared,
+        page_size_log2: ty.page_size_log2,
+    }
+}
+
+/// Rank of a section in the order that the format prescribes, which is not that of their numbers.
+fn order(id: u8) -> usize {
+    use SectionId::*;
+    const ORDER: [SectionId; 13] = [
+        Type, Import, Function, Table, Memory, Tag, Global, Export, Start, Element, DataCount, Code, Data,
+    ];
+    ORDER
+        .iter()
+        .position(|&known| known as u8 == id)
+        .unwrap_or(ORDER.len())
+}
+
+const _: () = assert!(limits::MEMORY64_BYTES_MAX >> limits::PAGE_SIZE_SHIFT_MIN <= limits::MEMORY32_BYTES);
