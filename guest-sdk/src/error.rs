@@ -131,8 +131,18 @@ impl Error {
     }
 
     /// What to do next, as one sentence.
-    pub const fn advice(self) -> &'static str {
+    pub fn advice(self) -> &'static str {
         match self {
+            Self::Host {
+                call: "memory_object_open",
+                result: KernReturn::InvalidArgument,
+            } => "give a name of 1 to 255 bytes without `/`, `..` and NUL",
+            Self::Host {
+                call: "vm_map",
+                result: KernReturn::NoAccess,
+            } => {
+                "let the other program, which has the object mapped for stores, give it up, or map it read-only"
+            }
             Self::Host { result, .. } => host_advice(result),
             Self::UnknownResult { .. } => "use an SDK as new as the host",
             Self::AlreadyMapped => "drop the other region of this object first",
@@ -178,7 +188,6 @@ const fn host_advice(result: KernReturn) -> &'static str {
         KernReturn::MemoryFailure | KernReturn::Terminated => "the object is gone: unmap the region",
         KernReturn::NoSpace => "the range is mapped already or exceeds the memory: choose another",
         KernReturn::NotSupported => "run the program under a host that offers this call",
-        KernReturn::InvalidValue => "give a name of 1 to 255 bytes without `/`, `..` and NUL",
         _ => "check the arguments",
     }
 }

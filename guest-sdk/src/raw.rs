@@ -47,7 +47,7 @@ mod import {
         pub fn vm_behavior_set(task: u32, address: usize, size: usize, behavior: i32) -> i32;
         pub fn memory_object_open(
             name: *const u8,
-            name_len: usize,
+            name_len: u32,
             size: u64,
             flags: u32,
             port: *mut u32,
@@ -163,8 +163,9 @@ pub unsafe fn behave(address: usize, size: usize, behavior: Behavior) -> Result<
 /// `memory_object_open`; the port.
 pub fn open(name: &str, size_min: u64, flags: OpenFlags) -> Result<u32> {
     let mut port = 0;
+    let name_len = u32::try_from(name.len()).unwrap_or(u32::MAX);
     // SAFETY: `name` is readable for its length and `port` is a live word.
-    let code = unsafe { import::memory_object_open(name.as_ptr(), name.len(), size_min, flags.0, &mut port) };
+    let code = unsafe { import::memory_object_open(name.as_ptr(), name_len, size_min, flags.0, &mut port) };
     check("memory_object_open", code).map(|()| port)
 }
 

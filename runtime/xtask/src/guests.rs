@@ -15,15 +15,26 @@ const RUST_GUESTS: &[(Target, &[&str])] = &[
     (Target::Wasip1, &["codesearch"]),
 ];
 
-/// The C guests: sources in `demos/guests/c`.
-const C_GUESTS: &[CGuest] = &[];
+/// The C guests: `NAME.c` in `demos/guests/c`.
+const C_GUESTS: &[CGuest] = &[
+    CGuest {
+        name: "journal",
+        triple: "wasm32-wasi",
+        flags: &[],
+    },
+    // No C library, as for any other host than a WASI one.
+    CGuest {
+        name: "tally",
+        triple: "wasm32",
+        flags: &["-nostdlib", "-ffreestanding", "-Wl,--no-entry"],
+    },
+];
 
 /// The end of the C guests' window, in bytes.
 const C_GLOBAL_BASE: u64 = 256 << 20;
 
 struct CGuest {
     name: &'static str,
-    source: &'static str,
     triple: &'static str,
     flags: &'static [&'static str],
 }
@@ -38,11 +49,9 @@ pub fn build(root: &Path, target: &Path) -> Result<Vec<PathBuf>> {
     for (wasm_target, packages) in RUST_GUESTS {
         modules.extend(build_rust(root, &guests, *wasm_target, packages)?);
     }
-    if !C_GUESTS.is_empty() {
-        let toolchain = CToolchain::find()?;
-        for guest in C_GUESTS {
-            modules.push(build_c(root, &guests, &toolchain, guest)?);
-        }
+    let toolchain = CToolchain::find()?;
+    for guest in C_GUESTS {
+        modules.push(build_c(root, &guests, &toolchain, guest)?);
     }
     Ok(modules)
 }
@@ -70,7 +79,7 @@ fn build_rust(root: &Path, guests: &Path, target: Target, packages: &[&str]) -> 
 }
 
 fn build_c(root: &Path, guests: &Path, toolchain: &CToolchain, guest: &CGuest) -> Result<PathBuf> {
-    let source = root.join("demos/guests/c").join(guest.source);
+    let source = root.join("demos/guests/c").join(format!("{}.c", guest.name));
     let output = guests.join("build").join(format!("{}.wasm", guest.name));
     let mut clang = toolchain.command(guest.triple);
     clang
