@@ -11,8 +11,8 @@ use crate::wasm_toolchain::{CToolchain, RustToolchain, Target, run};
 
 /// The Rust guests: packages of `demos/guests`.
 const RUST_GUESTS: &[(Target, &[&str])] = &[
-    (Target::Unknown, &["counter", "fill", "smoke"]),
-    (Target::Wasip1, &["codesearch"]),
+    (Target::Unknown, &["counter", "fill"]),
+    (Target::Wasip1, &["codesearch", "smoke"]),
 ];
 
 /// The C guests: `NAME.c` in `demos/guests/c`.

@@ -1,1 +1,0 @@
-//! One export for each call of the SDK.
