@@ -32,6 +32,18 @@ impl AtomicBitmap {
             .is_some_and(|word| word.load(Ordering::Acquire) & (1 << (page % BITS)) != 0)
     }
 
+    /// Whether all bits of `pages` are set.
+    pub fn contains_all(&self, pages: PageRange) -> bool {
+        words_of(pages).all(|(word, mask)| self.words[word].load(Ordering::Acquire) & mask == mask)
+    }
+
+    /// Hands each run of `pages` whose bits are not set to `found`, ascending; a run ends at every 64th page.
+    pub fn missing(&self, pages: PageRange, found: impl FnMut(PageRange)) {
+        let words =
+            words_of(pages).map(|(word, mask)| (word, !self.words[word].load(Ordering::Acquire) & mask));
+        runs_of(words, found);
+    }
+
     /// Sets the bits of `pages`.
     pub fn insert(&self, pages: PageRange) {
         for (word, mask) in words_of(pages) {
@@ -45,21 +57,15 @@ impl AtomicBitmap {
     }
 
     /// Clears the bits of `pages` and hands each run that was set to `found`, ascending; a run ends at every 64th page.
-    pub fn take(&self, pages: PageRange, mut found: impl FnMut(PageRange)) {
-        for (index, mask) in words_of(pages) {
+    pub fn take(&self, pages: PageRange, found: impl FnMut(PageRange)) {
+        let words = words_of(pages).map(|(index, mask)| {
             let word = &self.words[index];
-            if word.load(Ordering::Acquire) & mask == 0 {
-                continue;
+            match word.load(Ordering::Acquire) & mask {
+                0 => (index, 0),
+                _ => (index, word.fetch_and(!mask, Ordering::AcqRel) & mask),
             }
-            let mut bits = word.fetch_and(!mask, Ordering::AcqRel) & mask;
-            while bits != 0 {
-                let first = bits.trailing_zeros();
-                let length = (bits >> first).trailing_ones();
-                let start = index as u64 * BITS + u64::from(first);
-                found(PageRange::new(start, start + u64::from(length)));
-                bits &= !(ones(length) << first);
-            }
-        }
+        });
+        runs_of(words, found);
     }
 
     /// The run of set bits around `page`, whose bit is set.
@@ -72,6 +78,19 @@ impl AtomicBitmap {
             end += 1;
         }
         PageRange::new(start, end)
+    }
+}
+
+/// Hands the runs of set bits in `words` to `found`.
+fn runs_of(words: impl Iterator<Item = (usize, u64)>, mut found: impl FnMut(PageRange)) {
+    for (index, mut bits) in words {
+        while bits != 0 {
+            let first = bits.trailing_zeros();
+            let length = (bits >> first).trailing_ones();
+            let start = index as u64 * BITS + u64::from(first);
+            found(PageRange::new(start, start + u64::from(length)));
+            bits &= !(ones(length) << first);
+        }
     }
 }
 
@@ -109,6 +128,12 @@ mod tests {
                         oracle.remove(pages);
                     }
                     1 => {
+                        let mut missing = PageSet::from(pages);
+                        missing.subtract(&oracle);
+                        let mut found = PageSet::new();
+                        bitmap.missing(pages, |run| found.insert(run));
+                        prop_assert_eq!(&found, &missing);
+                        prop_assert_eq!(bitmap.contains_all(pages), missing.is_empty());
                         let mut taken = PageSet::new();
                         bitmap.take(pages, |run| taken.insert(run));
                         prop_assert_eq!(taken, oracle.within(pages));

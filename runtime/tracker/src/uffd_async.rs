@@ -14,10 +14,15 @@
 //! Attaching is one system call, a first store costs the kernel's own fault and nothing more, and page tables that do
 //! not exist are skipped in units of 2 MiB. The kernel records its own writes as well (`read(2)`, `process_vm_writev`).
 //!
-//! Two costs shape [`UffdAsync::walk`]. Asking for WRITTEN alone takes the kernel's shortest path (0.2 ms/GiB of armed
-//! pages), but counts missing entries as written; asking for more takes three times as long; and asking for FILE reads
-//! each page's descriptor (10 times as long). So a *probe* finds the next entry that is not armed, a window behind it is
-//! examined in full, and FILE is asked of the pages that look dirty only.
+//! What a scan costs decides how [`UffdAsync::walk`] goes about it. Asking for WRITTEN alone takes the kernel's shortest
+//! path, 0.6 ns a page, but counts missing entries as written and arms them; asking for more costs 2 ns; asking for FILE
+//! reads each page's descriptor, 6 to 15 ns. So:
+//! - pages that were once found stored to are remembered as *known*: they have an entry and are no longer the file's. A
+//!   stretch of known pages is read and re-armed by the shortest path;
+//! - elsewhere a *probe* by the shortest path, without arming, finds the next entry that is not armed, and a window
+//!   behind it is examined in full;
+//! - FILE is asked only of pages of a file mapping that look dirty and are not known, after they were armed. (One that
+//!   was only read, and that the kernel reclaims just then, is reported: no harm, as it holds what it held.)
 //!
 //! Invariants:
 //! - only attached ranges are scanned, and each is registered: a mapping that was replaced makes a scan fail (EPERM)
@@ -36,14 +41,15 @@ use rustix::{
     mm::{Advice, madvise},
 };
 use vmsync_core::{
-    ByteRange, PageRange, PageSet,
+    ByteRange, PageRange, PageSet, PageSize,
     tracker::{Backing, Tracker, TrackerError, TrackerKind},
 };
 
 use crate::{
     attached::Attached,
+    bitmap::AtomicBitmap,
     error::failed,
-    limits::{CANDIDATE_GAP_BYTES, GRANULE_BYTES, REGIONS_MAX, WINDOW_BYTES_MAX},
+    limits::{FILE_GAP_PAGES, GRANULE_BYTES, REGIONS_MAX, WINDOW_BYTES_MAX},
     memory::Memory,
     sys::{
         pagemap::{Arm, FILE, PRESENT, Pagemap, Query, Region, SWAPPED, WRITTEN, ZERO},
@@ -64,8 +70,8 @@ const PROBE: Query = Query {
     pages_max: 1,
 };
 
-/// Pages of anonymous memory that were stored to.
-const DIRTY_ANONYMOUS: Query = Query {
+/// Pages that are not armed: stored to, or of a file and only read. Missing entries and the page of zeros are not.
+const TOUCHED: Query = Query {
     all_of: WRITTEN | ZERO,
     any_of: PRESENT | SWAPPED,
     inverted: ZERO,
@@ -74,19 +80,23 @@ const DIRTY_ANONYMOUS: Query = Query {
     pages_max: 0,
 };
 
-/// Pages of a file mapping that are not armed: stored to, or only read.
-const CANDIDATES: Query = Query {
-    arm: Arm::No,
-    ..DIRTY_ANONYMOUS
+/// Pages that were stored to, among pages that are known to have been stored to before.
+const DIRTY_KNOWN: Query = Query {
+    all_of: WRITTEN,
+    any_of: 0,
+    inverted: 0,
+    returned: WRITTEN,
+    arm: Arm::Yes,
+    pages_max: 0,
 };
 
-/// The same, armed, so that a page that was only read is a candidate once. FILE tells them apart.
-const TOUCHED_FILE: Query = Query {
-    all_of: WRITTEN,
-    any_of: PRESENT | SWAPPED,
+/// Pages of the page cache: of a private mapping, those that were not stored to.
+const FILES: Query = Query {
+    all_of: FILE,
+    any_of: 0,
     inverted: 0,
-    returned: WRITTEN | FILE | ZERO,
-    arm: Arm::Yes,
+    returned: FILE,
+    arm: Arm::No,
     pages_max: 0,
 };
 
@@ -137,8 +147,10 @@ pub(crate) struct UffdAsync {
     session: Session,
     attached: Attached,
     forked: bool,
+    host_page: PageSize,
+    /// Pages of the host, from the base, that were found stored to since they were attached or cleared.
+    known: AtomicBitmap,
     regions: Box<[Region]>,
-    candidates: Box<[Region]>,
 }
 
 impl UffdAsync {
@@ -147,9 +159,12 @@ impl UffdAsync {
     /// # Safety
     /// See [`crate::new_tracker`].
     pub unsafe fn new(memory: Memory) -> Result<Self, TrackerError> {
+        let host_page_bytes = rustix::param::page_size();
         memory
-            .check_host_page(rustix::param::page_size())
+            .check_host_page(host_page_bytes)
             .map_err(|why| failed(KIND, "new", why))?;
+        let host_page = PageSize::new(host_page_bytes as u64).expect("a multiple of it is a page size");
+        let reserved = memory.page.byte_range(PageRange::new(0, memory.pages_reserved()));
         let empty = Region {
             start: 0,
             end: 0,
@@ -160,8 +175,9 @@ impl UffdAsync {
             session: Session::open()?,
             attached: Attached::default(),
             forked: false,
+            host_page,
+            known: AtomicBitmap::new(host_page.page_of(reserved.end)),
             regions: vec![empty; REGIONS_MAX].into_boxed_slice(),
-            candidates: vec![empty; REGIONS_MAX].into_boxed_slice(),
         })
     }
 
@@ -200,31 +216,53 @@ impl UffdAsync {
         })
     }
 
-    /// Hands the dirty pages of `pages`, which are attached, to `found`, and arms them.
-    fn walk(
-        &mut self,
-        pages: PageRange,
-        backing: Backing,
-        found: &mut dyn FnMut(Range<usize>),
-    ) -> Result<(), Errno> {
+    /// Arms the dirty pages of `pages`, which are attached, and adds them to `dirty`.
+    fn walk(&mut self, pages: PageRange, backing: Backing, mut dirty: Dirty) -> Result<(), Errno> {
         let all = self.memory.addresses(pages);
-        if all.len() <= GRANULE_BYTES {
-            return self.examine(all, backing, found);
-        }
         let mut at = all.start;
-        let mut window = GRANULE_BYTES;
         while at < all.end {
+            let (end, known) = self.stretch(at..all.end);
+            if known {
+                self.examine(at..end, &DIRTY_KNOWN, Backing::Anonymous, dirty.as_deref_mut())?;
+            } else {
+                self.search(at..end, backing, dirty.as_deref_mut())?;
+            }
+            at = end;
+        }
+        Ok(())
+    }
+
+    /// Where the stretch at the start of `range` ends whose granules are all known, or all not; and which it is.
+    fn stretch(&self, range: Range<usize>) -> (usize, bool) {
+        let granule_end = |at: usize| ((at | (GRANULE_BYTES - 1)) + 1).min(range.end);
+        let is_known = |granule: Range<usize>| self.known.contains_all(self.host_pages(granule));
+        let mut end = granule_end(range.start);
+        let known = is_known(range.start..end);
+        while end < range.end && is_known(end..granule_end(end)) == known {
+            end = granule_end(end);
+        }
+        (end, known)
+    }
+
+    /// Looks for entries that are not armed, and examines a window behind each.
+    fn search(&mut self, range: Range<usize>, backing: Backing, mut dirty: Dirty) -> Result<(), Errno> {
+        if range.len() <= GRANULE_BYTES {
+            return self.examine(range, &TOUCHED, backing, dirty);
+        }
+        let mut at = range.start;
+        let mut window = GRANULE_BYTES;
+        while at < range.end {
             let probe = self
                 .session
                 .pagemap
-                .scan(at..all.end, &PROBE, &mut self.regions[..1])?;
+                .scan(at..range.end, &PROBE, &mut self.regions[..1])?;
             if probe.regions == 0 {
                 at = probe.walk_end;
                 continue;
             }
             let first = self.regions[0].start as usize;
             let granule = first & !(GRANULE_BYTES - 1);
-            let examined = first..granule.saturating_add(window).min(all.end);
+            let examined = first..granule.saturating_add(window).min(range.end);
             // A probe that skipped nothing was wasted: look at more at once.
             let skipped = first - at;
             window = if skipped < window {
@@ -234,61 +272,18 @@ impl UffdAsync {
             };
             // The probe stopped at the second entry that is not armed, or at the end.
             at = examined.end.max(probe.walk_end);
-            self.examine(examined, backing, found)?;
+            self.examine(examined, &TOUCHED, backing, dirty.as_deref_mut())?;
         }
         Ok(())
     }
 
-    /// Looks at every page of `range`.
+    /// Arms what `query` finds in `range`. What of it is not the file's is dirty, and known from now on.
     fn examine(
         &mut self,
         range: Range<usize>,
-        backing: Backing,
-        found: &mut dyn FnMut(Range<usize>),
-    ) -> Result<(), Errno> {
-        match backing {
-            Backing::Anonymous => self.take(range, &DIRTY_ANONYMOUS, found),
-            Backing::PrivateFile => self.examine_file(range, found),
-        }
-    }
-
-    /// Looks for pages that are not armed, then asks of those whether they are the file's.
-    fn examine_file(
-        &mut self,
-        range: Range<usize>,
-        found: &mut dyn FnMut(Range<usize>),
-    ) -> Result<(), Errno> {
-        let mut at = range.start;
-        while at < range.end {
-            let answer = self
-                .session
-                .pagemap
-                .scan(at..range.end, &CANDIDATES, &mut self.candidates)?;
-            at = answer.walk_end;
-            let mut next = 0;
-            while next < answer.regions {
-                let mut run = addresses_of(&self.candidates[next]);
-                next += 1;
-                while next < answer.regions {
-                    let near = addresses_of(&self.candidates[next]);
-                    if near.start - run.end > CANDIDATE_GAP_BYTES {
-                        break;
-                    }
-                    run.end = near.end;
-                    next += 1;
-                }
-                self.take(run, &TOUCHED_FILE, found)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Arms what `query` finds in `range` and hands on what of it is neither the file's nor the page of zeros.
-    fn take(
-        &mut self,
-        range: Range<usize>,
         query: &Query,
-        found: &mut dyn FnMut(Range<usize>),
+        backing: Backing,
+        mut dirty: Dirty,
     ) -> Result<(), Errno> {
         let mut at = range.start;
         while at < range.end {
@@ -297,21 +292,72 @@ impl UffdAsync {
                 .pagemap
                 .scan(at..range.end, query, &mut self.regions)?;
             at = answer.walk_end;
-            for region in &self.regions[..answer.regions] {
-                if region.categories & (FILE | ZERO) == 0 {
-                    found(addresses_of(region));
+            let Some(dirty) = dirty.as_deref_mut() else {
+                continue;
+            };
+            let runs = self.regions[..answer.regions].iter().map(addresses_of);
+            match backing {
+                Backing::Anonymous => {
+                    for run in runs {
+                        self.known.insert(self.host_pages(run.clone()));
+                        dirty.insert(self.memory.pages_at(run));
+                    }
+                }
+                Backing::PrivateFile => {
+                    let mut touched = PageSet::new();
+                    runs.for_each(|run| touched.insert(self.host_pages(run)));
+                    self.remove_files(&mut touched)?;
+                    for run in touched.runs() {
+                        self.known.insert(*run);
+                        dirty.insert(self.memory.pages_at(self.addresses(*run)));
+                    }
                 }
             }
         }
         Ok(())
     }
 
-    fn walk_attached(&mut self, pages: PageRange, dirty: &mut PageSet) -> Result<(), TrackerError> {
+    /// Removes from `touched`, in pages of the host, those that are still the file's.
+    fn remove_files(&mut self, touched: &mut PageSet) -> Result<(), Errno> {
+        let mut unknown = PageSet::new();
+        for run in touched.runs() {
+            self.known.missing(*run, |run| unknown.insert(run));
+        }
+        let mut runs = unknown.runs().iter().copied().peekable();
+        while let Some(mut asked) = runs.next() {
+            while let Some(near) = runs.next_if(|near| near.start - asked.end <= FILE_GAP_PAGES) {
+                asked.end = near.end;
+            }
+            let Range { start: mut at, end } = self.addresses(asked);
+            while at < end {
+                let answer = self.session.pagemap.scan(at..end, &FILES, &mut self.regions)?;
+                at = answer.walk_end;
+                for region in &self.regions[..answer.regions] {
+                    touched.remove(self.host_pages(addresses_of(region)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The pages of the host, from the base, at `addresses`, which are aligned to them.
+    fn host_pages(&self, addresses: Range<usize>) -> PageRange {
+        let base = self.memory.addresses(PageRange::new(0, 0)).start;
+        let page = |address: usize| self.host_page.page_of((address - base) as u64);
+        PageRange::new(page(addresses.start), page(addresses.end))
+    }
+
+    /// The addresses of `host_pages`.
+    fn addresses(&self, host_pages: PageRange) -> Range<usize> {
+        let base = self.memory.addresses(PageRange::new(0, 0)).start;
+        let bytes = self.host_page.byte_range(host_pages);
+        base + bytes.start as usize..base + bytes.end as usize
+    }
+
+    fn walk_attached(&mut self, pages: PageRange, mut dirty: Dirty) -> Result<(), TrackerError> {
         self.ensure_session()?;
-        let memory = self.memory;
         for (run, backing) in self.attached.within(pages) {
-            let mut found = |addresses| dirty.insert(memory.pages_at(addresses));
-            self.walk(run, backing, &mut found).map_err(|errno| {
+            self.walk(run, backing, dirty.as_deref_mut()).map_err(|errno| {
                 let why = match errno {
                     Errno::PERM => {
                         format!("{errno}; a mapping in pages {run} was replaced and not attached again")
@@ -324,6 +370,9 @@ impl UffdAsync {
         Ok(())
     }
 }
+
+/// Where dirty pages go; `None` where they are to be clean from now on, and nobody asks which they were.
+type Dirty<'a> = Option<&'a mut PageSet>;
 
 fn addresses_of(region: &Region) -> Range<usize> {
     region.start as usize..region.end as usize
@@ -361,11 +410,14 @@ impl Tracker for UffdAsync {
     }
 
     fn clear(&mut self, range: ByteRange) -> Result<(), TrackerError> {
-        self.walk_attached(self.memory.pages(range), &mut PageSet::new())
+        let pages = self.memory.pages(range);
+        // Before the walk: a dropped page has no entry, and is not to be taken for one that was stored to.
+        self.known.remove(self.host_pages(self.memory.addresses(pages)));
+        self.walk_attached(pages, None)
     }
 
     fn collect(&mut self, range: ByteRange, dirty: &mut PageSet) -> Result<(), TrackerError> {
-        self.walk_attached(self.memory.pages(range), dirty)
+        self.walk_attached(self.memory.pages(range), Some(dirty))
     }
 }
 

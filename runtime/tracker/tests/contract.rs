@@ -315,6 +315,15 @@ fn scattered_stores_in_a_large_range(subject: Subject, backing: Backing) {
     rig.store(30_000, 64);
     rig.expect(100, PAGES, &[15_000, 19_999, 30_000]);
     rig.expect(0, PAGES, &[]);
+    // A hole in the full part.
+    rig.discard(PageRange::new(12_000, 13_000));
+    rig.clear(12_000, 13_000);
+    (12_100..12_200).for_each(|page| _ = rig.load(page));
+    for page in [11_999, 12_150, 12_600, 13_000, 14_000] {
+        rig.store(page, 64);
+    }
+    rig.expect(11_000, PAGES, &[11_999, 12_150, 12_600, 13_000, 14_000]);
+    rig.expect(0, PAGES, &[]);
 }
 
 fn the_range_grows(subject: Subject, backing: Backing) {
@@ -552,6 +561,31 @@ fn check(rig: &mut Rig, found: &PageSet, changed: &PageSet, expected: &PageSet) 
     );
     if !rig.tracker().reports_superset() {
         assert_eq!(found, expected);
+    }
+}
+
+/// Memory that came in huge pages is tracked in small ones.
+#[test]
+fn huge_pages_are_split_or_avoided() {
+    const PAGES: u64 = 2048;
+    for kind in [
+        TrackerKind::UffdAsync,
+        TrackerKind::UffdSync,
+        TrackerKind::Mprotect,
+    ] {
+        let Some(mut rig) = Rig::new(Subject::Rung(kind), Backing::Anonymous, PAGE, PAGES) else {
+            continue;
+        };
+        rig.prefer_huge_pages();
+        (0..PAGES / 2).step_by(64).for_each(|page| rig.store(page, 0));
+        rig.attach(0, PAGES);
+        rig.expect(0, PAGES, &[]);
+        for _ in 0..2 {
+            rig.store(700, 0);
+            rig.store(1500, 0);
+            rig.expect(0, PAGES, &[700, 1500]);
+            rig.expect(0, PAGES, &[]);
+        }
     }
 }
 

@@ -252,6 +252,12 @@ impl Rig {
         .expect("mapping");
     }
 
+    /// Asks for huge pages in all of the mapping; a kernel without them refuses.
+    pub fn prefer_huge_pages(&mut self) {
+        // SAFETY: advice changes no contents.
+        let _ = unsafe { madvise(self.base.cast(), self.length, Advice::LinuxHugepage) };
+    }
+
     /// `MADV_DONTNEED` of `pages`.
     pub fn discard(&mut self, pages: PageRange) {
         let range = self.bytes(pages);
