@@ -54,7 +54,7 @@ pub fn a_range_is_flushed_alone() {
     *word(&mut first, 2 * PAGE) = before[1] + 1;
     first.flush_range(PAGE..PAGE + 8).unwrap();
     assert!(matches!(
-        first.flush_range(0..BYTES + 1),
+        first.flush_range(0..first.len() + 1),
         Err(Error::OutOfRange { .. })
     ));
     drop(first);
@@ -181,7 +181,7 @@ pub fn a_region_says_what_it_is() {
     let version = region.info().unwrap().version;
     region.flush().unwrap();
     let info = region.info().unwrap();
-    assert_eq!(info.version, version + 1);
+    assert!(info.version > version);
     assert_eq!(info.size, region.len() as u64);
     assert_eq!(info.page_size as usize, PAGE);
     let mapping = region.vm_region().unwrap();
