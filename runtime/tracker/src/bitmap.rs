@@ -5,7 +5,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use vmsync_core::PageRange;
+use vmsync_core::{PageRange, PageSet};
 
 const BITS: u64 = u64::BITS as u64;
 
@@ -68,6 +68,23 @@ impl AtomicBitmap {
         runs_of(words, found);
     }
 
+    /// The runs of `pages`, joined over gaps of at most `gap_pages_max` pages whose bits are all set.
+    pub fn joined(&self, pages: &PageSet, gap_pages_max: u64) -> Vec<PageRange> {
+        let mut joined: Vec<PageRange> = Vec::new();
+        for run in pages.runs() {
+            match joined.last_mut() {
+                Some(last)
+                    if run.start - last.end <= gap_pages_max
+                        && self.contains_all(PageRange::new(last.end, run.start)) =>
+                {
+                    last.end = run.end;
+                }
+                _ => joined.push(*run),
+            }
+        }
+        joined
+    }
+
     /// The run of set bits around `page`, whose bit is set.
     pub fn run_around(&self, page: u64) -> PageRange {
         let (mut start, mut end) = (page, page + 1);
@@ -111,10 +128,27 @@ fn words_of(pages: PageRange) -> impl Iterator<Item = (usize, u64)> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-    use vmsync_core::PageSet;
-
     use super::*;
+
+    #[test]
+    fn runs_are_joined_over_small_gaps_of_set_bits() {
+        let bitmap = AtomicBitmap::new(256);
+        bitmap.insert(PageRange::new(0, 100));
+        bitmap.insert(PageRange::new(101, 256));
+        let pages = PageSet::from_iter([3, 5, 9, 99, 102]);
+        let joined = [
+            PageRange::new(3, 10),
+            PageRange::new(99, 100),
+            PageRange::new(102, 103),
+        ];
+        assert_eq!(bitmap.joined(&pages, 3), joined);
+    }
+}
+
+#[cfg(test)]
+mod properties {
+    use super::*;
+    use proptest::prelude::*;
 
     proptest! {
         #[test]

@@ -25,6 +25,9 @@ pub const WINDOW_BYTES_MAX: usize = 64 << 20;
 /// a call about 350 ns.
 pub const FILE_GAP_PAGES: u64 = 32;
 
+/// Dirty runs at most this many clean pages apart are armed again by one system call, on the rungs that arm by range.
+pub const REARM_GAP_PAGES: u64 = 64;
+
 /// The longest part of a store that lies behind the page of its first byte, in bytes: a 16-byte vector at the last byte.
 pub const STRADDLE_BYTES_MAX: usize = 15;
 

@@ -37,6 +37,7 @@ use crate::{
     attached::Attached,
     bitmap::AtomicBitmap,
     error::failed,
+    limits::REARM_GAP_PAGES,
     memory::Memory,
     sys::uffd::{Faults, OpenError, Protect, Uffd, WP, WP_UNPOPULATED},
     uffd_async::explain_call,
@@ -355,8 +356,9 @@ impl Tracker for UffdSync {
         }
         let mut found = PageSet::new();
         state.dirty.take(pages, |run| found.insert(run));
-        for run in found.runs() {
-            self.session.arm(*run).map_err(|errno| {
+        // What lies between is armed already: one call over it costs less than one for each side.
+        for run in state.attached.joined(&found, REARM_GAP_PAGES) {
+            self.session.arm(run).map_err(|errno| {
                 found.runs().iter().for_each(|run| state.dirty.insert(*run));
                 failed(KIND, "UFFDIO_WRITEPROTECT", errno)
             })?;
