@@ -59,3 +59,8 @@ pub use heap::{Alloc, Heap, PMap, PString, PVec};
 pub use options::RegionOptions;
 pub use region::Region;
 pub use vmsync_abi as abi;
+
+/// The examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
