@@ -110,6 +110,7 @@ pub struct MemoryObject {
     outstanding: Vec<Outstanding>,
     lock_requests: VecDeque<LockRequest>,
     destroyed: Option<PagerError>,
+    events: u64,
 }
 
 impl MemoryObject {
@@ -127,7 +128,13 @@ impl MemoryObject {
             outstanding: Vec::new(),
             lock_requests: VecDeque::new(),
             destroyed: None,
+            events: 0,
         }
+    }
+
+    /// Counts what a blocked call may be waiting for: a completion, a range that was given back, the object's end.
+    pub fn events(&self) -> u64 {
+        self.events
     }
 
     /// Why the object is gone, if it is.
@@ -172,6 +179,7 @@ impl MemoryObject {
 
     /// Gives back every range of `call`; those the pager still owes an answer for stay taken until it comes.
     pub fn release(&mut self, call: CallId) {
+        self.events += 1;
         self.outstanding.retain_mut(|entry| {
             if entry.call == call && entry.stage == Stage::Sent {
                 entry.stage = Stage::Abandoned;
@@ -182,6 +190,7 @@ impl MemoryObject {
 
     /// Gives back every range of `call`, also those the pager was asked about: it has just been told to forget them.
     pub fn release_aborted(&mut self, call: CallId) {
+        self.events += 1;
         self.outstanding.retain(|entry| entry.call != call);
     }
 
@@ -263,6 +272,7 @@ impl MemoryObject {
 
     /// The object is gone: every request that waits is answered with `reason`.
     pub fn destroy(&mut self, reason: PagerError) {
+        self.events += 1;
         let reason = PagerError::new(PagerErrorKind::Gone, reason.message);
         self.outstanding.retain(|entry| entry.stage != Stage::Abandoned);
         for entry in &mut self.outstanding {

@@ -202,6 +202,57 @@ impl<O: ObjectHandle> Task<O> {
         self.objects.retain(|_, open| !open.closed || maps(&open.object));
     }
 
+    /// The objects that regions show, each once.
+    pub fn mapped_objects(&self) -> Vec<O> {
+        let mut objects: Vec<O> = Vec::new();
+        for entry in self.map.entries() {
+            if let EntryBacking::Object { object, .. } = &entry.backing
+                && !objects.contains(object)
+            {
+                objects.push(object.clone());
+            }
+        }
+        objects
+    }
+
+    /// A port of the task for `object`.
+    pub fn port_of(&self, object: &O) -> Option<u32> {
+        self.objects
+            .iter()
+            .find(|(_, open)| !open.closed && open.object == *object)
+            .map(|(port, _)| *port)
+    }
+
+    /// Whether the task may access every byte of the range.
+    pub fn check_access(&self, address: u64, size: u64, access: VmProt) -> Result<(), KernReturn> {
+        let pages = self.sync_range(address, size, self.address_end)?;
+        if !self.map.covers(pages) {
+            return Err(KernReturn::InvalidAddress);
+        }
+        if self
+            .map
+            .entries_in(pages)
+            .any(|entry| !entry.protection.contains(access))
+        {
+            return Err(KernReturn::ProtectionFailure);
+        }
+        Ok(())
+    }
+
+    /// Host code has stored to the range: its pages are dirty, whether or not the tracker saw it.
+    pub fn note_store(&mut self, range: ByteRange) {
+        let Some(pages) = self.page_size.widen(range) else {
+            return;
+        };
+        for segment in self.segments(pages) {
+            if segment.sharing == Sharing::Writer {
+                segment
+                    .object
+                    .with(|object| object.dirty.insert(segment.object_pages));
+            }
+        }
+    }
+
     // --- address space ---------------------------------------------------------------------------------------
 
     /// Where ANYWHERE puts `size` bytes at a multiple of `mask + 1`: the lowest hole, or behind linear memory.

@@ -1,0 +1,175 @@
+//! [`Host`]: what the guests of one process share: their memories, their objects, and the settings for waiting and
+//! tracking.
+//!
+//! Invariant: an object has one [`SharedObject`] per host, however many guests have it open.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use indexmap::IndexMap;
+use vmsync_core::{
+    PagerError, PagerErrorKind,
+    object::PagerId,
+    page::PageSize,
+    pager::{CallId, InitRequest, ObjectId, ObjectName, Pager},
+    tracker::TrackerKind,
+};
+
+use crate::{
+    limits::PAGER_TIME_OUT,
+    memory::Reservations,
+    object::{Object, SharedObject},
+};
+
+/// How guests are tracked and how long they wait.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct HostOptions {
+    /// The rung of the ladder; `None`: the best that [`crate::probe`] finds.
+    pub tracker: Option<TrackerKind>,
+    /// How long a call waits for a pager before it answers `ABORTED`.
+    pub pager_time_out: Duration,
+    /// The VM's page. A store keeps the one it was made with.
+    pub page_size: PageSize,
+}
+
+impl Default for HostOptions {
+    fn default() -> Self {
+        Self {
+            tracker: None,
+            pager_time_out: PAGER_TIME_OUT,
+            page_size: PageSize::KIB_4,
+        }
+    }
+}
+
+/// The shared part of all guests of a process. Cheap to clone.
+///
+/// Make it before the first Wasmtime `Engine` of the process, so that accesses of the *host* to memory that a guest
+/// has given up or protected (a WASI call with such an address) find vmsync's signal handler behind Wasmtime's.
+#[derive(Clone)]
+pub struct Host {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    options: HostOptions,
+    tracker: TrackerKind,
+    reservations: Arc<Reservations>,
+    objects: Mutex<Objects>,
+    calls: AtomicU64,
+}
+
+#[derive(Default)]
+struct Objects {
+    pagers: Vec<Arc<dyn Pager>>,
+    open: IndexMap<(PagerId, ObjectName), Weak<SharedObject>>,
+    next_id: u64,
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self::new(HostOptions::default())
+    }
+}
+
+impl Host {
+    /// A host with `options`.
+    pub fn new(options: HostOptions) -> Self {
+        vmsync_tracker::guard_host_accesses();
+        let tracker = options.tracker.unwrap_or_else(vmsync_tracker::best);
+        let shared = Shared {
+            options,
+            tracker,
+            reservations: Arc::default(),
+            objects: Mutex::default(),
+            calls: AtomicU64::new(0),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// Lets `config`'s engine take its linear memories from this host.
+    pub fn configure<'a>(&self, config: &'a mut wasmtime::Config) -> &'a mut wasmtime::Config {
+        config
+            .with_host_memory(self.shared.reservations.clone())
+            // A creator of its own and copy-on-write data segments exclude each other in Wasmtime.
+            .memory_init_cow(false)
+            .wasm_multi_memory(true)
+            .wasm_memory64(true)
+            .wasm_branch_hinting(true)
+    }
+
+    /// The rung that guests of this host are tracked with.
+    pub fn tracker(&self) -> TrackerKind {
+        self.shared.tracker
+    }
+
+    /// The settings.
+    pub fn options(&self) -> &HostOptions {
+        &self.shared.options
+    }
+
+    pub(crate) fn reservations(&self) -> &Reservations {
+        &self.shared.reservations
+    }
+
+    pub(crate) fn next_call(&self) -> CallId {
+        CallId(self.shared.calls.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// The object `name` of `pager`, opened if no guest has it open yet.
+    pub(crate) fn open_object(
+        &self,
+        pager: &Arc<dyn Pager>,
+        name: &ObjectName,
+        request: InitRequest,
+    ) -> Result<Object, PagerError> {
+        // Held while the pager opens the object, so that two guests cannot open it twice.
+        let mut objects = self.shared.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        let pager_id = objects.pager_id(pager);
+        let key = (pager_id, name.clone());
+        if let Some(object) = objects.open.get(&key).and_then(Weak::upgrade) {
+            return reuse(object, name, request);
+        }
+        objects.next_id += 1;
+        let id = ObjectId(objects.next_id);
+        let object = SharedObject::open(id, pager_id, pager.clone(), name, request)?;
+        objects.open.retain(|_, other| other.strong_count() > 0);
+        objects.open.insert(key, Arc::downgrade(&object));
+        Ok(Object(object))
+    }
+}
+
+/// Whether an object that another guest opened serves `request` as well.
+fn reuse(object: Arc<SharedObject>, name: &ObjectName, request: InitRequest) -> Result<Object, PagerError> {
+    let busy = |why: &str| {
+        let message = format!("object \"{name}\" is open in this process {why}: close it there first");
+        Err(PagerError::new(PagerErrorKind::Busy, message))
+    };
+    if request.write && !object.write {
+        return busy("for reading only");
+    }
+    let attributes = object.refresh_attributes()?;
+    if request.size_min > attributes.size {
+        return busy("with a smaller size");
+    }
+    Ok(Object(object))
+}
+
+impl Objects {
+    fn pager_id(&mut self, pager: &Arc<dyn Pager>) -> PagerId {
+        let known = self.pagers.iter().position(|other| Arc::ptr_eq(other, pager));
+        let index = known.unwrap_or_else(|| {
+            self.pagers.push(pager.clone());
+            self.pagers.len() - 1
+        });
+        PagerId(u32::try_from(index).expect("fewer than 2^32 pagers"))
+    }
+}

@@ -1,0 +1,450 @@
+//! The import module `vmsync1`: decode the guest's words, call [`Vm`], encode the answer. Nothing is decided here.
+//!
+//! The functions come in two widths, as the calls of C libraries do: pointers, addresses and sizes are `i32` for a
+//! 32-bit memory and `i64` for a 64-bit one.
+//!
+//! Invariants:
+//! - whatever the guest passes, the answer is a `kern_return`; a trap says that the *host* is set up wrongly;
+//! - an out parameter is checked before the call does anything, and written after it succeeded.
+
+use vmsync_core::{
+    KernReturn,
+    abi::{
+        Behavior, Inherit, MODULE, NAME_BYTES_MAX, ObjectInfo, ObjectInfoFlags, OpenFlags, PORT_NULL,
+        RegionInfo, TASK_SELF, VmFlags, VmProt, VmSync,
+    },
+    task::{MapRequest, check_placement_flags},
+};
+use wasmtime::{Caller, Extern, Linker, Memory};
+
+use crate::{Error, Vm, prepare::CARDS_EXPORT, vm::MemoryPlace};
+
+/// The memory that a guest must export.
+const MEMORY_EXPORT: &str = "memory";
+
+/// A word of the guest's memory: its bytes, and how far it reaches.
+trait Word: Copy + 'static {
+    const BYTES: u64;
+    /// One behind the highest address that it holds; `u64::MAX` for 64 bits.
+    const END: u64;
+    fn to_u64(self) -> u64;
+}
+
+impl Word for i32 {
+    const BYTES: u64 = 4;
+    const END: u64 = 1 << 32;
+    fn to_u64(self) -> u64 {
+        u64::from(self.cast_unsigned())
+    }
+}
+
+impl Word for i64 {
+    const BYTES: u64 = 8;
+    const END: u64 = u64::MAX;
+    fn to_u64(self) -> u64 {
+        self.cast_unsigned()
+    }
+}
+
+/// Adds `vmsync1` to `linker` for guests with a 32-bit memory. `get` finds the guest's [`Vm`] in the store's data.
+///
+/// # Errors
+/// When the names are defined already.
+pub fn add_to_linker<T: 'static>(
+    linker: &mut Linker<T>,
+    get: impl Fn(&mut T) -> &mut Vm + Send + Sync + Copy + 'static,
+) -> Result<(), Error> {
+    add::<i32, T, _>(linker, get)
+}
+
+/// Adds `vmsync1` to `linker` for guests with a 64-bit memory.
+///
+/// # Errors
+/// When the names are defined already.
+pub fn add_to_linker_memory64<T: 'static>(
+    linker: &mut Linker<T>,
+    get: impl Fn(&mut T) -> &mut Vm + Send + Sync + Copy + 'static,
+) -> Result<(), Error> {
+    add::<i64, T, _>(linker, get)
+}
+
+/// What the guest gets for a result.
+fn code(result: Result<(), KernReturn>) -> i32 {
+    KernReturn::from(result).code()
+}
+
+/// A call in progress: the caller with its memory, and the way to its [`Vm`].
+struct Call<'a, T: 'static, G> {
+    caller: Caller<'a, T>,
+    memory: Memory,
+    get: G,
+}
+
+impl<'a, T: 'static, G: Fn(&mut T) -> &mut Vm + Copy> Call<'a, T, G> {
+    fn enter(mut caller: Caller<'a, T>, get: G) -> wasmtime::Result<Self> {
+        let memory = match caller.get_export(MEMORY_EXPORT) {
+            Some(Extern::Memory(memory)) => memory,
+            Some(Extern::SharedMemory(_)) => {
+                wasmtime::bail!("shared memories are not supported: compile the guest without threads")
+            }
+            _ => wasmtime::bail!("the guest exports no memory named \"{MEMORY_EXPORT}\": export it"),
+        };
+        let mut call = Self { caller, memory, get };
+        call.refresh()?;
+        Ok(call)
+    }
+
+    /// Looks at the memory again: at the start, and after it has grown.
+    fn refresh(&mut self) -> wasmtime::Result<()> {
+        let cards = self.caller.get_export(CARDS_EXPORT).and_then(Extern::into_memory);
+        let place = MemoryPlace::of(&self.memory, &self.caller, cards);
+        self.vm()
+            .enter(&place)
+            .map_err(|error| wasmtime::format_err!("{error}"))
+    }
+
+    fn vm(&mut self) -> &mut Vm {
+        (self.get)(self.caller.data_mut())
+    }
+
+    fn read_word<W: Word>(&mut self, pointer: u64) -> Result<u64, KernReturn> {
+        let mut bytes = [0; 8];
+        self.vm().read_guest(pointer, &mut bytes[..W::BYTES as usize])?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    fn write_word<W: Word>(&mut self, pointer: u64, value: u64) -> Result<(), KernReturn> {
+        self.vm()
+            .write_guest(pointer, &value.to_le_bytes()[..W::BYTES as usize])
+    }
+
+    /// Grows the memory so that `placement` fits.
+    fn grow(&mut self, memory_size: u64) -> Result<(), KernReturn> {
+        let page_bytes = self.memory.page_size(&self.caller);
+        let have = self.memory.data_size(&self.caller) as u64;
+        let missing = memory_size.saturating_sub(have).div_ceil(page_bytes);
+        if missing == 0 {
+            return Ok(());
+        }
+        self.memory
+            .grow(&mut self.caller, missing)
+            .map_err(|_| KernReturn::NoSpace)?;
+        self.refresh().map_err(|_| KernReturn::InvalidTask)
+    }
+
+    /// `vm_map` and `vm_allocate` after their words have been decoded.
+    fn map<W: Word>(
+        &mut self,
+        task: i32,
+        address_pointer: u64,
+        mask: u64,
+        flags: VmFlags,
+        mut request: MapRequest,
+    ) -> Result<(), KernReturn> {
+        self.vm().check_task(task.cast_unsigned())?;
+        check_placement_flags(flags)?;
+        request.address = self.read_word::<W>(address_pointer)?;
+        self.vm().check_writable(address_pointer, W::BYTES)?;
+        request.overwrite = flags.contains(VmFlags::OVERWRITE);
+        if flags.contains(VmFlags::ANYWHERE) {
+            if request.size == 0 {
+                return Err(KernReturn::InvalidArgument);
+            }
+            let placement = self.vm().place(request.size, mask)?;
+            self.grow(placement.memory_size)?;
+            request.address = placement.address;
+        } else if request.address & mask != 0 {
+            return Err(KernReturn::NoSpace);
+        }
+        self.vm().vm_map(&request)?;
+        // The result may lie inside the new region, if the guest was told to put it there.
+        self.write_word::<W>(address_pointer, request.address)
+    }
+
+    fn region<W: Word>(&mut self, task: i32, pointers: [u64; 5], flavor: i32) -> Result<(), KernReturn> {
+        let [address, size, info, count, object] = pointers;
+        self.vm().check_task(task.cast_unsigned())?;
+        let mut words = [0; 4];
+        self.vm().read_guest(count, &mut words)?;
+        if flavor != RegionInfo::FLAVOR || u32::from_le_bytes(words) < RegionInfo::COUNT {
+            return Err(KernReturn::InvalidArgument);
+        }
+        let from = self.read_word::<W>(address)?;
+        let outs = [
+            (address, W::BYTES),
+            (size, W::BYTES),
+            (info, RegionInfo::BYTES as u64),
+            (count, 4),
+            (object, 4),
+        ];
+        for (pointer, length) in outs {
+            self.vm().check_writable(pointer, length)?;
+        }
+        let (region, port) = self.vm().vm_region(from)?;
+        self.write_word::<W>(address, region.range.start)?;
+        self.write_word::<W>(size, region.range.len())?;
+        self.vm().write_guest(info, &region.info.to_bytes())?;
+        self.vm().write_guest(count, &RegionInfo::COUNT.to_le_bytes())?;
+        self.vm().write_guest(object, &port.to_le_bytes())
+    }
+
+    fn open(&mut self, name: (u64, i32), size: i64, flags: i32, port_pointer: u64) -> Result<(), KernReturn> {
+        let (name_pointer, name_bytes) = name;
+        let length = usize::try_from(name_bytes).map_err(|_| KernReturn::InvalidArgument)?;
+        if length > NAME_BYTES_MAX || size < 0 {
+            return Err(KernReturn::InvalidArgument);
+        }
+        let mut bytes = [0; NAME_BYTES_MAX];
+        let bytes = &mut bytes[..length];
+        self.vm().read_guest(name_pointer, bytes)?;
+        let name = std::str::from_utf8(bytes).map_err(|_| KernReturn::InvalidArgument)?;
+        vmsync_core::pager::ObjectName::new(name).map_err(|_| KernReturn::InvalidArgument)?;
+        self.vm().check_writable(port_pointer, 4)?;
+        let flags = OpenFlags(flags.cast_unsigned());
+        let port = self.vm().memory_object_open(name, size.cast_unsigned(), flags)?;
+        self.vm().write_guest(port_pointer, &port.to_le_bytes())
+    }
+
+    fn info(&mut self, port: i32, pointer: u64) -> Result<(), KernReturn> {
+        self.vm().check_writable(pointer, ObjectInfo::BYTES as u64)?;
+        let (attributes, rights) = self.vm().memory_object_info(port.cast_unsigned())?;
+        let mut flags = 0;
+        if attributes.precious {
+            flags |= ObjectInfoFlags::PRECIOUS.0;
+        }
+        if rights.contains(VmProt::WRITE) {
+            flags |= ObjectInfoFlags::WRITABLE.0;
+        }
+        let page_size = self.vm().page_size();
+        let info = ObjectInfo {
+            size: attributes.size,
+            version: attributes.version,
+            address: attributes.address.unwrap_or(0),
+            page_size: u32::try_from(page_size.bytes()).unwrap_or(u32::MAX),
+            flags,
+        };
+        self.vm().write_guest(pointer, &info.to_bytes())
+    }
+}
+
+fn add<W, T, G>(linker: &mut Linker<T>, get: G) -> Result<(), Error>
+where
+    W: Word + wasmtime::WasmTy,
+    T: 'static,
+    G: Fn(&mut T) -> &mut Vm + Send + Sync + Copy + 'static,
+{
+    linker.func_wrap(MODULE, "mach_task_self", || TASK_SELF.cast_signed())?;
+    add_msync::<W, T, G>(linker, get)?;
+    add_regions::<W, T, G>(linker, get)?;
+    add_objects::<W, T, G>(linker, get)
+}
+
+fn add_msync<W, T, G>(linker: &mut Linker<T>, get: G) -> Result<(), Error>
+where
+    W: Word + wasmtime::WasmTy,
+    T: 'static,
+    G: Fn(&mut T) -> &mut Vm + Send + Sync + Copy + 'static,
+{
+    fn msync(vm: &mut Vm, task: i32, range: (u64, u64), flags: i32, word_end: u64) -> i32 {
+        match vm.check_task(task.cast_unsigned()) {
+            Ok(()) => vm
+                .vm_msync(range.0, range.1, VmSync(flags.cast_unsigned()), word_end)
+                .code(),
+            Err(error) => error.code(),
+        }
+    }
+    linker.func_wrap(
+        MODULE,
+        "vm_msync",
+        move |caller: Caller<'_, T>, task: i32, address: W, size: W, flags: i32| {
+            let mut call = Call::enter(caller, get)?;
+            Ok(msync(
+                call.vm(),
+                task,
+                (address.to_u64(), size.to_u64()),
+                flags,
+                W::END,
+            ))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "mach_vm_msync",
+        move |caller: Caller<'_, T>, task: i32, address: i64, size: i64, flags: i32| {
+            let mut call = Call::enter(caller, get)?;
+            Ok(msync(
+                call.vm(),
+                task,
+                (address.to_u64(), size.to_u64()),
+                flags,
+                i64::END,
+            ))
+        },
+    )?;
+    Ok(())
+}
+
+fn add_regions<W, T, G>(linker: &mut Linker<T>, get: G) -> Result<(), Error>
+where
+    W: Word + wasmtime::WasmTy,
+    T: 'static,
+    G: Fn(&mut T) -> &mut Vm + Send + Sync + Copy + 'static,
+{
+    linker.func_wrap(
+        MODULE,
+        "vm_map",
+        move |caller: Caller<'_, T>,
+              task: i32,
+              address: W,
+              size: W,
+              mask: W,
+              flags: i32,
+              object: i32,
+              offset: i64,
+              copy: i32,
+              protection: i32,
+              max_protection: i32,
+              inherit: i32| {
+            let mut call = Call::enter(caller, get)?;
+            let Some(inherit) = Inherit::from_code(inherit) else {
+                return Ok(KernReturn::InvalidArgument.code());
+            };
+            let request = MapRequest {
+                address: 0,
+                size: size.to_u64(),
+                overwrite: false,
+                port: object.cast_unsigned(),
+                offset: offset.cast_unsigned(),
+                copy: copy != 0,
+                protection: VmProt(protection.cast_unsigned()),
+                max_protection: VmProt(max_protection.cast_unsigned()),
+                inherit,
+            };
+            let flags = VmFlags(flags.cast_unsigned());
+            Ok(code(call.map::<W>(
+                task,
+                address.to_u64(),
+                mask.to_u64(),
+                flags,
+                request,
+            )))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "vm_allocate",
+        move |caller: Caller<'_, T>, task: i32, address: W, size: W, flags: i32| {
+            let mut call = Call::enter(caller, get)?;
+            let request = MapRequest {
+                address: 0,
+                size: size.to_u64(),
+                overwrite: false,
+                port: PORT_NULL,
+                offset: 0,
+                copy: false,
+                protection: VmProt::READ_WRITE,
+                max_protection: VmProt::READ_WRITE,
+                inherit: Inherit::default(),
+            };
+            let flags = VmFlags(flags.cast_unsigned());
+            Ok(code(call.map::<W>(task, address.to_u64(), 0, flags, request)))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "vm_deallocate",
+        move |caller: Caller<'_, T>, task: i32, address: W, size: W| {
+            let mut call = Call::enter(caller, get)?;
+            let vm = call.vm();
+            let checked = vm.check_task(task.cast_unsigned());
+            Ok(code(checked.and_then(|()| {
+                vm.vm_deallocate(address.to_u64(), size.to_u64())
+            })))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "vm_protect",
+        move |caller: Caller<'_, T>, task: i32, address: W, size: W, set_maximum: i32, protection: i32| {
+            let mut call = Call::enter(caller, get)?;
+            let vm = call.vm();
+            let protection = VmProt(protection.cast_unsigned());
+            let checked = vm.check_task(task.cast_unsigned());
+            Ok(code(checked.and_then(|()| {
+                vm.vm_protect(address.to_u64(), size.to_u64(), set_maximum != 0, protection)
+            })))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "vm_region",
+        move |caller: Caller<'_, T>,
+              task: i32,
+              address: W,
+              size: W,
+              flavor: i32,
+              info: W,
+              count: W,
+              object: W| {
+            let mut call = Call::enter(caller, get)?;
+            let pointers = [address, size, info, count, object].map(Word::to_u64);
+            Ok(code(call.region::<W>(task, pointers, flavor)))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "vm_behavior_set",
+        move |caller: Caller<'_, T>, task: i32, address: W, size: W, behavior: i32| {
+            let mut call = Call::enter(caller, get)?;
+            let vm = call.vm();
+            if let Err(error) = vm.check_task(task.cast_unsigned()) {
+                return Ok(error.code());
+            }
+            Ok(match Behavior::from_code(behavior) {
+                Some(behavior) => vm
+                    .vm_behavior_set(address.to_u64(), size.to_u64(), behavior)
+                    .code(),
+                None => KernReturn::InvalidArgument.code(),
+            })
+        },
+    )?;
+    Ok(())
+}
+
+fn add_objects<W, T, G>(linker: &mut Linker<T>, get: G) -> Result<(), Error>
+where
+    W: Word + wasmtime::WasmTy,
+    T: 'static,
+    G: Fn(&mut T) -> &mut Vm + Send + Sync + Copy + 'static,
+{
+    linker.func_wrap(
+        MODULE,
+        "memory_object_open",
+        move |caller: Caller<'_, T>, name: W, name_bytes: i32, size: i64, flags: i32, port: W| {
+            let mut call = Call::enter(caller, get)?;
+            Ok(code(call.open(
+                (name.to_u64(), name_bytes),
+                size,
+                flags,
+                port.to_u64(),
+            )))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "memory_object_close",
+        move |caller: Caller<'_, T>, port: i32| {
+            let mut call = Call::enter(caller, get)?;
+            Ok(code(call.vm().memory_object_close(port.cast_unsigned())))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "memory_object_info",
+        move |caller: Caller<'_, T>, port: i32, info: W| {
+            let mut call = Call::enter(caller, get)?;
+            Ok(code(call.info(port, info.to_u64())))
+        },
+    )?;
+    Ok(())
+}

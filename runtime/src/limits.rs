@@ -1,0 +1,14 @@
+//! A limit on everything the host side can make grow, each with its reason.
+
+use std::time::Duration;
+
+/// How long a call waits for a pager before it answers ABORTED: far above any healthy disk or server, below the
+/// patience of a person.
+pub const PAGER_TIME_OUT: Duration = Duration::from_secs(30);
+
+/// Address space of a 64-bit linear memory, in bytes: pages cost nothing until they are used, but a host has 2^47
+/// bytes for all of its guests.
+pub const MEMORY64_RESERVED_BYTES_MAX: usize = 1 << 38;
+
+/// Grants of one guest: a lookup by name stays cheap and a configuration stays readable.
+pub const GRANTS_MAX: usize = 4_096;

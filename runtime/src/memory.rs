@@ -1,0 +1,528 @@
+//! Linear memories of the host's own, and what the VM does to them. The unsafe wall of this crate.
+//!
+//! ```text
+//!   Engine --new_memory--> Reservations --owns--> Reservation: [ accessible | reserved ... | guard ]
+//!                                                     |  Arc
+//!   Vm ------------------------------------------> GuestMemory: TaskMemory + Tracker over the same addresses
+//! ```
+//!
+//! A memory is one private anonymous reservation that never moves; growing makes more of it accessible. Regions are
+//! mapped over parts of it with `MAP_FIXED`, so that the engine's guards, its bounds checks and the guest's pointers
+//! stay as they are.
+//!
+//! Invariants:
+//! - a reservation outlives both the engine's memory and the [`GuestMemory`] that works on it;
+//! - `MAP_FIXED` is used only inside the accessible part of a reservation;
+//! - a [`GuestMemory`] is used only while its guest is suspended in a call to the host, or not running: the `Vm` that
+//!   owns it is reached through the guest's store only, and checks that it is that guest's;
+//! - pages of object regions are always readable, so that they can be returned to their pagers.
+
+use std::{
+    ptr::NonNull,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU8, AtomicUsize, Ordering},
+    },
+};
+
+use rustix::{
+    fd::BorrowedFd,
+    mm::{Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap, mmap_anonymous, mprotect, munmap},
+};
+use vmsync_core::{
+    ByteRange, PageRange, PageSet, PageSize,
+    abi::VmProt,
+    memory::{MemoryError, TaskMemory},
+    pager::Image,
+    tracker::{Backing, Tracker, TrackerError, TrackerKind},
+};
+use vmsync_tracker::{Barrier, CardTable, HostAccessGuard, LinearRange, Straddle};
+use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
+
+use crate::limits::MEMORY64_RESERVED_BYTES_MAX;
+
+/// Every linear memory that this host has made for an engine and that still exists.
+#[derive(Default)]
+pub(crate) struct Reservations {
+    live: Mutex<Vec<Weak<Reservation>>>,
+}
+
+impl Reservations {
+    /// The reservation whose memory begins at `base`.
+    pub fn find(&self, base: *const u8) -> Option<Arc<Reservation>> {
+        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        live.iter()
+            .filter_map(Weak::upgrade)
+            .find(|reservation| reservation.base.as_ptr().addr() == base.addr())
+    }
+}
+
+// SAFETY: what `new_memory` returns is zero-filled, never moves, and has its guard behind the reserved size.
+unsafe impl MemoryCreator for Reservations {
+    fn new_memory(
+        &self,
+        ty: MemoryType,
+        minimum: usize,
+        maximum: Option<usize>,
+        reserved_bytes: Option<usize>,
+        guard_bytes: usize,
+    ) -> Result<Box<dyn LinearMemory>, String> {
+        if ty.is_shared() {
+            return Err("shared memories are not supported: compile the guest without threads".into());
+        }
+        let mut capacity = reserved_bytes.unwrap_or(0).max(minimum);
+        if ty.is_64() {
+            // The engine checks every access of a 64-bit memory: reserve what it may ever grow to, within the limit.
+            let wanted = maximum
+                .unwrap_or(MEMORY64_RESERVED_BYTES_MAX)
+                .min(MEMORY64_RESERVED_BYTES_MAX);
+            capacity = capacity.max(wanted);
+        }
+        let reservation = Arc::new(Reservation::new(capacity, guard_bytes)?);
+        let mut memory = Linear {
+            reservation: reservation.clone(),
+        };
+        memory.grow_to(minimum).map_err(|error| format!("{error:#}"))?;
+        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        live.retain(|other| other.strong_count() > 0);
+        live.push(Arc::downgrade(&reservation));
+        Ok(Box::new(memory))
+    }
+}
+
+/// Address space of one linear memory.
+pub(crate) struct Reservation {
+    base: NonNull<u8>,
+    /// What the memory can grow to, in bytes.
+    capacity: usize,
+    /// With the guard behind it, in bytes.
+    length: usize,
+    /// Accessible bytes.
+    size: AtomicUsize,
+    guard: HostAccessGuard,
+}
+
+// SAFETY: the pointer is an address; who may access what is behind it is settled by the engine and `GuestMemory`.
+unsafe impl Send for Reservation {}
+// SAFETY: as above.
+unsafe impl Sync for Reservation {}
+
+impl Reservation {
+    fn new(capacity: usize, guard_bytes: usize) -> Result<Self, String> {
+        let host_page = rustix::param::page_size();
+        let length = capacity
+            .checked_next_multiple_of(host_page)
+            .and_then(|bytes| bytes.checked_add(guard_bytes))
+            .map(|bytes| bytes.max(host_page))
+            .ok_or("the linear memory is larger than the address space")?;
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        // SAFETY: a new mapping at an address that the kernel chooses.
+        let base = unsafe { mmap_anonymous(std::ptr::null_mut(), length, ProtFlags::empty(), flags) };
+        let base = base.map_err(|error| {
+            format!("cannot reserve {length} bytes of address space for a linear memory: {error}")
+        })?;
+        let base = NonNull::new(base.cast::<u8>()).ok_or("the kernel mapped the null page")?;
+        let guard = HostAccessGuard::new(base.as_ptr());
+        Ok(Self {
+            base,
+            capacity,
+            length,
+            size: AtomicUsize::new(0),
+            guard,
+        })
+    }
+
+    fn size(&self) -> usize {
+        self.size.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.guard.set_size(0);
+        // SAFETY: the mapping is this reservation's own, and nobody else holds it any more.
+        let unmapped = unsafe { munmap(self.base.as_ptr().cast(), self.length) };
+        debug_assert!(unmapped.is_ok());
+    }
+}
+
+/// The engine's side of a reservation.
+struct Linear {
+    reservation: Arc<Reservation>,
+}
+
+// SAFETY: the memory never moves, `byte_size` bytes of it are accessible, and growing keeps what was there.
+unsafe impl LinearMemory for Linear {
+    fn byte_size(&self) -> usize {
+        self.reservation.size()
+    }
+
+    fn byte_capacity(&self) -> usize {
+        self.reservation.capacity
+    }
+
+    fn grow_to(&mut self, new_size: usize) -> wasmtime::Result<()> {
+        let reservation = &*self.reservation;
+        let old_size = reservation.size();
+        if new_size > reservation.capacity {
+            wasmtime::bail!(
+                "the memory cannot grow beyond its reservation of {} bytes",
+                reservation.capacity
+            );
+        }
+        let host_page = rustix::param::page_size();
+        let (start, end) = (
+            old_size.next_multiple_of(host_page),
+            new_size.next_multiple_of(host_page),
+        );
+        if end > start {
+            // SAFETY: the range is inside the reservation and behind everything that is in use.
+            unsafe {
+                let at = reservation.base.as_ptr().add(start).cast();
+                mprotect(at, end - start, MprotectFlags::READ | MprotectFlags::WRITE)
+                    .map_err(|error| wasmtime::format_err!("cannot grow the memory: {error}"))?;
+            }
+        }
+        reservation.size.store(new_size, Ordering::Release);
+        reservation.guard.set_size(end);
+        Ok(())
+    }
+
+    fn as_ptr(&self) -> *mut u8 {
+        self.reservation.base.as_ptr()
+    }
+}
+
+/// Where the marks of an instrumented guest are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CardMemory {
+    pub base: *mut u8,
+    pub bytes: usize,
+}
+
+/// A guest's linear memory with its tracker.
+pub(crate) struct GuestMemory {
+    reservation: Arc<Reservation>,
+    tracker: Box<dyn Tracker>,
+    page_size: PageSize,
+    /// What is to be tracked, writable or not.
+    tracked: PageSet,
+    /// The part of `tracked` that shows a file.
+    file_backed: PageSet,
+    /// Pages that stores trap on.
+    write_protected: PageSet,
+    /// Marks of pages that were write-protected before anybody asked for them.
+    pending: PageSet,
+}
+
+impl GuestMemory {
+    /// The memory of `reservation`, tracked by the rung `kind`. `cards` is the card table of an instrumented guest.
+    pub fn new(
+        reservation: Arc<Reservation>,
+        kind: TrackerKind,
+        page_size: PageSize,
+        cards: Option<CardMemory>,
+    ) -> Result<Self, TrackerError> {
+        let range = LinearRange {
+            base: reservation.base.as_ptr(),
+            bytes_reserved: reservation.capacity as u64,
+        };
+        let tracker: Box<dyn Tracker> = match (kind, cards) {
+            (TrackerKind::Barrier, Some(cards)) => {
+                let table = CardTable {
+                    first: cards.base.cast::<AtomicU8>(),
+                    cards: cards.bytes as u64,
+                };
+                // SAFETY: the card memory belongs to the same instance, which lives as long as the store that owns
+                // this value; nothing collects while the guest runs. Attached ranges are mapped readable.
+                Box::new(unsafe { Barrier::new(table, range, page_size, Straddle::NextPageSuspect) })
+            }
+            (TrackerKind::Barrier, None) => {
+                return Err(TrackerError {
+                    kind,
+                    message: "the module has no card table: run it through `vmsync instrument` first".into(),
+                });
+            }
+            // SAFETY: the reservation outlives the tracker, attached ranges are private mappings of this value, and
+            // only this value changes their protection while they are attached.
+            _ => unsafe { vmsync_tracker::new_tracker(kind, range, page_size)? },
+        };
+        Ok(Self {
+            reservation,
+            tracker,
+            page_size,
+            tracked: PageSet::new(),
+            file_backed: PageSet::new(),
+            write_protected: PageSet::new(),
+            pending: PageSet::new(),
+        })
+    }
+
+    /// Whether the memory is the one that begins at `base`.
+    pub fn is_at(&self, base: *const u8) -> bool {
+        self.reservation.base.as_ptr().addr() == base.addr()
+    }
+
+    /// The rung in use.
+    pub fn tracker_kind(&self) -> TrackerKind {
+        self.tracker.kind()
+    }
+
+    /// Whether more pages than were stored to may count as dirty.
+    pub fn reports_superset(&self) -> bool {
+        self.tracker.reports_superset()
+    }
+
+    fn pointer(&self, range: ByteRange) -> (*mut std::ffi::c_void, usize) {
+        assert!(
+            range.end <= self.reservation.size() as u64,
+            "{range} leaves the linear memory"
+        );
+        let (start, length) = (range.start as usize, range.len() as usize);
+        // SAFETY: the offset is inside the reservation.
+        (
+            unsafe { self.reservation.base.as_ptr().add(start) }.cast(),
+            length,
+        )
+    }
+
+    fn page_range(&self, range: ByteRange) -> PageRange {
+        assert!(self.page_size.is_aligned(range.start) && self.page_size.is_aligned(range.end));
+        self.page_size.shrink(range)
+    }
+
+    /// Forgets everything about `pages`, whose mapping has just been replaced.
+    fn forget(&mut self, range: ByteRange) {
+        let pages = self.page_range(range);
+        self.tracker.detach(range);
+        for set in [
+            &mut self.tracked,
+            &mut self.file_backed,
+            &mut self.write_protected,
+            &mut self.pending,
+        ] {
+            set.remove(pages);
+        }
+    }
+
+    fn track(&mut self, range: ByteRange, backing: Backing) -> Result<(), MemoryError> {
+        let pages = self.page_range(range);
+        self.tracker.attach(range, backing)?;
+        self.tracked.insert(pages);
+        if backing == Backing::PrivateFile {
+            self.file_backed.insert(pages);
+        }
+        Ok(())
+    }
+
+    /// Replaces the mapping of `range` by fresh anonymous memory.
+    fn map_anonymous(&mut self, range: ByteRange, protection: ProtFlags) -> Result<(), MemoryError> {
+        let (at, length) = self.pointer(range);
+        if length == 0 {
+            return Ok(());
+        }
+        let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
+        // SAFETY: the range lies in the accessible part of this reservation; see the module's invariants.
+        unsafe { mmap_anonymous(at, length, protection, flags) }
+            .map_err(|error| failed("map memory", error))?;
+        self.forget(range);
+        Ok(())
+    }
+
+    fn set_protection(&self, range: ByteRange, flags: MprotectFlags) -> Result<(), MemoryError> {
+        let (at, length) = self.pointer(range);
+        if length == 0 {
+            return Ok(());
+        }
+        // SAFETY: as in `map_anonymous`; the pages stay mapped.
+        unsafe { mprotect(at, length, flags) }.map_err(|error| failed("protect memory", error))
+    }
+
+    /// Stops stores to `range`: what was stored so far is remembered, and the tracker lets go of it.
+    fn write_protect(&mut self, range: ByteRange) -> Result<(), MemoryError> {
+        let pages = self.page_range(range);
+        for run in self.tracked.within(pages).runs() {
+            let run_range = self.page_size.byte_range(*run);
+            let mut open = PageSet::from(*run);
+            open.subtract(&self.write_protected);
+            for part in open.runs() {
+                self.tracker
+                    .collect(self.page_size.byte_range(*part), &mut self.pending)?;
+            }
+            self.tracker.detach(run_range);
+        }
+        self.set_protection(range, MprotectFlags::READ)?;
+        self.write_protected.insert(pages);
+        Ok(())
+    }
+
+    /// Allows stores to `range` again and watches for them.
+    fn write_enable(&mut self, range: ByteRange) -> Result<(), MemoryError> {
+        let pages = self.page_range(range);
+        self.set_protection(range, MprotectFlags::READ | MprotectFlags::WRITE)?;
+        for run in self.write_protected.within(pages).runs() {
+            for tracked in self.tracked.within(*run).runs() {
+                let file = self.file_backed.contains(tracked.start);
+                let backing = if file {
+                    Backing::PrivateFile
+                } else {
+                    Backing::Anonymous
+                };
+                let tracked = self.page_size.byte_range(*tracked);
+                self.tracker.attach(tracked, backing)?;
+                self.tracker.clear(tracked)?;
+            }
+        }
+        self.write_protected.remove(pages);
+        Ok(())
+    }
+
+    /// Everything that is watched inside `range` counts as clean.
+    fn clear(&mut self, range: ByteRange) -> Result<(), MemoryError> {
+        let pages = self.page_range(range);
+        let mut watched = self.tracked.within(pages);
+        watched.subtract(&self.write_protected);
+        for run in watched.runs() {
+            self.tracker.clear(self.page_size.byte_range(*run))?;
+        }
+        self.pending.remove(pages);
+        Ok(())
+    }
+
+    /// Copies out `buffer.len()` bytes from `offset`. The caller has checked that the range is readable memory.
+    pub fn read(&self, offset: u64, buffer: &mut [u8]) {
+        let range = ByteRange::at(offset, buffer.len() as u64).expect("the caller has checked the range");
+        let (at, length) = self.pointer(range);
+        // SAFETY: the range is mapped and readable, and the guest is suspended.
+        unsafe { std::ptr::copy_nonoverlapping(at.cast::<u8>(), buffer.as_mut_ptr(), length) };
+    }
+
+    /// Copies `bytes` to `offset`, as a store of the host on the guest's behalf. The caller has checked that the range
+    /// is writable memory.
+    pub fn write(&mut self, offset: u64, bytes: &[u8]) {
+        let range = ByteRange::at(offset, bytes.len() as u64).expect("the caller has checked the range");
+        let (at, length) = self.pointer(range);
+        // SAFETY: the range is mapped and writable, and the guest is suspended.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), at.cast::<u8>(), length) };
+    }
+}
+
+fn failed(what: &str, error: rustix::io::Errno) -> MemoryError {
+    let hint = match error {
+        rustix::io::Errno::NOMEM => ": out of memory, or of mappings (see vm.max_map_count)",
+        _ => "",
+    };
+    MemoryError {
+        message: format!("cannot {what}: {error}{hint}"),
+    }
+}
+
+impl TaskMemory for GuestMemory {
+    fn size(&self) -> u64 {
+        self.reservation.size() as u64
+    }
+
+    fn pages(&self, range: ByteRange) -> &[u8] {
+        let (at, length) = self.pointer(range);
+        // SAFETY: the range is mapped and readable, and nothing stores to it while `self` is borrowed: the guest is
+        // suspended.
+        unsafe { std::slice::from_raw_parts(at.cast(), length) }
+    }
+
+    fn map_image(&mut self, range: ByteRange, image: Image, track: bool) -> Result<bool, MemoryError> {
+        if !image.offset.is_multiple_of(rustix::param::page_size() as u64) {
+            return Ok(false);
+        }
+        let (at, length) = self.pointer(range);
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
+        // SAFETY: the pager keeps the descriptor open while the object is, and the range lies in the accessible part
+        // of this reservation.
+        unsafe {
+            let file = BorrowedFd::borrow_raw(image.descriptor);
+            mmap(at, length, protection, flags, file, image.offset)
+                .map_err(|error| failed("map an object's image", error))?;
+        }
+        self.forget(range);
+        if track {
+            self.track(range, Backing::PrivateFile)?;
+        }
+        Ok(true)
+    }
+
+    fn map_zero(&mut self, range: ByteRange, track: bool) -> Result<(), MemoryError> {
+        self.map_anonymous(range, ProtFlags::READ | ProtFlags::WRITE)?;
+        if track {
+            self.track(range, Backing::Anonymous)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn unmap(&mut self, range: ByteRange) -> Result<(), MemoryError> {
+        self.map_anonymous(range, ProtFlags::empty())
+    }
+
+    fn fill(&mut self, offset: u64, bytes: &[u8]) -> Result<(), MemoryError> {
+        let range = ByteRange::new(offset, offset + bytes.len() as u64);
+        let closed = self.write_protected.within(self.page_range(range));
+        for run in closed.runs() {
+            let run = self.page_size.byte_range(*run);
+            self.set_protection(run, MprotectFlags::READ | MprotectFlags::WRITE)?;
+        }
+        self.write(offset, bytes);
+        for run in closed.runs() {
+            self.set_protection(self.page_size.byte_range(*run), MprotectFlags::READ)?;
+        }
+        self.clear(range)
+    }
+
+    fn discard(&mut self, range: ByteRange) -> Result<(), MemoryError> {
+        let (at, length) = self.pointer(range);
+        if length > 0 {
+            // SAFETY: the range is a private file mapping of this reservation; it goes on showing the file.
+            unsafe { madvise(at, length, Advice::LinuxDontNeed) }
+                .map_err(|error| failed("drop an object's pages", error))?;
+        }
+        self.clear(range)
+    }
+
+    fn protect(&mut self, range: ByteRange, protection: VmProt) -> Result<(), MemoryError> {
+        if protection.contains(VmProt::WRITE) {
+            self.write_enable(range)
+        } else {
+            self.write_protect(range)
+        }
+    }
+
+    fn deactivate(&mut self, range: ByteRange) {
+        self.advise(range, Advice::LinuxCold);
+    }
+
+    fn will_need(&mut self, range: ByteRange) {
+        self.advise(range, Advice::WillNeed);
+    }
+
+    fn collect(&mut self, range: ByteRange, dirty: &mut PageSet) -> Result<(), MemoryError> {
+        let pages = self.page_range(range);
+        dirty.union(&self.pending.within(pages));
+        self.pending.remove(pages);
+        let mut watched = self.tracked.within(pages);
+        watched.subtract(&self.write_protected);
+        for run in watched.runs() {
+            self.tracker.collect(self.page_size.byte_range(*run), dirty)?;
+        }
+        Ok(())
+    }
+}
+
+impl GuestMemory {
+    /// Advice may be ignored, so may its failure.
+    fn advise(&mut self, range: ByteRange, advice: Advice) {
+        let (at, length) = self.pointer(range);
+        if length > 0 {
+            // SAFETY: the advice does not change what the memory holds.
+            let _ = unsafe { madvise(at, length, advice) };
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! [`SharedObject`]: a memory object as the threads of a host share it, and the pager's way back to it.
+//!
+//! Invariants:
+//! - no lock is held while a pager is called;
+//! - whoever waits looks at [`MemoryObject::events`] under the lock, so that no completion slips by;
+//! - when the last task lets go, the pager is told (`last_unmap`, `terminate`), once.
+
+use std::{
+    sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    time::Instant,
+};
+
+use vmsync_core::{
+    ByteRange, KernReturn, PagerError,
+    object::{MemoryObject, ObjectHandle, PagerId},
+    page::PageSize,
+    pager::{Attributes, InitRequest, LockRequest, MemoryObjectControl, ObjectId, ObjectName, Pager},
+};
+
+/// One memory object of a host.
+pub(crate) struct SharedObject {
+    id: ObjectId,
+    pager_id: PagerId,
+    pager: Arc<dyn Pager>,
+    state: Mutex<MemoryObject>,
+    changed: Condvar,
+    pub write: bool,
+}
+
+/// A task's handle of a [`SharedObject`]; equality is identity.
+#[derive(Clone)]
+pub(crate) struct Object(pub Arc<SharedObject>);
+
+/// What a pager holds of an object: a weak handle, so that a pager never keeps an object alive.
+struct Control(OnceLock<Weak<SharedObject>>);
+
+impl SharedObject {
+    /// Asks `pager` for the object.
+    pub fn open(
+        id: ObjectId,
+        pager_id: PagerId,
+        pager: Arc<dyn Pager>,
+        name: &ObjectName,
+        request: InitRequest,
+    ) -> Result<Arc<Self>, PagerError> {
+        let control = Arc::new(Control(OnceLock::new()));
+        let attributes = pager.init(id, name, request, control.clone())?;
+        let object = Arc::new(Self {
+            id,
+            pager_id,
+            pager,
+            state: Mutex::new(MemoryObject::new(attributes, request.page_size)),
+            changed: Condvar::new(),
+            write: request.write,
+        });
+        // The cell is new: nobody else can have set it.
+        let _ = control.0.set(Arc::downgrade(&object));
+        Ok(object)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, MemoryObject> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with<R>(&self, access: impl FnOnce(&mut MemoryObject) -> R) -> R {
+        let mut state = self.lock();
+        let before = state.events();
+        let result = access(&mut state);
+        let notify = state.events() != before;
+        drop(state);
+        if notify {
+            self.changed.notify_all();
+        }
+        result
+    }
+
+    /// Waits until something happened since `events`; `false` when `deadline` comes first.
+    pub fn wait(&self, events: u64, deadline: Instant) -> bool {
+        let mut state = self.lock();
+        while state.events() == events {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            state = self
+                .changed
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        true
+    }
+
+    /// The attributes as the pager has them now.
+    pub fn refresh_attributes(&self) -> Result<Attributes, PagerError> {
+        let attributes = self.pager.attributes(self.id)?;
+        self.with(|object| object.attributes = attributes);
+        Ok(attributes)
+    }
+}
+
+impl Drop for SharedObject {
+    fn drop(&mut self) {
+        self.pager.last_unmap(self.id);
+        self.pager.terminate(self.id);
+    }
+}
+
+impl PartialEq for Object {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl std::fmt::Debug for Object {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Object({})", self.0.id.0)
+    }
+}
+
+impl ObjectHandle for Object {
+    fn id(&self) -> ObjectId {
+        self.0.id
+    }
+
+    fn pager_id(&self) -> PagerId {
+        self.0.pager_id
+    }
+
+    fn pager(&self) -> &dyn Pager {
+        &*self.0.pager
+    }
+
+    fn with<R>(&self, access: impl FnOnce(&mut MemoryObject) -> R) -> R {
+        self.0.with(access)
+    }
+}
+
+impl Control {
+    fn object(&self) -> Option<Arc<SharedObject>> {
+        self.0.get().and_then(Weak::upgrade)
+    }
+}
+
+impl MemoryObjectControl for Control {
+    fn synchronize_completed(
+        &self,
+        range: ByteRange,
+        result: Result<(), PagerError>,
+    ) -> Result<(), KernReturn> {
+        let object = self.object().ok_or(KernReturn::InvalidArgument)?;
+        object.with(|object| object.synchronize_completed(range, result))
+    }
+
+    fn write_behind_failed(&self, range: ByteRange, error: PagerError) {
+        if let Some(object) = self.object() {
+            tracing::warn!(object = object.id.0, %range, %error, "asynchronous write-back failed");
+            object.with(|object| object.write_behind_failed(range, &error));
+        }
+    }
+
+    fn lock_request(&self, request: LockRequest) -> Result<(), KernReturn> {
+        let object = self.object().ok_or(KernReturn::InvalidArgument)?;
+        object.with(|object| object.lock_request(request))
+    }
+
+    fn change_attributes(&self, attributes: Attributes) {
+        let whole_pages = |page_size: PageSize| page_size.is_aligned(attributes.size);
+        if let Some(object) = self.object() {
+            object.with(|object| {
+                // An object does not shrink under its mappings.
+                if whole_pages(object.page_size) && attributes.size >= object.attributes.size {
+                    object.attributes = attributes;
+                }
+            });
+        }
+    }
+
+    fn destroy(&self, reason: PagerError) {
+        if let Some(object) = self.object() {
+            tracing::warn!(object = object.id.0, error = %reason, "memory object destroyed");
+            object.with(|object| object.destroy(reason));
+        }
+    }
+}

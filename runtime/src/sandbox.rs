@@ -1,0 +1,162 @@
+//! [`Sandbox`]: the simple case. One engine, one set of grants, guests that import nothing but `vmsync1`.
+//!
+//! Who needs other imports, limits or asynchronous calls builds the store with Wasmtime's own types and
+//! [`crate::add_to_linker`]; this file is an example of how.
+
+use indexmap::IndexMap;
+use vmsync_core::{ByteRange, PagerError, abi::VmSync, tracker::TrackerKind};
+use wasmtime::{Config, Engine, Instance, Linker, Memory, Module, Store, WasmParams, WasmResults};
+
+use crate::{Error, Grant, Host, HostOptions, Stats, Vm, add_to_linker, add_to_linker_memory64, prepare};
+
+/// Runs guests that keep their state in memory objects.
+pub struct Sandbox {
+    host: Host,
+    engine: Engine,
+    grants: IndexMap<String, Grant>,
+}
+
+/// Collects what a [`Sandbox`] needs.
+#[derive(Default)]
+pub struct SandboxBuilder {
+    options: HostOptions,
+    grants: IndexMap<String, Grant>,
+}
+
+impl SandboxBuilder {
+    /// Lets guests open what `grant` says under `name`.
+    #[must_use]
+    pub fn grant(mut self, name: impl Into<String>, grant: Grant) -> Self {
+        self.grants.insert(name.into(), grant);
+        self
+    }
+
+    /// The rung to track stores with; otherwise the best that works here.
+    #[must_use]
+    pub fn tracker(mut self, kind: TrackerKind) -> Self {
+        self.options.tracker = Some(kind);
+        self
+    }
+
+    /// How long a call waits for a pager before it answers `ABORTED`.
+    #[must_use]
+    pub fn pager_time_out(mut self, time_out: std::time::Duration) -> Self {
+        self.options.pager_time_out = time_out;
+        self
+    }
+
+    /// The sandbox.
+    ///
+    /// # Errors
+    /// When Wasmtime cannot make an engine here.
+    pub fn build(self) -> Result<Sandbox, Error> {
+        let host = Host::new(self.options);
+        let mut config = Config::new();
+        let engine = Engine::new(host.configure(&mut config))?;
+        Ok(Sandbox {
+            host,
+            engine,
+            grants: self.grants,
+        })
+    }
+}
+
+impl Sandbox {
+    /// Begins a sandbox.
+    pub fn builder() -> SandboxBuilder {
+        SandboxBuilder::default()
+    }
+
+    /// Its host, for what guests share.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// Compiles `wasm` (binary or text) and makes an instance of it.
+    ///
+    /// # Errors
+    /// What is wrong with the module, in words.
+    pub fn instantiate(&self, wasm: &[u8]) -> Result<Guest, Error> {
+        let prepared = prepare(&self.host, wasm)?;
+        let module = Module::new(&self.engine, &prepared.wasm)?;
+        let memory_type = module
+            .get_export("memory")
+            .and_then(|export| export.memory().cloned());
+        let Some(memory_type) = memory_type else {
+            return Err(Error::Guest(
+                "the module exports no memory named \"memory\": export it".into(),
+            ));
+        };
+        let mut linker = Linker::new(&self.engine);
+        if memory_type.is_64() {
+            add_to_linker_memory64(&mut linker, |vm: &mut Vm| vm)?;
+        } else {
+            add_to_linker(&mut linker, |vm: &mut Vm| vm)?;
+        }
+        let mut builder = Vm::builder(&self.host).stack_end(prepared.stack_end);
+        for (name, grant) in &self.grants {
+            builder = builder.grant(name.clone(), grant.clone());
+        }
+        let mut store = Store::new(&self.engine, builder.build()?);
+        let instance = linker.instantiate(&mut store, &module)?;
+        let memory = instance.get_memory(&mut store, "memory").ok_or_else(|| {
+            Error::Guest("the module's memory is shared: compile it without threads".into())
+        })?;
+        Ok(Guest {
+            store,
+            instance,
+            memory,
+        })
+    }
+}
+
+/// An instance in a [`Sandbox`].
+pub struct Guest {
+    store: Store<Vm>,
+    instance: Instance,
+    memory: Memory,
+}
+
+impl Guest {
+    /// Calls the exported function `name`.
+    ///
+    /// # Errors
+    /// When there is no such function of this type, or it traps.
+    pub fn call<P: WasmParams, R: WasmResults>(&mut self, name: &str, parameters: P) -> Result<R, Error> {
+        let function = self.instance.get_typed_func::<P, R>(&mut self.store, name)?;
+        Ok(function.call(&mut self.store, parameters)?)
+    }
+
+    /// `vm_msync` of the host's own, between two calls of the guest. `range` is in bytes of linear memory.
+    ///
+    /// # Errors
+    /// What the guest would see.
+    pub fn msync(&mut self, range: ByteRange, flags: VmSync) -> Result<(), Error> {
+        Vm::msync(&mut self.store, self.memory, |vm| vm, range, flags)
+    }
+
+    /// What the guest's calls have done so far.
+    pub fn stats(&self) -> Stats {
+        self.store.data().stats()
+    }
+
+    /// The words of the pager for the last call that failed.
+    pub fn last_error(&self) -> Option<&PagerError> {
+        self.store.data().last_error()
+    }
+
+    /// The guest's virtual memory.
+    pub fn vm(&self) -> &Vm {
+        self.store.data()
+    }
+
+    /// The bytes of the guest's linear memory.
+    pub fn memory(&self) -> &[u8] {
+        self.memory.data(&self.store)
+    }
+
+    /// The store, for Wasmtime's own calls.
+    pub fn store(&mut self) -> &mut Store<Vm> {
+        &mut self.store
+    }
+}

@@ -1,0 +1,423 @@
+//! [`Vm`]: the virtual memory of one guest instance, kept in the data of its Wasmtime store.
+//!
+//! ```text
+//!   Store<T> { data: T { vm: Vm } }
+//!      |  add_to_linker(&mut linker, |data| &mut data.vm)
+//!      v
+//!   imports.rs -- decode --> Vm -- Task (core) --> GuestMemory
+//!                             \--- drive (writeback.rs) --> pagers
+//! ```
+//!
+//! A `Vm` attaches itself to the memory that the instance exports as `memory` at the guest's first call.
+//!
+//! Invariants:
+//! - one `Vm` serves one memory: a call that comes from another is an error of the host application;
+//! - a guest's arguments never panic the host.
+
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use vmsync_core::{
+    ByteRange, KernReturn, PagerError,
+    abi::{Behavior, OpenFlags, VmProt, VmSync},
+    limits::OBJECT_BYTES_MAX,
+    map::EntryBacking,
+    msync::Msync,
+    object::ObjectHandle,
+    page::PageSize,
+    pager::{Attributes, InitRequest},
+    task::{MapRequest, Placement, Region, Task},
+    tracker::TrackerKind,
+};
+use wasmtime::{AsContext, AsContextMut, Memory};
+
+use crate::{
+    Error, Grant, Host, Stats,
+    limits::GRANTS_MAX,
+    memory::{CardMemory, GuestMemory},
+    object::Object,
+    writeback::drive,
+};
+
+/// The virtual memory of one guest.
+pub struct Vm {
+    host: Host,
+    grants: Arc<IndexMap<String, Grant>>,
+    attached: Option<Attached>,
+    stack_end: u64,
+    stats: Stats,
+    last_error: Option<PagerError>,
+}
+
+struct Attached {
+    task: Task<Object>,
+    memory: GuestMemory,
+}
+
+/// Collects the grants of a [`Vm`].
+pub struct VmBuilder {
+    host: Host,
+    grants: IndexMap<String, Grant>,
+    stack_end: u64,
+}
+
+impl VmBuilder {
+    /// Lets the guest open what `grant` says under `name`.
+    #[must_use]
+    pub fn grant(mut self, name: impl Into<String>, grant: Grant) -> Self {
+        self.grants.insert(name.into(), grant);
+        self
+    }
+
+    /// Nothing may be mapped below this address: what [`crate::Prepared::stack_end`] says of an instrumented guest.
+    #[must_use]
+    pub fn stack_end(mut self, address: u64) -> Self {
+        self.stack_end = address;
+        self
+    }
+
+    /// The `Vm`, for one instance.
+    ///
+    /// # Errors
+    /// More grants than the limit.
+    pub fn build(self) -> Result<Vm, Error> {
+        if self.grants.len() > GRANTS_MAX {
+            return Err(Error::Config(format!(
+                "more than {GRANTS_MAX} grants for one guest"
+            )));
+        }
+        Ok(Vm {
+            host: self.host,
+            grants: Arc::new(self.grants),
+            attached: None,
+            stack_end: self.stack_end,
+            stats: Stats::default(),
+            last_error: None,
+        })
+    }
+}
+
+impl Vm {
+    /// Begins a `Vm` for a guest of `host`.
+    pub fn builder(host: &Host) -> VmBuilder {
+        VmBuilder {
+            host: host.clone(),
+            grants: IndexMap::new(),
+            stack_end: 0,
+        }
+    }
+
+    /// What the guest's calls have done so far.
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// The words of the pager for the last call that failed: a guest sees only a number.
+    pub fn last_error(&self) -> Option<&PagerError> {
+        self.last_error.as_ref()
+    }
+
+    /// The rung in use, once the guest has made its first call.
+    pub fn tracker(&self) -> Option<TrackerKind> {
+        self.attached
+            .as_ref()
+            .map(|attached| attached.memory.tracker_kind())
+    }
+
+    /// Whether more pages than the guest stored to may count as dirty.
+    pub fn reports_superset(&self) -> bool {
+        self.attached
+            .as_ref()
+            .is_some_and(|attached| attached.memory.reports_superset())
+    }
+
+    /// `vm_msync` on the guest's behalf, while it is not running. `memory` is what the instance exports as `memory`.
+    ///
+    /// # Errors
+    /// What the guest would see.
+    pub fn msync<T: 'static>(
+        store: &mut impl AsContextMut<Data = T>,
+        memory: Memory,
+        get: impl Fn(&mut T) -> &mut Vm,
+        range: ByteRange,
+        flags: VmSync,
+    ) -> Result<(), Error> {
+        let place = MemoryPlace::of(&memory, store, None);
+        let mut context = store.as_context_mut();
+        let vm = get(context.data_mut());
+        vm.enter(&place)?;
+        let result = vm.vm_msync(range.start, range.len(), flags, u64::MAX);
+        result.ok().map_err(|result| Error::Call {
+            call: "vm_msync",
+            result,
+        })
+    }
+
+    /// Tells the VM that host code has stored to `range` of the guest's memory. Needed only with the `barrier`
+    /// tracker, which sees the guest's own stores and nothing else.
+    pub fn note_store(&mut self, range: ByteRange) {
+        if let Some(attached) = &mut self.attached {
+            attached.task.note_store(range);
+        }
+    }
+
+    // --- for the imports -------------------------------------------------------------------------------------
+
+    /// Attaches to the memory at the first call, checks that it is the same at every other, and looks at its size.
+    pub(crate) fn enter(&mut self, place: &MemoryPlace) -> Result<(), Error> {
+        if let Some(attached) = &mut self.attached {
+            if !attached.memory.is_at(place.base) {
+                return Err(Error::Config(
+                    "a Vm serves one instance: this call comes from the memory of another".into(),
+                ));
+            }
+            attached.task.observe_size(place.size);
+            return Ok(());
+        }
+        let reservation = self.host.reservations().find(place.base).ok_or_else(|| {
+            Error::Config(
+                "the guest's memory was not made by this vmsync host: pass the engine's Config to \
+                 Host::configure, use the on-demand allocator, and let the module define its memory (a memory that \
+                 is imported from the host is not supported)"
+                    .into(),
+            )
+        })?;
+        let kind = if place.cards.is_some() {
+            TrackerKind::Barrier
+        } else {
+            self.host.tracker()
+        };
+        let page_size = self.host.options().page_size;
+        let memory = GuestMemory::new(reservation, kind, page_size, place.cards)?;
+        let address_end = if place.is_64 { u64::MAX } else { 1 << 32 };
+        let mut task = Task::new(page_size, address_end);
+        task.observe_size(place.size);
+        self.attached = Some(Attached { task, memory });
+        Ok(())
+    }
+
+    fn attached(&mut self) -> Result<&mut Attached, KernReturn> {
+        self.attached.as_mut().ok_or(KernReturn::InvalidTask)
+    }
+
+    pub(crate) fn page_size(&self) -> PageSize {
+        self.host.options().page_size
+    }
+
+    pub(crate) fn check_task(&mut self, port: u32) -> Result<(), KernReturn> {
+        self.attached()?.task.check_task(port)
+    }
+
+    pub(crate) fn vm_msync(&mut self, address: u64, size: u64, flags: VmSync, word_end: u64) -> KernReturn {
+        self.serve_lock_requests();
+        let call = self.host.next_call();
+        let time_out = self.host.options().pager_time_out;
+        let Ok(Attached { task, memory }) = self.attached() else {
+            return KernReturn::InvalidTask;
+        };
+        let mut msync = match task.msync(address, size, flags, word_end, call, memory) {
+            Ok(msync) => msync,
+            Err(error) => return error,
+        };
+        let result = drive(&mut msync, memory, time_out);
+        let result = task.conclude(&msync, result);
+        self.count(&msync);
+        self.stats.msyncs += 1;
+        self.stats.msyncs_failed += u64::from(result != KernReturn::Success);
+        result
+    }
+
+    fn count(&mut self, msync: &Msync<Object>) {
+        self.stats.pages_returned += msync.stats().pages_returned;
+        self.stats.pages_flushed += msync.stats().pages_flushed;
+        if let Some(error) = msync.error() {
+            tracing::warn!(%error, "a pager failed");
+            self.last_error = Some(error.clone());
+        }
+    }
+
+    /// Carries out what pagers have asked for since the guest was last here.
+    fn serve_lock_requests(&mut self) {
+        let Some(Attached { task, memory }) = &mut self.attached else {
+            return;
+        };
+        let mut served = Vec::new();
+        for object in task.mapped_objects() {
+            while let Some(request) = object.with(|object| object.next_lock_request()) {
+                let call = self.host.next_call();
+                if let Ok(mut msync) = task.lock_request(&object, &request, call, memory) {
+                    drive(&mut msync, memory, self.host.options().pager_time_out);
+                    served.push(msync);
+                }
+            }
+        }
+        for msync in served {
+            self.count(&msync);
+        }
+    }
+
+    pub(crate) fn place(&mut self, size: u64, mask: u64) -> Result<Placement, KernReturn> {
+        self.attached()?.task.place(size, mask)
+    }
+
+    pub(crate) fn vm_map(&mut self, request: &MapRequest) -> Result<(), KernReturn> {
+        if request.port != 0 && request.address < self.stack_end {
+            tracing::warn!("a mapping over the shadow stack of an instrumented guest was refused");
+            return Err(KernReturn::NoSpace);
+        }
+        let Attached { task, memory } = self.attached()?;
+        task.map_region(request, memory)
+    }
+
+    pub(crate) fn vm_deallocate(&mut self, address: u64, size: u64) -> Result<(), KernReturn> {
+        let call = self.host.next_call();
+        let time_out = self.host.options().pager_time_out;
+        let Attached { task, memory } = self.attached()?;
+        let mut deallocation = task.deallocate(address, size, call)?;
+        // Precious pages are returned; whether that worked or not, the guest gives the range up.
+        drive(&mut deallocation.returns, memory, time_out);
+        let result = task.finish_deallocate(&deallocation, memory);
+        self.count(&deallocation.returns);
+        result
+    }
+
+    pub(crate) fn vm_protect(
+        &mut self,
+        address: u64,
+        size: u64,
+        set_maximum: bool,
+        protection: VmProt,
+    ) -> Result<(), KernReturn> {
+        let Attached { task, memory } = self.attached()?;
+        task.protect(address, size, set_maximum, protection, memory)
+    }
+
+    pub(crate) fn vm_region(&mut self, address: u64) -> Result<(Region, u32), KernReturn> {
+        let attached = self.attached()?;
+        let region = attached.task.region(address)?;
+        let entry = attached
+            .task
+            .map()
+            .first_at_or_above(attached.task.page_size().page_of(address));
+        let port = entry.and_then(|entry| match &entry.backing {
+            EntryBacking::Object { object, .. } => attached.task.port_of(object),
+            EntryBacking::Anonymous { .. } => None,
+        });
+        Ok((region, port.unwrap_or(0)))
+    }
+
+    pub(crate) fn vm_behavior_set(&mut self, address: u64, size: u64, behavior: Behavior) -> KernReturn {
+        let flags = match behavior {
+            Behavior::DontNeed => VmSync::DEACTIVATE | VmSync::CONTIGUOUS,
+            Behavior::Free => VmSync::KILLPAGES | VmSync::CONTIGUOUS,
+            _ => {
+                let set = self
+                    .attached()
+                    .and_then(|Attached { task, memory }| task.behavior_set(address, size, behavior, memory));
+                return set.into();
+            }
+        };
+        self.vm_msync(address, size, flags, u64::MAX)
+    }
+
+    pub(crate) fn memory_object_open(
+        &mut self,
+        name: &str,
+        size: u64,
+        flags: OpenFlags,
+    ) -> Result<u32, KernReturn> {
+        if flags.has_unknown() || !flags.intersects(OpenFlags::READ | OpenFlags::WRITE) {
+            return Err(KernReturn::InvalidArgument);
+        }
+        let page_size: PageSize = self.host.options().page_size;
+        let size_min = page_size.round_up(size).ok_or(KernReturn::InvalidArgument)?;
+        let grant = self.grants.get(name).ok_or(KernReturn::NoAccess)?;
+        if !grant.rights.contains(flags.without(OpenFlags::CREATE)) {
+            return Err(KernReturn::NoAccess);
+        }
+        if size_min > grant.size_max.min(OBJECT_BYTES_MAX) {
+            return Err(KernReturn::ResourceShortage);
+        }
+        let request = InitRequest {
+            page_size,
+            size_min: if grant.rights.contains(OpenFlags::WRITE) {
+                size_min
+            } else {
+                0
+            },
+            create: flags.contains(OpenFlags::CREATE) && grant.rights.contains(OpenFlags::CREATE),
+            write: grant.rights.contains(OpenFlags::WRITE),
+        };
+        let opened = self.host.open_object(&grant.pager, &grant.object, request);
+        let object = opened.map_err(|error| {
+            tracing::warn!(name, %error, "a memory object could not be opened");
+            let result = error.kind.open();
+            self.last_error = Some(error);
+            result
+        })?;
+        self.attached()?.task.open_object(object, flags)
+    }
+
+    pub(crate) fn memory_object_close(&mut self, port: u32) -> Result<(), KernReturn> {
+        self.attached()?.task.close_object(port)
+    }
+
+    pub(crate) fn memory_object_info(&mut self, port: u32) -> Result<(Attributes, VmProt), KernReturn> {
+        let (object, rights) = self.attached()?.task.object(port)?;
+        if let Some(reason) = object.with(|object| object.destroyed().cloned()) {
+            return Err(reason.kind.supply());
+        }
+        let attributes = object
+            .0
+            .refresh_attributes()
+            .map_err(|error| error.kind.supply())?;
+        Ok((attributes, rights))
+    }
+
+    /// Copies guest memory out, if the guest itself could load it.
+    pub(crate) fn read_guest(&mut self, address: u64, buffer: &mut [u8]) -> Result<(), KernReturn> {
+        let Attached { task, memory } = self.attached()?;
+        task.check_access(address, buffer.len() as u64, VmProt::READ)?;
+        memory.read(address, buffer);
+        Ok(())
+    }
+
+    /// Copies into guest memory, if the guest itself could store there.
+    pub(crate) fn write_guest(&mut self, address: u64, bytes: &[u8]) -> Result<(), KernReturn> {
+        let Attached { task, memory } = self.attached()?;
+        task.check_access(address, bytes.len() as u64, VmProt::WRITE)?;
+        memory.write(address, bytes);
+        if let Some(range) = ByteRange::at(address, bytes.len() as u64) {
+            task.note_store(range);
+        }
+        Ok(())
+    }
+
+    /// Checks that the guest could store there, before anything is done that a failing result would hide.
+    pub(crate) fn check_writable(&mut self, address: u64, length: u64) -> Result<(), KernReturn> {
+        self.attached()?.task.check_access(address, length, VmProt::WRITE)
+    }
+}
+
+/// Where the calling instance's memory is.
+pub(crate) struct MemoryPlace {
+    base: *const u8,
+    size: u64,
+    is_64: bool,
+    cards: Option<CardMemory>,
+}
+
+impl MemoryPlace {
+    pub fn of(memory: &Memory, store: &impl AsContext, cards: Option<Memory>) -> Self {
+        let cards = cards.map(|cards| CardMemory {
+            base: cards.data_ptr(store),
+            bytes: cards.data_size(store),
+        });
+        Self {
+            base: memory.data_ptr(store),
+            size: memory.data_size(store) as u64,
+            is_64: memory.ty(store).is_64(),
+            cards,
+        }
+    }
+}
