@@ -234,3 +234,33 @@ impl fmt::Display for Error {
 }
 
 impl core::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::format;
+
+    use super::Error;
+    use vmsync_abi::KernReturn;
+
+    #[test]
+    fn the_host_s_results_are_named_and_explained() {
+        for result in KernReturn::ALL.into_iter().skip(1) {
+            let error = Error::from_code("vm_msync", result.code());
+            assert_eq!(error.kern_return(), Some(result));
+            let text = format!("{error}");
+            assert!(text.starts_with(&format!("vm_msync: {result}; ")), "{text}");
+        }
+        let unknown = Error::from_code("vm_msync", 7);
+        assert_eq!((unknown.kern_return(), unknown.is_transient()), (None, false));
+        assert!(Error::from_code("vm_msync", KernReturn::Failure.code()).is_transient());
+    }
+
+    #[test]
+    fn one_result_is_explained_by_the_call() {
+        let of = |call| Error::from_code(call, KernReturn::NoAccess.code()).advice();
+        assert!(of("memory_object_open").contains("--map"));
+        assert!(of("vm_map").contains("other program"));
+    }
+}

@@ -117,3 +117,52 @@ pub fn release(start: usize) {
         .size
         .store(0, Relaxed);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{ANONYMOUS, bounds, check_name, find, is_free, name_hash, release, take};
+    use crate::error::Error;
+    use crate::limits::{REGION_ALIGN, REGIONS_MAX};
+
+    /// One test, because the table is one.
+    #[test]
+    fn ranges_are_taken_once_and_reused() {
+        let (low, high) = bounds();
+        assert_eq!((low, high), (1 << 20, 256 << 20));
+        let place = |size, name| {
+            check_name(name).unwrap();
+            let start = find(size).unwrap();
+            assert!(is_free(start, size));
+            take(start, size, name);
+            start
+        };
+        let (a, b) = (name_hash("a"), name_hash("b"));
+        let first = place(1, a);
+        assert_eq!(first, low);
+        assert_eq!(check_name(a), Err(Error::AlreadyMapped));
+        let second = place(3 * REGION_ALIGN, b);
+        assert_eq!(second, low + REGION_ALIGN);
+        let third = place(REGION_ALIGN, ANONYMOUS);
+        assert_eq!(third, low + 4 * REGION_ALIGN);
+
+        // The gap is used by what fits, and only by that.
+        release(second);
+        assert!(is_free(second, 3 * REGION_ALIGN));
+        assert!(!is_free(second, 3 * REGION_ALIGN + 1));
+        assert_eq!(find(4 * REGION_ALIGN), Some(third + REGION_ALIGN));
+        assert_eq!(find(3 * REGION_ALIGN), Some(second));
+
+        // Outside of the window nothing is free.
+        assert!(!is_free(0, 1) && !is_free(high, 1) && !is_free(high - 1, 2));
+        assert!(!is_free(usize::MAX, 2));
+        assert_eq!(find(high - low), None);
+        assert_eq!(find(usize::MAX), None);
+
+        release(first);
+        release(third);
+        for _ in 0..REGIONS_MAX {
+            place(1, ANONYMOUS);
+        }
+        assert_eq!(check_name(ANONYMOUS), Err(Error::TooManyRegions));
+    }
+}

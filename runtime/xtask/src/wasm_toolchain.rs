@@ -68,8 +68,8 @@ impl RustToolchain {
             return Ok(Self::Installed);
         }
         if !has_debian(target) {
-            let rustup = format!("`rustup target add {}`", target.triple());
-            install(&target.debian_packages(), &format!("{rustup}, or on Debian "))?;
+            let rustup = format!("`rustup target add {}`, or on Debian", target.triple());
+            install(&target.debian_packages(), &rustup)?;
         }
         ensure!(
             has_debian(target),
@@ -137,7 +137,10 @@ impl CToolchain {
         if let Some(found) = Self::installed() {
             return Ok(found);
         }
-        install(DEBIAN_C_PACKAGES, "clang with wasm-ld and wasi-libc; on Debian ")?;
+        install(
+            DEBIAN_C_PACKAGES,
+            "clang, wasm-ld, wasi-libc and its compiler-rt; on Debian",
+        )?;
         Self::installed().context("clang cannot link for wasm32-wasi although its packages are installed")
     }
 
@@ -195,12 +198,13 @@ fn find_linker() -> Result<PathBuf> {
     found.context("no WebAssembly linker: install rustup's toolchain (it has rust-lld) or Debian's lld-19")
 }
 
-/// Installs Debian packages if this process may, else fails with the command that does.
-fn install(packages: &[&str], alternatives: &str) -> Result<()> {
+/// Installs Debian packages if this process may, else fails with what to do by hand: `or_else`, or that.
+fn install(packages: &[&str], or_else: &str) -> Result<()> {
     let line = format!("apt-get install {}", packages.join(" "));
+    let by_hand = format!("guests cannot be compiled here; needed: {or_else} `{line}`");
     let is_root = stdout(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0");
     if find_program("apt-get").is_none() || !is_root {
-        bail!("guests cannot be compiled here; install {alternatives}`{line}`");
+        bail!(by_hand);
     }
     eprintln!("{line}");
     let apt = |arguments: &[&str]| {
@@ -213,8 +217,8 @@ fn install(packages: &[&str], alternatives: &str) -> Result<()> {
     };
     let arguments = [&["install", "-y", "--no-install-recommends"], packages].concat();
     if apt(&arguments).is_err() {
-        apt(&["update"])?;
-        apt(&arguments).with_context(|| format!("`{line}` failed; install {alternatives}it by hand"))?;
+        // A machine that has never looked at its package lists.
+        apt(&["update"]).and_then(|()| apt(&arguments)).context(by_hand)?;
     }
     Ok(())
 }
