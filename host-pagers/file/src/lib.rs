@@ -1,1 +1,56 @@
-//! Placeholder.
+//! The crash-safe file store of vmsync: a journal and an image per object, in one folder.
+//!
+//! ```no_run
+//! use vmsync_pager_file::{FileStore, Options};
+//!
+//! let store = FileStore::open("state".as_ref(), &Options::default())?;
+//! for (name, attributes) in store.list() {
+//!     println!("{name}: {} bytes, version {}", attributes.size, attributes.version);
+//! }
+//! # Ok::<(), vmsync_core::PagerError>(())
+//! ```
+//!
+//! ```text
+//!   runtime --> FileStore: Pager --> Queue --group--> Journal --sync--> images (page cache)
+//!                  |                                     |                 |
+//!                  '--- data_request, image() <----------|-----------------'
+//!                                                        v
+//!               checkpoint: images, sums and superblock are synced, segments are free again
+//!   all of it on a Disk: native folder, memory (tests), OPFS (elsewhere)
+//! ```
+//!
+//! Invariants, each of which a test that cuts power at every step holds on to:
+//! - a call is durable when its completion says so, and then stays;
+//! - after any crash every object reads as after one and the same call: the last reported one or a later one;
+//! - an image never shows what is not durable;
+//! - bytes that contradict themselves are refused, with their place.
+//!
+//! `format.md` draws the bytes, argues why replay is right, and lists what is survived and what is only detected.
+//!
+//! Non-goals: several writers of one store, compression, encryption, shrinking objects.
+#![forbid(unsafe_code)]
+
+mod background;
+mod call;
+mod checkpoint;
+mod commit;
+mod difference;
+pub mod disk;
+mod error;
+mod journal;
+mod layout;
+pub mod limits;
+mod object;
+mod pager;
+mod problem;
+mod queue;
+mod recovery;
+mod replay;
+mod scan;
+mod stats;
+mod store;
+mod waiter;
+
+pub use problem::Problem;
+pub use stats::Stats;
+pub use store::{Background, FileStore, Options};

@@ -100,7 +100,7 @@ pub(super) fn version_rises(fixture: &mut Fixture) {
     let client = Client::open(fixture, "versions", 2);
     let mut last = client.attributes().version;
     for round in 1..6 {
-        client.commit_full(round % 2, 7);
+        client.commit_full(round % 2, round as u8);
         let version = client.attributes().version;
         assert!(version > last, "version {version} after {last}");
         last = version;

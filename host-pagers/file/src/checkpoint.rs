@@ -1,0 +1,218 @@
+//! Checkpoints: the images catch up with the journal, and the journal becomes short.
+//!
+//! ```text
+//!   seal (fresh segment) -> sums of touched pages -> sync images and sums -> sync names
+//!     -> superblock names the fresh segment, synced -> older segments are free
+//! ```
+//!
+//! Invariants:
+//! - the superblock advances only after everything before it is durable in images and sums;
+//! - a failure at any step leaves the superblock, the journal and the list of touched pages as they were;
+//! - after a failed sync of an image, what is cached of it is not trusted: every touched page is checked and written
+//!   again before the next sync (a retried sync alone would succeed and do nothing).
+
+use std::collections::BTreeMap;
+
+use vmsync_core::{PagerError, PagerErrorKind};
+
+use crate::{
+    disk::{Access, DiskFile, Result},
+    error::damaged,
+    journal::{Journal, Seal},
+    layout::{image_name, sums_name, superblock::Superblock},
+    queue::{Touched, TouchedObject, merge},
+    replay::replay_pages,
+    scan::scan,
+    stats::count,
+    store::{Shared, lock},
+};
+
+/// Pages that are rebuilt from the journal at a time.
+const REBUILD_PAGES: usize = 1024;
+
+/// Who may write the superblock.
+pub(crate) struct Checkpointer {
+    superblock: Superblock,
+    file: Option<Box<dyn DiskFile>>,
+}
+
+impl Checkpointer {
+    pub(crate) fn new(superblock: Superblock, file: Option<Box<dyn DiskFile>>) -> Self {
+        Self { superblock, file }
+    }
+
+    /// Makes `seal` the place where replay begins.
+    fn advance(&mut self, seal: Seal) -> Result<()> {
+        let next = Superblock {
+            number: self.superblock.number + 1,
+            generation: seal.generation,
+            sequence: seal.sequence,
+            ..self.superblock
+        };
+        assert!(next.generation > self.superblock.generation);
+        assert!(next.sequence >= self.superblock.sequence);
+        let Some(file) = &self.file else {
+            return Err(PagerError::new(
+                PagerErrorKind::Denied,
+                "the store is open read-only",
+            ));
+        };
+        file.write_at(next.slot_offset(), &next.encode())?;
+        file.sync()?;
+        self.superblock = next;
+        Ok(())
+    }
+}
+
+impl Shared {
+    /// A checkpoint of everything that is durable now.
+    pub(crate) fn checkpoint_all(&self) -> Result<()> {
+        let mut checkpointer = lock(&self.checkpointer);
+        {
+            let mut journal = lock(&self.journal);
+            if journal.is_empty() && lock(&self.queue).sealed.is_empty() {
+                return Ok(());
+            }
+            if journal.must_roll() {
+                self.roll(&mut journal, 0)?;
+            }
+        }
+        self.checkpoint(&mut checkpointer)
+    }
+
+    /// A checkpoint of the segments before the active one.
+    pub(crate) fn checkpoint_sealed(&self) -> Result<()> {
+        let mut checkpointer = lock(&self.checkpointer);
+        self.checkpoint(&mut checkpointer)
+    }
+
+    fn checkpoint(&self, checkpointer: &mut Checkpointer) -> Result<()> {
+        let (seal, mut work) = {
+            let mut journal = lock(&self.journal);
+            lock(&self.queue).checkpoint_wanted = false;
+            let Some(seal) = journal.seal() else { return Ok(()) };
+            if seal.generation == checkpointer.superblock.generation {
+                return Ok(());
+            }
+            self.apply_waiting(&mut journal, |_, _| true, usize::MAX)?;
+            (seal, std::mem::take(&mut lock(&self.queue).sealed))
+        };
+        let outcome = self
+            .rewrite_suspects(&checkpointer.superblock, &mut work)
+            .and_then(|()| self.sync_work(&mut work))
+            .and_then(|()| checkpointer.advance(seal));
+        if let Err(error) = outcome {
+            self.restore(work);
+            return Err(error);
+        }
+        lock(&self.journal).release(seal.generation);
+        count(&self.counters.checkpoints, 1);
+        Ok(())
+    }
+
+    /// Puts the work of a failed checkpoint back, under what was sealed meanwhile.
+    fn restore(&self, mut work: Touched) {
+        let mut queue = lock(&self.queue);
+        let newer = std::mem::take(&mut queue.sealed);
+        merge(&mut work, newer);
+        // A removed object needs no image.
+        work.retain(|id, _| queue.catalog.get(*id).is_some());
+        for (id, touched) in &work {
+            if let Some(active) = queue.touched.get_mut(id) {
+                active.suspect |= touched.suspect;
+            }
+        }
+        queue.sealed = work;
+    }
+
+    /// Writes the sums of touched pages, and syncs images, sums and names.
+    fn sync_work(&self, work: &mut Touched) -> Result<()> {
+        for touched in work.values_mut() {
+            if lock(&self.queue).catalog.get(touched.object.id).is_none() {
+                continue;
+            }
+            self.write_sums(touched)?;
+            if let Err(error) = touched.object.image.sync() {
+                touched.suspect = true;
+                return Err(error);
+            }
+            touched.suspect = false;
+        }
+        if work.is_empty() {
+            return Ok(());
+        }
+        self.disk.sync_names()
+    }
+
+    fn write_sums(&self, touched: &TouchedObject) -> Result<()> {
+        if touched.pages.is_empty() {
+            return Ok(());
+        }
+        let file = self.disk.open(&sums_name(touched.object.id), Access::Create)?;
+        let mut pages = touched.pages.iter().peekable();
+        while let Some((first, sum)) = pages.next() {
+            let mut bytes = sum.to_le_bytes().to_vec();
+            let mut behind = first + 1;
+            while let Some((_, sum)) = pages.next_if(|(page, _)| **page == behind) {
+                bytes.extend_from_slice(&sum.to_le_bytes());
+                behind += 1;
+            }
+            file.write_at(first * SUM_BYTES, &bytes)?;
+        }
+        file.sync()
+    }
+
+    /// Writes every touched page of objects whose sync failed again, from the cache where its checksum is right, else
+    /// from the journal. Commits wait meanwhile.
+    fn rewrite_suspects(&self, superblock: &Superblock, work: &mut Touched) -> Result<()> {
+        if !work.values().any(|touched| touched.suspect) {
+            return Ok(());
+        }
+        let mut journal = lock(&self.journal);
+        for touched in work.values().filter(|touched| touched.suspect) {
+            let mut sums = touched.pages.clone();
+            if let Some(active) = lock(&self.queue).touched.get(&touched.object.id) {
+                sums.extend(&active.pages);
+            }
+            let sums: Vec<(u64, u64)> = sums.into_iter().collect();
+            for chunk in sums.chunks(REBUILD_PAGES) {
+                self.rewrite(superblock, &mut journal, touched, chunk)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn rewrite(
+        &self,
+        superblock: &Superblock,
+        journal: &mut Journal,
+        touched: &TouchedObject,
+        sums: &[(u64, u64)],
+    ) -> Result<()> {
+        let (id, page_bytes) = (touched.object.id, self.page_size.bytes());
+        let mut pages = BTreeMap::new();
+        let mut lost = false;
+        for (page, sum) in sums {
+            let mut bytes = vec![0; page_bytes as usize];
+            touched.object.read(page * page_bytes, &mut bytes)?;
+            lost |= self.seed.page_sum(id, *page, &bytes) != *sum;
+            pages.insert((id, *page), bytes);
+        }
+        if lost {
+            let log = scan(self.disk.as_ref(), Access::Read, superblock)?;
+            replay_pages(&log.records, self.page_size, journal.sequence_next(), &mut pages)?;
+        }
+        for (page, sum) in sums {
+            let bytes = &pages[&(id, *page)];
+            if self.seed.page_sum(id, *page, bytes) != *sum {
+                let what = format!("page {page} lost bytes that the journal does not have");
+                return Err(damaged(&image_name(id), page * page_bytes, what));
+            }
+            touched.object.image.write_at(page * page_bytes, bytes)?;
+        }
+        Ok(())
+    }
+}
+
+/// Bytes of one page's checksum in an object's sums.
+pub(crate) const SUM_BYTES: u64 = 8;

@@ -1,0 +1,254 @@
+//! Group commit: from the queue through the journal to the images.
+//!
+//! ```text
+//!   caller A: enqueue, flushing = true --> take group [A] --> write + sync --> settle, apply, answer A
+//!   caller B: enqueue, returns at once       (meanwhile)
+//!   caller C: enqueue, returns at once                        A hands over: thread takes [B, C] --> one sync ...
+//! ```
+//!
+//! Invariants:
+//! - one thread flushes at a time, and it took the role under the queue's lock;
+//! - a call is taken by the flush that is running or by a later one: nobody leaves the role while calls are queued
+//!   without waking the thread that goes on;
+//! - when a record fails, everything queued behind it fails too: it may be a difference to what is not there.
+
+use std::sync::Arc;
+
+use vmsync_core::PagerError;
+
+use crate::{
+    call::{Changed, Prepared},
+    disk::Result,
+    error::within,
+    journal::Journal,
+    layout::record::{HEADER_BYTES, record_bytes},
+    limits::{APPLY_INLINE_PAGES, BACK_PRESSURE, UNAPPLIED_PAGES_MAX},
+    object::{Object, PageBytes},
+    queue::Group,
+    stats::count,
+    store::{Shared, lock},
+};
+
+impl Shared {
+    /// Sees to it that the call with `ticket` is flushed: by this thread, or by the one that flushes now.
+    pub(crate) fn lead(&self, ticket: u64) {
+        {
+            let mut queue = lock(&self.queue);
+            if queue.flushing || queue.settled >= ticket {
+                return;
+            }
+            queue.flushing = true;
+        }
+        self.flush_until(ticket);
+    }
+
+    /// Flushes until the call with `ticket` is settled; in the role of the flushing thread, which it gives up.
+    pub(crate) fn flush_until(&self, ticket: u64) {
+        loop {
+            self.flush_group();
+            let mut queue = lock(&self.queue);
+            if queue.settled < ticket || (queue.has_pending() && !queue.thread_ready) {
+                continue;
+            }
+            queue.flushing = false;
+            queue.urgent = queue.has_pending();
+            if queue.urgent {
+                self.work.notify_one();
+            }
+            self.drained.notify_all();
+            let checkpoint = queue.checkpoint_wanted && !queue.has_thread;
+            drop(queue);
+            if checkpoint {
+                // The journal goes on growing where it fails, until the bound of the back-pressure.
+                let _ = self.checkpoint_sealed();
+            }
+            return;
+        }
+    }
+
+    /// Commits one group and answers its calls.
+    fn flush_group(&self) {
+        let pressure = self.relieve();
+        let mut journal = lock(&self.journal);
+        let mut group = lock(&self.queue).take_group();
+        if group.is_empty() {
+            return;
+        }
+        let committed = pressure.and_then(|()| self.commit(&mut journal, &mut group));
+        match committed {
+            Ok(()) => {
+                drop(journal);
+                for call in group.into_iter().filter(|call| !call.write_behind) {
+                    call.answers.into_iter().for_each(|answer| answer.succeed());
+                }
+            }
+            Err(error) => {
+                count(&self.counters.failures, 1);
+                let rest = {
+                    let mut queue = lock(&self.queue);
+                    let rest = queue.take_all();
+                    queue.discard(&rest);
+                    queue.discard(&group);
+                    rest
+                };
+                drop(journal);
+                let behind = within("a commit before it failed", error.clone());
+                fail(group, &error);
+                fail(rest, &behind);
+            }
+        }
+    }
+
+    /// Waits for room in the journal: takes a checkpoint where it has grown over its bound.
+    fn relieve(&self) -> Result<()> {
+        let bound = self.options.checkpoint_bytes.saturating_mul(BACK_PRESSURE);
+        if lock(&self.journal).sealed_bytes() <= bound {
+            return Ok(());
+        }
+        self.checkpoint_sealed()
+            .map_err(|error| within("the journal is full, and a checkpoint fails", error))
+    }
+
+    /// Makes `group` durable and puts it into the images.
+    fn commit(&self, journal: &mut Journal, group: &mut Group) -> Result<()> {
+        let Some((mut record, calls)) = join(group) else {
+            lock(&self.queue).settle(group, journal.sequence_next(), self.page_size);
+            return Ok(());
+        };
+        let length = record.len() - HEADER_BYTES;
+        if !journal.has_room(length) {
+            self.roll(journal, length)
+                .map_err(|error| within("the journal cannot go on in a fresh segment", error))?;
+        }
+        let sequence = journal.sequence_next();
+        journal.append(&mut record, calls)?;
+        count(&self.counters.records, 1);
+        count(&self.counters.syncs, 1);
+        count(&self.counters.calls, u64::from(calls));
+        count(&self.counters.bytes_journaled, record_bytes(length) as u64);
+        let (waiting, has_thread) = {
+            let mut queue = lock(&self.queue);
+            queue.settle(group, sequence, self.page_size);
+            (queue.unapplied.len(), queue.has_thread)
+        };
+        let pages: usize = group.iter().map(|call| call.changed.len()).sum();
+        if has_thread && pages > APPLY_INLINE_PAGES && waiting <= UNAPPLIED_PAGES_MAX {
+            self.work.notify_one();
+        } else {
+            self.apply(group.iter().flat_map(|call| &call.changed));
+        }
+        Ok(())
+    }
+
+    /// Goes on in a fresh segment with room for a body of `length` bytes.
+    pub(crate) fn roll(&self, journal: &mut Journal, length: usize) -> Result<()> {
+        let snapshot = lock(&self.queue).catalog.encode();
+        journal.activate(&snapshot, length)?;
+        count(&self.counters.syncs, 1);
+        let mut queue = lock(&self.queue);
+        queue.seal();
+        if journal.sealed_bytes() > self.options.checkpoint_bytes {
+            queue.checkpoint_wanted = true;
+            self.work.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Writes changed pages of durable calls into their images; the journal is locked. A page that cannot be written
+    /// stays in memory, where the store finds it, and is tried again later.
+    fn apply<'a>(&self, changed: impl Iterator<Item = &'a Changed>) {
+        let page_bytes = self.page_size.bytes();
+        let mut done = Vec::new();
+        let mut changed = changed.peekable();
+        while let Some(first) = changed.next() {
+            let (start, mut length) = (first.span.0, first.span.1 - first.span.0);
+            let (mut last, before) = (first, done.len());
+            done.push(first);
+            // Whole pages of one run go out in one write.
+            while last.span.1 as u64 == page_bytes
+                && let Some(next) = changed.next_if(|next| follows(last, next, self.page_size))
+            {
+                length += next.span.1;
+                done.push(next);
+                last = next;
+            }
+            let offset = first.page * page_bytes + start as u64;
+            if first
+                .object
+                .image
+                .write_at(offset, first.bytes.slice(start, length))
+                .is_err()
+            {
+                done.truncate(before);
+            }
+        }
+        let mut queue = lock(&self.queue);
+        for changed in done {
+            queue.applied(changed.object.id, changed.page, &changed.bytes);
+        }
+    }
+
+    /// Tries again what is durable and not in its image, up to `pages_max` pages; the journal is locked.
+    ///
+    /// # Errors
+    /// The first of the disk's.
+    pub(crate) fn apply_waiting(
+        &self,
+        _journal: &mut Journal,
+        select: impl Fn(u64, u64) -> bool,
+        pages_max: usize,
+    ) -> Result<()> {
+        let waiting: Vec<(u64, Arc<Object>, PageBytes)> = {
+            let queue = lock(&self.queue);
+            let chosen = queue
+                .unapplied
+                .iter()
+                .filter(|((object, page), _)| select(*object, *page));
+            chosen
+                .take(pages_max)
+                .map(|((_, page), (object, bytes))| (*page, object.clone(), bytes.clone()))
+                .collect()
+        };
+        let mut first_error = Ok(());
+        for (page, object, bytes) in waiting {
+            let written = object
+                .image
+                .write_at(page * self.page_size.bytes(), bytes.get(self.page_size));
+            match written {
+                Ok(()) => lock(&self.queue).applied(object.id, page, &bytes),
+                Err(error) => first_error = first_error.and(Err(error)),
+            }
+        }
+        first_error
+    }
+}
+
+/// Whether `next` goes on where `last` ends, in memory and in the image.
+fn follows(last: &Changed, next: &Changed, page_size: vmsync_core::PageSize) -> bool {
+    Arc::ptr_eq(&last.object, &next.object)
+        && next.page == last.page + 1
+        && next.span.0 == 0
+        && last.bytes.precedes(&next.bytes, page_size)
+}
+
+/// The calls of `group` as one record with room for its header, and how many they are; `None` where none of them
+/// changes anything.
+fn join(group: &mut Group) -> Option<(Vec<u8>, u32)> {
+    let mut calls = group.iter_mut().filter(|call| !call.is_empty());
+    let first = calls.next()?;
+    let (mut record, mut count) = (std::mem::take(&mut first.record), 1);
+    for call in calls {
+        record.extend_from_slice(call.body());
+        count += 1;
+    }
+    Some((record, count))
+}
+
+/// Tells the calls that they failed.
+fn fail(calls: Vec<Prepared>, error: &PagerError) {
+    for call in calls {
+        for answer in call.answers {
+            answer.fail(error.clone(), call.write_behind);
+        }
+    }
+}

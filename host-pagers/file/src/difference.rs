@@ -1,0 +1,85 @@
+//! The difference of two versions of a page, as runs of bytes.
+//!
+//! Invariants:
+//! - every byte that differs is inside a run; runs ascend and do not touch;
+//! - no runs means that the pages are equal;
+//! - runs never cost more than the whole page as one run: a gap between two saves more than a run costs.
+
+use crate::{layout::entry::RUN_HEADER_BYTES, limits::RUN_GAP_BYTES};
+
+const _: () = assert!(RUN_GAP_BYTES > RUN_HEADER_BYTES);
+
+/// Bytes that are compared at once while nothing differs: a cache line.
+const STRIDE: usize = 64;
+
+/// The ranges in which `new` differs from `base`, as starts and ends.
+pub(crate) fn difference(base: &[u8], new: &[u8]) -> Vec<(usize, usize)> {
+    assert!(base.len() == new.len());
+    let mut runs: Vec<(usize, usize)> = Vec::new();
+    for (block, (old, changed)) in base.chunks(STRIDE).zip(new.chunks(STRIDE)).enumerate() {
+        if old != changed {
+            collect(block * STRIDE, old, changed, &mut runs);
+        }
+    }
+    runs
+}
+
+/// Adds the unequal bytes of one block that begins at `start`.
+fn collect(start: usize, old: &[u8], new: &[u8], runs: &mut Vec<(usize, usize)>) {
+    for (index, (before, after)) in old.iter().zip(new).enumerate() {
+        if before == after {
+            continue;
+        }
+        let position = start + index;
+        match runs.last_mut() {
+            Some((_, end)) if position - *end < RUN_GAP_BYTES => *end = position + 1,
+            _ => runs.push((position, position + 1)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vmsync_pager_conformance::random::Random;
+
+    use super::*;
+
+    #[test]
+    fn runs_turn_the_old_page_into_the_new_one() {
+        let mut random = Random::from_environment("difference");
+        for _ in 0..2000 {
+            let mut base = vec![0; 4096];
+            random.fill(&mut base);
+            let mut new = base.clone();
+            for _ in 0..random.below(20) {
+                let start = random.below(4096) as usize;
+                let end = (start + 1 + random.below(300) as usize).min(4096);
+                random.fill(&mut new[start..end]);
+            }
+            let runs = difference(&base, &new);
+            assert_eq!(runs.is_empty(), base == new);
+            assert!(
+                runs.windows(2).all(|pair| pair[0].1 < pair[1].0),
+                "runs ascend and do not touch"
+            );
+            runs.iter()
+                .for_each(|&(start, end)| base[start..end].copy_from_slice(&new[start..end]));
+            assert!(base == new);
+        }
+    }
+
+    #[test]
+    fn near_runs_become_one() {
+        let base = vec![0; 4096];
+        let mut stored = base.clone();
+        stored[100..108].fill(1);
+        assert_eq!(difference(&base, &stored), [(100, 108)]);
+        stored[115] = 1;
+        assert_eq!(difference(&base, &stored), [(100, 116)]);
+        stored[124] = 1;
+        assert_eq!(difference(&base, &stored), [(100, 116), (124, 125)]);
+        assert_eq!(difference(&base, &vec![1; 4096]), [(0, 4096)]);
+        let every_other: Vec<u8> = (0..4096).map(|index| u8::from(index % 2 == 0)).collect();
+        assert_eq!(difference(&base, &every_other), [(0, 4095)]);
+    }
+}

@@ -1,0 +1,105 @@
+//! [`Disk`]: the small part of an operating system that the store needs.
+//!
+//! ```text
+//!   store --> Disk (named files of one folder) --> DiskFile (bytes at offsets, sync)
+//!              '-- DiskLock (who has the store open)
+//!   native: a folder    memory: for tests, remembers what was not synced    others: OPFS handles
+//! ```
+//!
+//! What an implementation guarantees, and nothing more is relied on:
+//! - a successful [`DiskFile::sync`] puts everything written to that file before it, and its length, on stable storage;
+//! - a successful [`Disk::sync_names`] does the same for which names exist;
+//! - until then any part of what was written may or may not be there after a power cut, in any order, torn at
+//!   sectors of [`crate::limits::SECTOR_BYTES`];
+//! - a read sees the writes before it;
+//! - names are flat: letters, digits, `-` and `.`. Nothing is ever renamed.
+
+pub mod memory;
+#[cfg(unix)]
+pub mod native;
+
+use vmsync_core::PagerError;
+
+use crate::limits::FILL_BYTES;
+
+/// What disk operations fail with: `NotFound`, `NoSpace`, `Denied`, `Busy` or `Io`, with the file's
+/// name in the message.
+pub type Result<T> = std::result::Result<T, PagerError>;
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// It exists, and is only read.
+    Read,
+    /// It exists, and is read and written.
+    Write,
+    /// It is read and written, and made empty where it does not exist.
+    Create,
+}
+
+/// Who else may have the store open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// Others that only read.
+    Shared,
+    /// Nobody.
+    Exclusive,
+}
+
+/// A flat folder of files.
+pub trait Disk: Send + Sync {
+    /// Opens a file.
+    fn open(&self, name: &str, access: Access) -> Result<Box<dyn DiskFile>>;
+    /// Removes a file's name.
+    fn remove(&self, name: &str) -> Result<()>;
+    /// All names, in any order.
+    fn list(&self) -> Result<Vec<String>>;
+    /// Makes creations and removals durable.
+    fn sync_names(&self) -> Result<()>;
+    /// Claims the store for as long as the answer lives; `Busy` where another has it, in this
+    /// process or another.
+    fn lock(&self, sharing: Sharing) -> Result<Box<dyn DiskLock>>;
+    /// A number that no other store has.
+    fn nonce(&self) -> u128;
+    /// Where this is, for messages.
+    fn place(&self) -> String;
+}
+
+/// One file.
+pub trait DiskFile: Send + Sync {
+    /// Reads from `offset` on until `buffer` is full or the file ends; how many bytes were read.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize>;
+    /// Writes all of `bytes`. After an error any part of it may be written.
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()>;
+    /// Makes what was written durable.
+    fn sync(&self) -> Result<()>;
+    /// The length in bytes.
+    fn length(&self) -> Result<u64>;
+    /// Cuts, or extends with zeroes.
+    fn set_len(&self, length: u64) -> Result<()>;
+    /// Makes the file `length` bytes of zeroes in such a way that later writes inside change no metadata and need no
+    /// space, so that their sync waits for nothing but the bytes.
+    fn preallocate(&self, length: u64) -> Result<()> {
+        self.set_len(0)?;
+        fill_with_zeroes(self, length)
+    }
+    /// A file descriptor that can be mapped, where there are such things.
+    fn descriptor(&self) -> Option<i32> {
+        None
+    }
+}
+
+/// A claim on a store, given up when dropped.
+pub trait DiskLock: Send + Sync {}
+
+/// Writes and syncs `length` zero bytes.
+pub(crate) fn fill_with_zeroes(file: &(impl DiskFile + ?Sized), length: u64) -> Result<()> {
+    let zeroes = vec![0; FILL_BYTES.min(usize::try_from(length).unwrap_or(FILL_BYTES))];
+    let mut offset = 0;
+    while offset < length {
+        let count = (length - offset).min(zeroes.len() as u64);
+        file.write_at(offset, &zeroes[..usize::try_from(count).unwrap_or(zeroes.len())])?;
+        offset += count;
+    }
+    file.sync()
+}

@@ -1,0 +1,513 @@
+//! [`MemoryDisk`]: a disk in memory that knows what a power cut may take, and fails on demand.
+//!
+//! ```text
+//!   MemoryDisk -- Mutex --> Platter { names, files: now | durable + unsynced changes }
+//!       |                      '-- trace: every change, for a simulator that replays prefixes of it
+//!       '-- Faults: the nth operation fails, or everything does
+//! ```
+//!
+//! Invariants:
+//! - what `sync` covered is in `durable`; everything else is in `unsynced`, in order, cut at sectors;
+//! - what a failed `sync` covered is read back, and no later `sync` makes it durable, as on Linux;
+//! - the clock and the operating system are never asked: the same operations give the same disk.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use vmsync_core::{PagerError, PagerErrorKind};
+
+use crate::{
+    disk::{Access, Disk, DiskFile, DiskLock, Result, Sharing},
+    limits::SECTOR_BYTES,
+};
+
+/// One change to the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A name appeared with an empty file.
+    Create(String),
+    /// A name went.
+    Remove(String),
+    /// Names became durable.
+    SyncNames,
+    /// Bytes were written.
+    Write(String, u64, Vec<u8>),
+    /// The length was set.
+    SetLength(String, u64),
+    /// A file became durable.
+    Sync(String),
+    /// A sync failed: what was written is still read, and no later sync will make it durable.
+    Lose(String),
+}
+
+/// How an operation fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// `EIO`; nothing is changed.
+    Io,
+    /// `ENOSPC`; nothing is changed.
+    NoSpace,
+    /// A write stops in the middle, and the rest is an error.
+    Short,
+    /// A `sync` that reports an error although everything was written, or a write that arrives although it failed.
+    FalseAlarm,
+}
+
+/// When an operation fails.
+#[derive(Clone, Copy, Debug)]
+pub struct Fault {
+    /// How many changing operations succeed before.
+    pub after: u64,
+    /// How many fail from then on.
+    pub count: u64,
+    /// How.
+    pub failure: Failure,
+}
+
+/// Which unsynced change survives a power cut; the argument names its file and the number of the change in it.
+pub type Survives<'a> = &'a mut dyn FnMut(&str, usize) -> bool;
+
+/// Files in memory.
+#[derive(Clone, Default)]
+pub struct MemoryDisk {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    platter: Mutex<Platter>,
+    readers: AtomicU64,
+}
+
+/// What the disk holds.
+#[derive(Clone, Default)]
+struct Platter {
+    files: BTreeMap<String, File>,
+    durable_names: BTreeMap<String, File>,
+    trace: Vec<Change>,
+    faults: Vec<Fault>,
+    operations: u64,
+    nonces: u64,
+    writer: bool,
+}
+
+type File = Arc<Mutex<Content>>;
+
+#[derive(Clone, Default)]
+struct Content {
+    now: Vec<u8>,
+    durable: Vec<u8>,
+    unsynced: Vec<Unsynced>,
+}
+
+/// A change of a file that a power cut may take.
+#[derive(Clone)]
+enum Unsynced {
+    Bytes(usize, Vec<u8>),
+    Length(usize),
+}
+
+struct MemoryFile {
+    disk: MemoryDisk,
+    name: String,
+    file: File,
+    access: Access,
+}
+
+struct MemoryLock {
+    disk: MemoryDisk,
+    sharing: Sharing,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn error(kind: PagerErrorKind, what: &str, name: &str) -> PagerError {
+    PagerError::new(kind, format!("{what} {name}"))
+}
+
+impl MemoryDisk {
+    /// An empty disk.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a fault.
+    pub fn inject(&self, fault: Fault) {
+        lock(&self.shared.platter).faults.push(fault);
+    }
+
+    /// Removes all faults.
+    pub fn heal(&self) {
+        lock(&self.shared.platter).faults.clear();
+    }
+
+    /// How many changing operations were asked for.
+    pub fn operations(&self) -> u64 {
+        lock(&self.shared.platter).operations
+    }
+
+    /// Every change so far.
+    pub fn trace(&self) -> Vec<Change> {
+        lock(&self.shared.platter).trace.clone()
+    }
+
+    /// Does `change` without faults.
+    ///
+    /// # Panics
+    /// When the file of the change does not exist.
+    pub fn replay(&self, change: &Change) {
+        let mut platter = lock(&self.shared.platter);
+        platter.apply(change);
+    }
+
+    /// How many unsynced changes each file has, and how many names differ from the durable ones.
+    pub fn unsynced(&self) -> Vec<(String, usize)> {
+        let platter = lock(&self.shared.platter);
+        let count = |(name, file): (&String, &File)| (name.clone(), lock(file).unsynced.len());
+        let mut counts: Vec<_> = platter
+            .files
+            .iter()
+            .map(count)
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        let names: Vec<_> = platter.files.keys().chain(platter.durable_names.keys()).collect();
+        let differs = |name: &&&String| {
+            platter.files.contains_key(**name) != platter.durable_names.contains_key(**name)
+        };
+        let mut different: Vec<_> = names
+            .iter()
+            .filter(differs)
+            .map(|name| (**name).clone())
+            .collect();
+        different.dedup();
+        counts.extend(different.into_iter().map(|name| (format!("/{name}"), 1)));
+        counts
+    }
+
+    /// The disk after a power cut: durable content plus the unsynced changes that `survives`. A name that is not
+    /// durable is asked for as `/name`.
+    #[must_use]
+    pub fn after_power_cut(&self, survives: Survives<'_>) -> Self {
+        let platter = lock(&self.shared.platter);
+        let mut left = Platter {
+            nonces: platter.nonces + 1,
+            ..Platter::default()
+        };
+        let mut names: Vec<&String> = platter.files.keys().chain(platter.durable_names.keys()).collect();
+        names.sort();
+        names.dedup();
+        for name in names {
+            let (now, durable) = (platter.files.get(name), platter.durable_names.get(name));
+            let file = match (now, durable) {
+                (Some(now), Some(durable)) if Arc::ptr_eq(now, durable) => now,
+                (now, durable) => {
+                    let newer = survives(&format!("/{name}"), 0);
+                    let Some(file) = (if newer { now } else { durable }) else {
+                        continue;
+                    };
+                    file
+                }
+            };
+            let content = lock(file).after_power_cut(&mut |number| survives(name, number));
+            left.files.insert(name.clone(), Arc::new(Mutex::new(content)));
+        }
+        left.durable_names = left.files.clone();
+        Self {
+            shared: Arc::new(Shared {
+                platter: Mutex::new(left),
+                readers: AtomicU64::new(0),
+            }),
+        }
+    }
+
+    /// The disk after the process was killed: every change is there, and no lock.
+    #[must_use]
+    pub fn after_kill(&self) -> Self {
+        self.after_power_cut(&mut |_, _| true)
+    }
+
+    /// The content of a file.
+    pub fn content(&self, name: &str) -> Option<Vec<u8>> {
+        let platter = lock(&self.shared.platter);
+        platter.files.get(name).map(|file| lock(file).now.clone())
+    }
+
+    /// Changes a file behind the store's back.
+    ///
+    /// # Panics
+    /// When there is no such file.
+    pub fn tamper(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
+        let platter = lock(&self.shared.platter);
+        let mut content = lock(platter.files.get(name).expect("the file to tamper with"));
+        change(&mut content.now);
+        content.durable = content.now.clone();
+        content.unsynced.clear();
+    }
+
+    /// Starts a changing operation: counts it, and says how it is to fail.
+    fn begin(&self) -> Option<Failure> {
+        let mut platter = lock(&self.shared.platter);
+        let number = platter.operations;
+        platter.operations += 1;
+        let hits = |fault: &&Fault| number >= fault.after && number - fault.after < fault.count;
+        platter.faults.iter().find(hits).map(|fault| fault.failure)
+    }
+
+    fn change(&self, change: Change) {
+        let mut platter = lock(&self.shared.platter);
+        platter.apply(&change);
+        platter.trace.push(change);
+    }
+
+    /// A changing operation without a middle.
+    fn attempt(&self, name: &str, change: Change) -> Result<()> {
+        match self.begin() {
+            None => self.change(change),
+            Some(Failure::NoSpace) => return Err(error(PagerErrorKind::NoSpace, "no space for", name)),
+            Some(Failure::FalseAlarm) => {
+                self.change(change);
+                return Err(error(PagerErrorKind::Io, "injected false alarm on", name));
+            }
+            Some(Failure::Io | Failure::Short) => {
+                return Err(error(PagerErrorKind::Io, "injected I/O error on", name));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Platter {
+    fn apply(&mut self, change: &Change) {
+        match change {
+            Change::Create(name) => {
+                self.files.insert(name.clone(), File::default());
+            }
+            Change::Remove(name) => {
+                self.files.remove(name);
+            }
+            Change::SyncNames => self.durable_names = self.files.clone(),
+            Change::Write(name, offset, bytes) => self.content(name).write(*offset, bytes),
+            Change::SetLength(name, length) => self.content(name).set_length(*length),
+            Change::Sync(name) => self.content(name).sync(),
+            Change::Lose(name) => self.content(name).unsynced.clear(),
+        }
+    }
+
+    fn content(&self, name: &str) -> MutexGuard<'_, Content> {
+        lock(self.files.get(name).expect("a change names an existing file"))
+    }
+}
+
+impl Content {
+    fn write(&mut self, offset: u64, bytes: &[u8]) {
+        let mut start = to_usize(offset);
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let count = rest.len().min(SECTOR_BYTES - start % SECTOR_BYTES);
+            let (sector, behind) = rest.split_at(count);
+            let change = Unsynced::Bytes(start, sector.to_vec());
+            change.apply(&mut self.now);
+            self.unsynced.push(change);
+            (start, rest) = (start + count, behind);
+        }
+    }
+
+    fn set_length(&mut self, length: u64) {
+        let change = Unsynced::Length(to_usize(length));
+        change.apply(&mut self.now);
+        self.unsynced.push(change);
+    }
+
+    fn sync(&mut self) {
+        for change in self.unsynced.drain(..) {
+            change.apply(&mut self.durable);
+        }
+    }
+
+    fn after_power_cut(&self, survives: &mut dyn FnMut(usize) -> bool) -> Self {
+        let mut left = self.durable.clone();
+        for (number, change) in self.unsynced.iter().enumerate() {
+            if survives(number) {
+                change.apply(&mut left);
+            }
+        }
+        Self {
+            now: left.clone(),
+            durable: left,
+            unsynced: Vec::new(),
+        }
+    }
+}
+
+impl Unsynced {
+    fn apply(&self, content: &mut Vec<u8>) {
+        match self {
+            Self::Bytes(offset, bytes) => {
+                let end = offset + bytes.len();
+                content.resize(content.len().max(end), 0);
+                content[*offset..end].copy_from_slice(bytes);
+            }
+            Self::Length(length) => content.resize(*length, 0),
+        }
+    }
+}
+
+impl Disk for MemoryDisk {
+    fn open(&self, name: &str, access: Access) -> Result<Box<dyn DiskFile>> {
+        let found = lock(&self.shared.platter).files.get(name).cloned();
+        let file = match found {
+            Some(file) => file,
+            None if access == Access::Create => {
+                self.attempt(name, Change::Create(name.into()))?;
+                lock(&self.shared.platter)
+                    .files
+                    .get(name)
+                    .cloned()
+                    .expect("created just now")
+            }
+            None => return Err(error(PagerErrorKind::NotFound, "no file", name)),
+        };
+        Ok(Box::new(MemoryFile {
+            disk: self.clone(),
+            name: name.into(),
+            file,
+            access,
+        }))
+    }
+
+    fn remove(&self, name: &str) -> Result<()> {
+        if !lock(&self.shared.platter).files.contains_key(name) {
+            return Err(error(PagerErrorKind::NotFound, "no file", name));
+        }
+        self.attempt(name, Change::Remove(name.into()))
+    }
+
+    fn list(&self) -> Result<Vec<String>> {
+        Ok(lock(&self.shared.platter).files.keys().cloned().collect())
+    }
+
+    fn sync_names(&self) -> Result<()> {
+        self.attempt("the folder", Change::SyncNames)
+    }
+
+    fn lock(&self, sharing: Sharing) -> Result<Box<dyn DiskLock>> {
+        let mut platter = lock(&self.shared.platter);
+        let readers = self.shared.readers.load(Ordering::Relaxed);
+        if platter.writer || (sharing == Sharing::Exclusive && readers > 0) {
+            return Err(error(
+                PagerErrorKind::Busy,
+                "the store is open: close it there;",
+                "memory disk",
+            ));
+        }
+        match sharing {
+            Sharing::Exclusive => platter.writer = true,
+            Sharing::Shared => drop(self.shared.readers.fetch_add(1, Ordering::Relaxed)),
+        }
+        Ok(Box::new(MemoryLock {
+            disk: self.clone(),
+            sharing,
+        }))
+    }
+
+    fn nonce(&self) -> u128 {
+        let mut platter = lock(&self.shared.platter);
+        platter.nonces += 1;
+        u128::from(platter.nonces).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)
+    }
+
+    fn place(&self) -> String {
+        "memory disk".into()
+    }
+}
+
+impl DiskLock for MemoryLock {}
+
+impl Drop for MemoryLock {
+    fn drop(&mut self) {
+        match self.sharing {
+            Sharing::Exclusive => lock(&self.disk.shared.platter).writer = false,
+            Sharing::Shared => drop(self.disk.shared.readers.fetch_sub(1, Ordering::Relaxed)),
+        }
+    }
+}
+
+impl MemoryFile {
+    /// Whether the name still leads to this file; changes of a removed one go nowhere.
+    fn is_named(&self) -> bool {
+        let platter = lock(&self.disk.shared.platter);
+        platter
+            .files
+            .get(&self.name)
+            .is_some_and(|file| Arc::ptr_eq(file, &self.file))
+    }
+
+    fn attempt(&self, change: Change) -> Result<()> {
+        if self.access == Access::Read {
+            return Err(error(PagerErrorKind::Denied, "opened for reading:", &self.name));
+        }
+        if !self.is_named() {
+            return Ok(());
+        }
+        self.disk.attempt(&self.name, change)
+    }
+}
+
+impl DiskFile for MemoryFile {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        let content = lock(&self.file);
+        let start = to_usize(offset).min(content.now.len());
+        let count = buffer.len().min(content.now.len() - start);
+        buffer[..count].copy_from_slice(&content.now[start..start + count]);
+        Ok(count)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        let fault = lock(&self.disk.shared.platter).next_failure();
+        if fault == Some(Failure::Short) && bytes.len() > 1 {
+            self.disk.begin();
+            let half = bytes[..bytes.len() / 2].to_vec();
+            self.disk.change(Change::Write(self.name.clone(), offset, half));
+            return Err(error(PagerErrorKind::Io, "injected short write to", &self.name));
+        }
+        self.attempt(Change::Write(self.name.clone(), offset, bytes.to_vec()))
+    }
+
+    fn sync(&self) -> Result<()> {
+        let outcome = self.attempt(Change::Sync(self.name.clone()));
+        // As Linux does: after a failed write-back the pages count as clean.
+        if outcome.is_err() && self.is_named() && self.access != Access::Read {
+            self.disk.change(Change::Lose(self.name.clone()));
+        }
+        outcome
+    }
+
+    fn length(&self) -> Result<u64> {
+        Ok(lock(&self.file).now.len() as u64)
+    }
+
+    fn set_len(&self, length: u64) -> Result<()> {
+        self.attempt(Change::SetLength(self.name.clone(), length))
+    }
+}
+
+impl Platter {
+    /// How the next operation is going to fail.
+    fn next_failure(&self) -> Option<Failure> {
+        let number = self.operations;
+        let hits = |fault: &&Fault| number >= fault.after && number - fault.after < fault.count;
+        self.faults.iter().find(hits).map(|fault| fault.failure)
+    }
+}
+
+/// For offsets into files that are in memory.
+fn to_usize(offset: u64) -> usize {
+    usize::try_from(offset).expect("a file in memory")
+}

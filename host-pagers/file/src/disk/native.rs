@@ -1,0 +1,260 @@
+//! [`NativeDisk`]: a folder of the operating system.
+//!
+//! Invariants:
+//! - an advisory lock (`flock(2)`) on the file `LOCK` is held while the store is open; it belongs to an open file, so
+//!   that a second opener in the same process is refused as well, and a killed process leaves none behind;
+//! - `sync` is `fdatasync(2)`: it skips the times of a file and nothing that is needed to read it back.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    os::fd::{AsRawFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{AtFlags, FallocateFlags, FlockOperation, Mode, OFlags},
+    io::Errno,
+};
+use vmsync_core::{PagerError, PagerErrorKind};
+
+use crate::disk::{Access, Disk, DiskFile, DiskLock, Result, Sharing, fill_with_zeroes};
+
+/// The file that openers lock.
+const LOCK_NAME: &str = "LOCK";
+
+/// A folder.
+pub struct NativeDisk {
+    folder: OwnedFd,
+    path: PathBuf,
+}
+
+/// Whether a missing folder is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Folder {
+    /// It must exist.
+    Existing,
+    /// It is made, with its parents.
+    Created,
+}
+
+struct NativeFile {
+    descriptor: OwnedFd,
+    path: PathBuf,
+}
+
+struct NativeLock {
+    _descriptor: Option<OwnedFd>,
+}
+
+impl NativeDisk {
+    /// The folder at `path`.
+    ///
+    /// # Errors
+    /// [`PagerErrorKind::NotFound`] where it does not exist; whatever making it fails with.
+    pub fn new(path: &Path, folder: Folder) -> Result<Self> {
+        if folder == Folder::Created && !path.is_dir() {
+            std::fs::create_dir_all(path).map_err(|error| {
+                let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+                failed("cannot make the folder", path, errno)
+            })?;
+            sync_parent(path)?;
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let descriptor = rustix::fs::open(path, flags, Mode::empty())
+            .map_err(|errno| failed("cannot open the folder", path, errno))?;
+        Ok(Self {
+            folder: descriptor,
+            path: path.into(),
+        })
+    }
+}
+
+/// Makes the name of a new folder durable.
+fn sync_parent(path: &Path) -> Result<()> {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(parent, flags, Mode::empty())
+        .and_then(rustix::fs::fsync)
+        .map_err(|errno| failed("cannot sync the folder", parent, errno))
+}
+
+/// An error of the operating system: what was tried, where, why, and what helps.
+fn failed(what: &str, path: &Path, errno: Errno) -> PagerError {
+    let (kind, advice) = match errno {
+        Errno::NOENT => (PagerErrorKind::NotFound, ""),
+        Errno::NOSPC => (PagerErrorKind::NoSpace, ": free some space on that disk"),
+        Errno::DQUOT => (PagerErrorKind::NoSpace, ": raise the quota or free some space"),
+        Errno::ROFS => (PagerErrorKind::Denied, ": open the store read-only"),
+        Errno::ACCESS | Errno::PERM => (PagerErrorKind::Denied, ": check who may write there"),
+        _ => (PagerErrorKind::Io, ""),
+    };
+    PagerError::new(kind, format!("{what} {}: {errno}{advice}", path.display()))
+}
+
+impl Disk for NativeDisk {
+    fn open(&self, name: &str, access: Access) -> Result<Box<dyn DiskFile>> {
+        let flags = match access {
+            Access::Read => OFlags::RDONLY,
+            Access::Write => OFlags::RDWR,
+            Access::Create => OFlags::RDWR | OFlags::CREATE,
+        };
+        let path = self.path.join(name);
+        let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
+        let descriptor = rustix::fs::openat(
+            &self.folder,
+            name,
+            flags | OFlags::CLOEXEC | OFlags::NOFOLLOW,
+            mode,
+        )
+        .map_err(|errno| failed("cannot open", &path, errno))?;
+        Ok(Box::new(NativeFile { descriptor, path }))
+    }
+
+    fn remove(&self, name: &str) -> Result<()> {
+        rustix::fs::unlinkat(&self.folder, name, AtFlags::empty())
+            .map_err(|errno| failed("cannot remove", &self.path.join(name), errno))
+    }
+
+    fn list(&self) -> Result<Vec<String>> {
+        let cannot = |errno| failed("cannot list", &self.path, errno);
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&self.folder).map_err(cannot)? {
+            names.extend(entry.map_err(cannot)?.file_name().to_str().ok().map(String::from));
+        }
+        names.retain(|name| name != "." && name != "..");
+        Ok(names)
+    }
+
+    fn sync_names(&self) -> Result<()> {
+        rustix::fs::fsync(&self.folder).map_err(|errno| failed("cannot sync the folder", &self.path, errno))
+    }
+
+    fn lock(&self, sharing: Sharing) -> Result<Box<dyn DiskLock>> {
+        let path = self.path.join(LOCK_NAME);
+        let (flags, operation) = match sharing {
+            Sharing::Exclusive => (
+                OFlags::RDWR | OFlags::CREATE,
+                FlockOperation::NonBlockingLockExclusive,
+            ),
+            Sharing::Shared => (OFlags::RDONLY, FlockOperation::NonBlockingLockShared),
+        };
+        let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
+        let descriptor = match rustix::fs::openat(&self.folder, LOCK_NAME, flags | OFlags::CLOEXEC, mode) {
+            Ok(descriptor) => descriptor,
+            // A store that was copied to a read-only place may have no lock file, and then no writer either.
+            Err(Errno::NOENT) if sharing == Sharing::Shared => {
+                return Ok(Box::new(NativeLock { _descriptor: None }));
+            }
+            Err(errno) => return Err(failed("cannot open", &path, errno)),
+        };
+        match rustix::fs::flock(&descriptor, operation) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Err(self.busy(&descriptor)),
+            Err(errno) => return Err(failed("cannot lock", &path, errno)),
+        }
+        if sharing == Sharing::Exclusive {
+            // The owner's number is for the message of the next opener only.
+            let owner = format!("{:<10}\n", std::process::id());
+            let _ = rustix::io::pwrite(&descriptor, owner.as_bytes(), 0);
+        }
+        Ok(Box::new(NativeLock {
+            _descriptor: Some(descriptor),
+        }))
+    }
+
+    fn nonce(&self) -> u128 {
+        let half = |salt: u64| u128::from(RandomState::new().hash_one((salt, std::process::id())));
+        half(0) << 64 | half(1)
+    }
+
+    fn place(&self) -> String {
+        self.path.display().to_string()
+    }
+}
+
+impl NativeDisk {
+    fn busy(&self, lock: &OwnedFd) -> PagerError {
+        let mut text = [0; 10];
+        let count = rustix::io::pread(lock, &mut text, 0).unwrap_or(0);
+        let owner = std::str::from_utf8(&text[..count]).unwrap_or("").trim();
+        let owner = match owner.parse::<u32>() {
+            Ok(process) if process == std::process::id() => "this process".into(),
+            Ok(process) => format!("process {process}"),
+            Err(_) => "another opener".into(),
+        };
+        PagerError::new(
+            PagerErrorKind::Busy,
+            format!(
+                "the store {} is open in {owner}: close it there, or choose another folder",
+                self.path.display()
+            ),
+        )
+    }
+}
+
+impl DiskLock for NativeLock {}
+
+impl NativeFile {
+    fn failed(&self, what: &str) -> impl Fn(Errno) -> PagerError {
+        move |errno| failed(what, &self.path, errno)
+    }
+}
+
+impl DiskFile for NativeFile {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        let mut count = 0;
+        while count < buffer.len() {
+            match rustix::io::pread(&self.descriptor, &mut buffer[count..], offset + count as u64) {
+                Ok(0) => break,
+                Ok(read) => count += read,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(self.failed("cannot read")(errno)),
+            }
+        }
+        Ok(count)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        let mut count = 0;
+        while count < bytes.len() {
+            match rustix::io::pwrite(&self.descriptor, &bytes[count..], offset + count as u64) {
+                Ok(0) => return Err(self.failed("cannot write")(Errno::IO)),
+                Ok(written) => count += written,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(self.failed("cannot write")(errno)),
+            }
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<()> {
+        rustix::fs::fdatasync(&self.descriptor).map_err(self.failed("cannot sync"))
+    }
+
+    fn length(&self) -> Result<u64> {
+        let status = rustix::fs::fstat(&self.descriptor).map_err(self.failed("cannot examine"))?;
+        Ok(u64::try_from(status.st_size).unwrap_or(0))
+    }
+
+    fn set_len(&self, length: u64) -> Result<()> {
+        rustix::fs::ftruncate(&self.descriptor, length).map_err(self.failed("cannot resize"))
+    }
+
+    /// `fallocate(2)` first, for space in one piece and an early answer when there is none; then zeroes, because a
+    /// write into allocated but unwritten blocks still has to change the file's extents.
+    fn preallocate(&self, length: u64) -> Result<()> {
+        self.set_len(0)?;
+        match rustix::fs::fallocate(&self.descriptor, FallocateFlags::empty(), 0, length) {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
+            Err(errno) => return Err(self.failed("cannot reserve space for")(errno)),
+        }
+        fill_with_zeroes(self, length)
+    }
+
+    fn descriptor(&self) -> Option<i32> {
+        Some(self.descriptor.as_raw_fd())
+    }
+}

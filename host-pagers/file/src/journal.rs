@@ -1,0 +1,292 @@
+//! [`Journal`]: where records are appended.
+//!
+//! ```text
+//!   live: generation 8, 9, ... (sealed)   active: the last one, has room   free: to be recycled
+//! ```
+//!
+//! Invariants:
+//! - a record is on stable storage before `append` answers with success;
+//! - after a failure the place of the record is never used again: the next record goes to a fresh segment, whose
+//!   header voids what may have arrived of the failed one;
+//! - a fresh segment is durable, with its name and a snapshot of the catalog, before a call goes into it;
+//! - generations are used once, even for an activation that failed.
+
+use std::sync::Arc;
+
+use crate::{
+    disk::{Access, Disk, DiskFile, Result},
+    layout::{
+        Seed,
+        record::{HEADER_BYTES, RecordHeader, RecordKind, record_bytes},
+        segment::SegmentHeader,
+        segment_name,
+    },
+    limits::{RECORD_ALIGN, SEGMENT_HEADER_BYTES, SEGMENTS_FREE_MAX},
+    scan::Log,
+};
+
+/// A journal file.
+struct Segment {
+    slot: u64,
+    file: Box<dyn DiskFile>,
+    capacity: u64,
+}
+
+/// A segment with records that count.
+struct Live {
+    segment: Segment,
+    generation: u64,
+    /// The number of its first call.
+    sequence: u64,
+    /// Behind its last good record.
+    end: u64,
+}
+
+/// The end of the log.
+pub(crate) struct Journal {
+    disk: Arc<dyn Disk>,
+    seed: Seed,
+    segment_bytes: u64,
+    live: Vec<Live>,
+    free: Vec<Segment>,
+    /// Whether the last live segment takes records.
+    active: bool,
+    /// Whether the last live segment, or any before the first activation, has calls.
+    used: bool,
+    sequence_next: u64,
+    generation_next: u64,
+    slot_next: u64,
+    chain: u64,
+}
+
+/// What a checkpoint will free: segments before `generation`, whose first call is `sequence`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seal {
+    pub(crate) generation: u64,
+    pub(crate) sequence: u64,
+}
+
+impl Journal {
+    /// Goes on behind `log`, in a fresh segment.
+    pub(crate) fn new(disk: Arc<dyn Disk>, seed: Seed, segment_bytes: u64, log: Log) -> Self {
+        let used = log
+            .records
+            .iter()
+            .any(|record| record.header.kind == RecordKind::Calls);
+        let slots = log
+            .live
+            .iter()
+            .map(|live| live.slot)
+            .chain(log.free.iter().map(|free| free.slot));
+        let slot_next = slots.max().map_or(0, |slot| slot + 1);
+        let live = log.live.into_iter().map(|live| Live {
+            segment: Segment {
+                slot: live.slot,
+                file: live.file,
+                capacity: live.header.capacity,
+            },
+            generation: live.header.generation,
+            sequence: live.header.sequence,
+            end: live.end,
+        });
+        let free = log.free.into_iter().map(|free| Segment {
+            slot: free.slot,
+            file: free.file,
+            capacity: free.length,
+        });
+        Self {
+            disk,
+            seed,
+            segment_bytes,
+            live: live.collect(),
+            free: free.collect(),
+            active: false,
+            used,
+            sequence_next: log.sequence_next,
+            generation_next: log.generation_next,
+            slot_next,
+            chain: log.chain,
+        }
+    }
+
+    /// The number of the next call.
+    pub(crate) fn sequence_next(&self) -> u64 {
+        self.sequence_next
+    }
+
+    /// Bytes in segments before the active one.
+    pub(crate) fn sealed_bytes(&self) -> u64 {
+        let sealed = self.live.len() - usize::from(self.active);
+        self.live[..sealed].iter().map(|live| live.end).sum()
+    }
+
+    /// Whether a record with a body of `length` bytes goes into the active segment.
+    pub(crate) fn has_room(&self, length: usize) -> bool {
+        let Some(last) = self.live.last().filter(|_| self.active) else {
+            return false;
+        };
+        last.end + record_bytes(length) as u64 <= last.segment.capacity
+    }
+
+    /// Whether a replay would find no call.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.live.len() == 1 && !self.used
+    }
+
+    /// Whether a fresh segment has to be activated before everything appended so far can be freed.
+    pub(crate) fn must_roll(&self) -> bool {
+        self.used || !self.active
+    }
+
+    /// Writes and syncs one record. `record` begins with room for its header; the body follows. There must be room.
+    ///
+    /// # Errors
+    /// The disk's. What is on disk is then unknown, and no record goes behind it.
+    pub(crate) fn append(&mut self, record: &mut Vec<u8>, calls: u32) -> Result<()> {
+        assert!(self.active && calls > 0);
+        let last = self.live.last_mut().expect("an active segment is live");
+        let chain = encode_record(
+            self.seed,
+            record,
+            RecordHeader {
+                kind: RecordKind::Calls,
+                calls,
+                length: 0,
+                generation: last.generation,
+                sequence: self.sequence_next,
+                chain: self.chain,
+                body_sum: 0,
+            },
+        );
+        assert!(last.end.is_multiple_of(RECORD_ALIGN as u64));
+        assert!(last.end + record.len() as u64 <= last.segment.capacity);
+        let written = last
+            .segment
+            .file
+            .write_at(last.end, record)
+            .and_then(|()| last.segment.file.sync());
+        if let Err(error) = written {
+            self.active = false;
+            return Err(error);
+        }
+        last.end += record.len() as u64;
+        self.chain = chain;
+        self.sequence_next += u64::from(calls);
+        self.used = true;
+        Ok(())
+    }
+
+    /// Makes a fresh segment the active one, with `snapshot` as its first record and room for a body of `length`
+    /// bytes behind it.
+    ///
+    /// # Errors
+    /// The disk's; then the journal is as before, but for a generation that is spent.
+    pub(crate) fn activate(&mut self, snapshot: &[u8], length: usize) -> Result<()> {
+        let mut record = vec![0; HEADER_BYTES];
+        record.extend_from_slice(snapshot);
+        let generation = self.generation_next;
+        let chain = encode_record(
+            self.seed,
+            &mut record,
+            RecordHeader {
+                kind: RecordKind::Snapshot,
+                calls: 0,
+                length: 0,
+                generation,
+                sequence: self.sequence_next,
+                chain: self.chain,
+                body_sum: 0,
+            },
+        );
+        let end = (SEGMENT_HEADER_BYTES + record.len()) as u64;
+        let segment = self.take_segment(end + record_bytes(length) as u64)?;
+        self.generation_next += 1;
+        let header = SegmentHeader {
+            generation,
+            sequence: self.sequence_next,
+            chain: self.chain,
+            capacity: segment.capacity,
+        };
+        let mut front = header.encode(self.seed);
+        front.extend_from_slice(&record);
+        if let Err(error) = segment
+            .file
+            .write_at(0, &front)
+            .and_then(|()| segment.file.sync())
+        {
+            self.free.push(segment);
+            return Err(error);
+        }
+        self.live.push(Live {
+            segment,
+            generation,
+            sequence: self.sequence_next,
+            end,
+        });
+        (self.active, self.used, self.chain) = (true, false, chain);
+        Ok(())
+    }
+
+    /// A segment of at least `needed` bytes: a free one, else a new one whose name is durable.
+    fn take_segment(&mut self, needed: u64) -> Result<Segment> {
+        if let Some(index) = self.free.iter().position(|segment| segment.capacity >= needed) {
+            return Ok(self.free.remove(index));
+        }
+        let capacity = self.segment_bytes.max(needed);
+        let slot = self.slot_next;
+        let name = segment_name(slot);
+        let file = self.disk.open(&name, Access::Create)?;
+        let made = file.preallocate(capacity).and_then(|()| self.disk.sync_names());
+        if let Err(error) = made {
+            // What is left of it takes space that is short perhaps; failing that, the next attempt makes it again.
+            drop(file);
+            let _ = self.disk.remove(&name);
+            return Err(error);
+        }
+        self.slot_next += 1;
+        Ok(Segment { slot, file, capacity })
+    }
+
+    /// Where a checkpoint may advance to: the active segment, where there is one.
+    pub(crate) fn seal(&self) -> Option<Seal> {
+        let last = self.live.last().filter(|_| self.active)?;
+        Some(Seal {
+            generation: last.generation,
+            sequence: last.sequence,
+        })
+    }
+
+    /// Frees the segments before `generation`, after a superblock that does not need them is durable.
+    pub(crate) fn release(&mut self, generation: u64) {
+        let keep = self.live.partition_point(|live| live.generation < generation);
+        assert!(keep < self.live.len(), "the checkpoint's segment stays");
+        for live in self.live.drain(..keep) {
+            self.free.push(live.segment);
+        }
+        // Odd sizes first: a large one was made for one large call.
+        self.free
+            .sort_by_key(|segment| segment.capacity.abs_diff(self.segment_bytes));
+        for segment in self.free.drain(self.free.len().min(SEGMENTS_FREE_MAX)..) {
+            let name = segment_name(segment.slot);
+            drop(segment);
+            // A file that stays is recycled at the next opening.
+            let _ = self.disk.remove(&name);
+        }
+    }
+}
+
+/// Fills in the header at the front of `record`, pads it, and answers with its checksum.
+fn encode_record(seed: Seed, record: &mut Vec<u8>, header: RecordHeader) -> u64 {
+    let body = &record[HEADER_BYTES..];
+    let length = body.len();
+    let header = RecordHeader {
+        length: u32::try_from(length).expect("records are limited"),
+        body_sum: seed.checksum(body),
+        ..header
+    };
+    let (bytes, chain) = header.encode(seed);
+    record[..HEADER_BYTES].copy_from_slice(&bytes);
+    record.resize(record_bytes(length), 0);
+    assert!(RecordHeader::decode(record, seed) == Some((header, chain)));
+    chain
+}

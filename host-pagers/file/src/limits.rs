@@ -1,0 +1,83 @@
+//! Every bound of the store and its reason.
+
+use std::time::Duration;
+
+/// What a disk writes as a whole: the least of the drives in use. Headers that must not tear fit in one.
+pub const SECTOR_BYTES: usize = 512;
+
+/// One slot of the superblock: a block of its own on every file system, so that writing one leaves the other alone.
+pub const SLOT_BYTES: usize = 4096;
+
+/// The room of a segment's header, for the same reason; records begin behind it.
+pub const SEGMENT_HEADER_BYTES: usize = 4096;
+
+/// Records begin at multiples of this, so that a search for records behind a damaged one is short.
+pub const RECORD_ALIGN: usize = 8;
+
+/// Size of a journal segment. Large enough that a new one is rare (it costs two syncs), small enough that writing one
+/// full of zeroes takes milliseconds.
+pub const SEGMENT_BYTES_DEFAULT: u64 = 16 << 20;
+
+/// The smallest segment: room for a catalog of some objects and a record of some pages.
+pub const SEGMENT_BYTES_MIN: u64 = 16 << 10;
+
+/// Journal behind the active segment that starts a checkpoint: replaying twice as much takes well below a second.
+pub const CHECKPOINT_BYTES_DEFAULT: u64 = 32 << 20;
+
+/// A journal of so many times the checkpoint threshold makes commits wait for the checkpoint, so that the disk is
+/// not filled while images sync slowly.
+pub const BACK_PRESSURE: u64 = 4;
+
+/// Free segments that are kept for the next roll-over: the one that is needed next and one for the roll-over that
+/// comes before the next checkpoint ends. More are removed.
+pub const SEGMENTS_FREE_MAX: usize = 4;
+
+/// A group is closed at so many bytes: above it the write takes longer than the sync that it would share.
+pub const GROUP_BYTES_MAX: usize = 8 << 20;
+
+/// Queued bytes that make an asynchronous call wait for the disk.
+pub const QUEUE_BYTES_MAX: usize = 64 << 20;
+
+/// The most that one call may change: it is held in memory, and its length is a 32-bit field.
+pub const CALL_BYTES_MAX: usize = 2 << 30;
+
+/// The largest object: what ext4 can hold in a file with 4 KiB blocks.
+pub const OBJECT_BYTES_MAX: u64 = 1 << 44;
+
+/// Objects in a store: the catalog is written into every segment.
+pub const OBJECTS_MAX: usize = 1 << 16;
+
+/// How long an asynchronous call stays queued: long enough to share a sync with its neighbours, short enough that a
+/// crash loses little.
+pub const WRITE_BEHIND_DELAY_DEFAULT: Duration = Duration::from_millis(5);
+
+/// The longest wait for the disk on behalf of a caller. Far above what a working disk needs; nothing waits for ever.
+pub const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Pages share this many marks of their last change: so many that calls of different pages rarely meet on one.
+pub const STAMP_COUNT: usize = 4096;
+
+/// Tries to compute a difference outside the lock before it is done inside: another try means that another call
+/// changed the same page meanwhile, which the runtime's order of calls makes rare.
+pub const DIFFERENCE_TRIES: usize = 3;
+
+/// Unequal bytes closer than this become one run: a run costs four bytes and some work of its own.
+pub const RUN_GAP_BYTES: usize = 8;
+
+/// Groups of up to this many changed pages are put into the images by the thread that committed them: the write is
+/// then done before another thread would wake.
+pub const APPLY_INLINE_PAGES: usize = 64;
+
+/// Pages that wait for being put into their images in memory; above it committers do it themselves.
+pub const UNAPPLIED_PAGES_MAX: usize = 1 << 14;
+
+/// Bytes that the zero-filling of a new segment writes at once.
+pub const FILL_BYTES: usize = 1 << 20;
+
+const _: () = assert!(SLOT_BYTES.is_multiple_of(SECTOR_BYTES));
+const _: () = assert!(SEGMENT_HEADER_BYTES.is_multiple_of(SECTOR_BYTES));
+const _: () = assert!(SEGMENT_HEADER_BYTES.is_multiple_of(RECORD_ALIGN));
+const _: () = assert!(SEGMENT_BYTES_MIN > 2 * SEGMENT_HEADER_BYTES as u64);
+const _: () = assert!(SEGMENT_BYTES_DEFAULT >= SEGMENT_BYTES_MIN);
+const _: () = assert!(CALL_BYTES_MAX < u32::MAX as usize);
+const _: () = assert!(STAMP_COUNT.is_power_of_two());

@@ -1,0 +1,73 @@
+//! [`Object`]: an object's image file while anything refers to it.
+//!
+//! Invariants:
+//! - the file has at least as many bytes as the catalog says;
+//! - bytes in it change only after the record that changes them is durable.
+
+use vmsync_core::{PageSize, pager::ObjectName};
+
+use crate::{
+    disk::{DiskFile, Result},
+    layout::image_name,
+};
+
+/// An object and its open image.
+pub(crate) struct Object {
+    pub(crate) id: u64,
+    pub(crate) name: ObjectName,
+    pub(crate) image: Box<dyn DiskFile>,
+}
+
+impl Object {
+    /// Reads committed bytes; behind the end of the file they are zero.
+    pub(crate) fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        let count = self.image.read_at(offset, buffer)?;
+        buffer[count..].fill(0);
+        Ok(())
+    }
+}
+
+/// A changed page in memory, part of a run of pages.
+#[derive(Clone)]
+pub(crate) struct PageBytes {
+    run: std::sync::Arc<[u8]>,
+    start: usize,
+}
+
+impl PageBytes {
+    /// The page that begins `start` bytes into `run`.
+    pub(crate) fn new(run: &std::sync::Arc<[u8]>, start: usize) -> Self {
+        assert!(start < run.len());
+        Self {
+            run: run.clone(),
+            start,
+        }
+    }
+
+    /// The whole page.
+    pub(crate) fn get(&self, page_size: PageSize) -> &[u8] {
+        &self.run[self.start..self.start + page_size.bytes() as usize]
+    }
+
+    /// Whether both are the same place in memory.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        std::sync::Arc::ptr_eq(&self.run, &other.run) && self.start == other.start
+    }
+
+    /// Whether `next` is the page behind this one in the same run.
+    pub(crate) fn precedes(&self, next: &Self, page_size: PageSize) -> bool {
+        std::sync::Arc::ptr_eq(&self.run, &next.run) && self.start + page_size.bytes() as usize == next.start
+    }
+
+    /// `length` bytes from `start` in the page on; they may go on in the pages behind it in the same run.
+    pub(crate) fn slice(&self, start: usize, length: usize) -> &[u8] {
+        &self.run[self.start + start..self.start + start + length]
+    }
+}
+
+/// The name for messages.
+impl std::fmt::Display for Object {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "\"{}\" ({})", self.name, image_name(self.id))
+    }
+}

@@ -1,0 +1,573 @@
+//! [`FileStore`] as a [`Pager`].
+//!
+//! Invariants:
+//! - what a call returned is in `calls` until its last `synchronize` queues it, or `abort` drops it;
+//! - differences are computed while no lock is held, and queued only if no page of theirs changed meanwhile;
+//! - nothing panics on bad input.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError},
+};
+
+use vmsync_core::{
+    ByteRange, PagerError, PagerErrorKind,
+    abi::VmProt,
+    pager::{
+        Attributes, CallId, DataSupply, Image, InitRequest, MemoryObjectControl, ObjectId, ObjectName, Pager,
+        ReturnFlags, SynchronizeFlags,
+    },
+};
+
+use crate::{
+    call::{Answer, Call, Delta, Prepared, Run},
+    disk::{Access, Result},
+    error::invalid,
+    layout::{entry::CatalogChange, image_name},
+    limits::{CALL_BYTES_MAX, DIFFERENCE_TRIES, OBJECT_BYTES_MAX, OBJECTS_MAX, QUEUE_BYTES_MAX, WAIT_MAX},
+    object::Object,
+    queue::Queue,
+    stats::count,
+    store::{FileStore, Handle, Shared, attributes, lock},
+};
+
+/// What the runtime may do with an object, copied out of its handle.
+struct View {
+    object: Arc<Object>,
+    write: bool,
+    control: Arc<dyn MemoryObjectControl>,
+    address: Option<u64>,
+}
+
+impl Shared {
+    fn view(&self, object: ObjectId) -> Result<View> {
+        let handles = self.handles.read().unwrap_or_else(PoisonError::into_inner);
+        let handle = handles
+            .get(&object)
+            .ok_or_else(|| invalid(format!("object {} is not open in this store", object.0)))?;
+        Ok(View {
+            object: handle.object.clone(),
+            write: handle.write,
+            control: handle.control.clone(),
+            address: handle.address,
+        })
+    }
+
+    /// Whether `length` bytes at `offset` are whole pages of `object`.
+    fn check_range(&self, queue: &Queue, object: &Object, offset: u64, length: u64) -> Result<()> {
+        let size = queue.catalog.get(object.id).map_or(0, |entry| entry.size);
+        let aligned = self.page_size.is_aligned(offset) && self.page_size.is_aligned(length);
+        if aligned && offset.checked_add(length).is_some_and(|end| end <= size) {
+            return Ok(());
+        }
+        Err(invalid(format!(
+            "{length} bytes at {offset} are not whole pages of {} bytes inside \"{}\" of {size} bytes",
+            self.page_size.bytes(),
+            object.name
+        )))
+    }
+
+    /// Reads what is supplied for whole pages, and when: the answer is out of date once the queue says so.
+    fn read_supplied(&self, object: &Object, offset: u64, buffer: &mut [u8]) -> Result<u64> {
+        let first = self.page_size.page_of(offset);
+        let count = self.page_size.page_of(buffer.len() as u64);
+        for _ in 0..DIFFERENCE_TRIES {
+            let (epoch, newer) = {
+                let queue = lock(&self.queue);
+                (queue.epoch(), queue.not_in_image(object.id, first, count))
+            };
+            self.compose(object, offset, buffer, newer)?;
+            let queue = lock(&self.queue);
+            if !queue.changed_since(object.id, (first, first + count), epoch) {
+                return Ok(epoch);
+            }
+        }
+        let queue = lock(&self.queue);
+        self.compose(
+            object,
+            offset,
+            buffer,
+            queue.not_in_image(object.id, first, count),
+        )?;
+        Ok(queue.epoch())
+    }
+
+    /// The image's bytes with `newer` pages over them.
+    fn compose(
+        &self,
+        object: &Object,
+        offset: u64,
+        buffer: &mut [u8],
+        newer: Vec<(usize, crate::object::PageBytes)>,
+    ) -> Result<()> {
+        object.read(offset, buffer)?;
+        let length = self.page_size.bytes() as usize;
+        for (index, bytes) in newer {
+            buffer[index * length..(index + 1) * length].copy_from_slice(bytes.get(self.page_size));
+        }
+        Ok(())
+    }
+
+    fn delta(&self, object: &Arc<Object>, first: u64, bytes: &Arc<[u8]>) -> Result<Delta> {
+        let mut base = vec![0; bytes.len()];
+        let epoch = self.read_supplied(object, first * self.page_size.bytes(), &mut base)?;
+        Ok(Delta::new(
+            (self.seed, self.page_size),
+            object,
+            first,
+            bytes,
+            (&base, epoch),
+        ))
+    }
+
+    /// Computes the deltas of `call` that are out of date again. With a queue that is locked none becomes so.
+    fn refresh(&self, call: &mut Call, stale: &[usize]) -> Result<()> {
+        for index in stale {
+            let run = &mut call.runs[*index];
+            run.delta = self.delta(&run.object, run.first, &run.bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Queues `call`, whose deltas are brought up to date first; answers with its ticket.
+    fn enqueue(&self, mut call: Call, write_behind: bool) -> std::result::Result<u64, (Call, PagerError)> {
+        if call.repeats_pages(self.page_size) {
+            call.keep_last_returns(self.page_size);
+            let all: Vec<usize> = (0..call.runs.len()).collect();
+            if let Err(error) = self.refresh(&mut call, &all) {
+                return Err((call, error));
+            }
+        }
+        // Another call that changes the same pages again and again, which only a broken caller makes, wins the race a
+        // bounded number of times.
+        for _ in 0..DIFFERENCE_TRIES * DIFFERENCE_TRIES {
+            let stale = {
+                let mut queue = lock(&self.queue);
+                let stale = |(index, run)| queue.is_stale(run, self.page_size).then_some(index);
+                let stale: Vec<usize> = call.runs.iter().enumerate().filter_map(stale).collect();
+                if stale.is_empty() {
+                    let prepared = self.prepare(&queue, call, write_behind);
+                    return Ok(queue.enqueue(prepared));
+                }
+                stale
+            };
+            if let Err(error) = self.refresh(&mut call, &stale) {
+                return Err((call, error));
+            }
+        }
+        let message = "other calls changed the same pages all the time: return the pages again";
+        Err((call, PagerError::new(PagerErrorKind::Busy, message)))
+    }
+
+    fn prepare(&self, queue: &Queue, call: Call, write_behind: bool) -> Prepared {
+        let mut addresses = BTreeMap::new();
+        for run in call.runs.iter().filter(|run| !run.delta.changed.is_empty()) {
+            let known = queue.catalog.get(run.object.id).and_then(|entry| entry.address);
+            if let Some(address) = run.address.filter(|address| known != Some(*address)) {
+                addresses.insert(run.object.id, address);
+            }
+        }
+        let change = |(object, address)| CatalogChange::Address { object, address };
+        let changes = addresses.into_iter().map(change).collect();
+        Prepared {
+            write_behind,
+            ..Prepared::new(call.runs, changes, call.answers)
+        }
+    }
+
+    /// Waits until there is room in the queue.
+    fn wait_for_room(&self) -> Result<()> {
+        let queue = lock(&self.queue);
+        if queue.pending_bytes() <= QUEUE_BYTES_MAX {
+            return Ok(());
+        }
+        let ticket = queue.queued;
+        drop(queue);
+        self.lead(ticket);
+        let full = |queue: &mut Queue| queue.pending_bytes() > QUEUE_BYTES_MAX;
+        let (queue, outcome) = self
+            .drained
+            .wait_timeout_while(lock(&self.queue), WAIT_MAX, full)
+            .unwrap_or_else(PoisonError::into_inner);
+        drop(queue);
+        if outcome.timed_out() {
+            let message = "the disk does not keep up: return the pages again later";
+            return Err(PagerError::new(PagerErrorKind::TimedOut, message));
+        }
+        Ok(())
+    }
+}
+
+/// Opening objects.
+impl Shared {
+    fn init(
+        &self,
+        object: ObjectId,
+        name: &ObjectName,
+        request: InitRequest,
+        control: Arc<dyn MemoryObjectControl>,
+    ) -> Result<Attributes> {
+        self.check_request(request)?;
+        let mut opening = lock(&self.opening);
+        self.check_handles(object, name, request)?;
+        let found = lock(&self.queue)
+            .catalog
+            .find(name)
+            .map(|(id, entry)| (id, entry.size));
+        let opened = match found {
+            Some((id, size)) => {
+                let known = opening.get(&id).and_then(std::sync::Weak::upgrade);
+                let opened = known.map_or_else(|| self.open_object(id, name, size), Ok)?;
+                if request.size_min > size {
+                    self.grow(&opened, request)?;
+                }
+                opened
+            }
+            None if request.create => self.create(name, request.size_min)?,
+            None => {
+                let message = format!("no object \"{name}\" in this store: ask for it to be created");
+                return Err(PagerError::new(PagerErrorKind::NotFound, message));
+            }
+        };
+        opening.retain(|_, object| object.strong_count() > 0);
+        opening.insert(opened.id, Arc::downgrade(&opened));
+        let entry = lock(&self.queue).catalog.get(opened.id).map(attributes);
+        let handle = Handle {
+            object: opened,
+            write: request.write,
+            control,
+            address: None,
+        };
+        self.handles
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(object, handle);
+        Ok(entry.expect("an object that was opened is in the catalog"))
+    }
+
+    fn check_request(&self, request: InitRequest) -> Result<()> {
+        if request.page_size != self.page_size {
+            return Err(invalid(format!(
+                "the store has pages of {} bytes, not {}",
+                self.page_size.bytes(),
+                request.page_size.bytes()
+            )));
+        }
+        if !self.page_size.is_aligned(request.size_min) {
+            return Err(invalid(format!(
+                "size {} is not a multiple of the page size {}",
+                request.size_min,
+                self.page_size.bytes()
+            )));
+        }
+        if request.size_min > OBJECT_BYTES_MAX {
+            return Err(invalid(format!(
+                "size {} is above the limit of {OBJECT_BYTES_MAX} bytes",
+                request.size_min
+            )));
+        }
+        if request.write {
+            self.require_writable()
+        } else {
+            Ok(())
+        }
+    }
+
+    fn check_handles(&self, object: ObjectId, name: &ObjectName, request: InitRequest) -> Result<()> {
+        let handles = self.handles.read().unwrap_or_else(PoisonError::into_inner);
+        if handles.contains_key(&object) {
+            return Err(invalid(format!("object {} is open already", object.0)));
+        }
+        let taken = |handle: &Handle| handle.write && handle.object.name == *name;
+        if request.write && handles.values().any(taken) {
+            let message = format!("\"{name}\" has a writer: close it there");
+            return Err(PagerError::new(PagerErrorKind::Busy, message));
+        }
+        Ok(())
+    }
+
+    fn open_object(&self, id: u64, name: &ObjectName, size: u64) -> Result<Arc<Object>> {
+        let access = if self.options.read_only {
+            Access::Read
+        } else {
+            Access::Write
+        };
+        let file = image_name(id);
+        let image = match self.disk.open(&file, access) {
+            Err(error) if error.kind == PagerErrorKind::NotFound => {
+                return Err(crate::error::damaged(
+                    &file,
+                    0,
+                    format!("the image of \"{name}\" is missing"),
+                ));
+            }
+            opened => opened?,
+        };
+        let length = image.length()?;
+        if length < size {
+            let what = format!("the image of \"{name}\" has {length} bytes of {size}");
+            return Err(crate::error::damaged(&file, length, what));
+        }
+        Ok(Arc::new(Object {
+            id,
+            name: name.clone(),
+            image,
+        }))
+    }
+
+    fn create(&self, name: &ObjectName, size: u64) -> Result<Arc<Object>> {
+        self.require_writable()?;
+        let id = {
+            let mut queue = lock(&self.queue);
+            if queue.catalog.len() >= OBJECTS_MAX {
+                return Err(invalid(format!(
+                    "the store has {OBJECTS_MAX} objects: remove some"
+                )));
+            }
+            queue.catalog.take_id()
+        };
+        let image = self.disk.open(&image_name(id), Access::Create)?;
+        image.set_len(0)?;
+        image.set_len(size)?;
+        let object = Arc::new(Object {
+            id,
+            name: name.clone(),
+            image,
+        });
+        let change = CatalogChange::Create {
+            object: id,
+            size,
+            name: name.clone(),
+        };
+        self.change_catalog(change, Some(&object))?;
+        Ok(object)
+    }
+
+    fn grow(&self, object: &Arc<Object>, request: InitRequest) -> Result<()> {
+        if !request.write {
+            let message = format!("\"{}\" is smaller, and was not opened for writing", object.name);
+            return Err(PagerError::new(PagerErrorKind::Denied, message));
+        }
+        object.image.set_len(request.size_min)?;
+        self.change_catalog(
+            CatalogChange::Grow {
+                object: object.id,
+                size: request.size_min,
+            },
+            Some(object),
+        )
+    }
+}
+
+impl Pager for FileStore {
+    fn init(
+        &self,
+        object: ObjectId,
+        name: &ObjectName,
+        request: InitRequest,
+        control: Arc<dyn MemoryObjectControl>,
+    ) -> Result<Attributes> {
+        self.shared.init(object, name, request, control)
+    }
+
+    fn data_request(
+        &self,
+        object: ObjectId,
+        offset: u64,
+        _access: VmProt,
+        pages: &mut [u8],
+    ) -> Result<DataSupply> {
+        let view = self.shared.view(object)?;
+        {
+            let queue = lock(&self.shared.queue);
+            self.shared
+                .check_range(&queue, &view.object, offset, pages.len() as u64)?;
+        }
+        self.shared.read_supplied(&view.object, offset, pages)?;
+        Ok(DataSupply::Supplied { precious: false })
+    }
+
+    fn image(&self, object: ObjectId) -> Option<Image> {
+        let view = self.shared.view(object).ok()?;
+        let stale = self.shared.options.read_only
+            && lock(&self.shared.queue)
+                .unapplied
+                .keys()
+                .any(|(id, _)| *id == view.object.id);
+        let descriptor = view.object.image.descriptor().filter(|_| !stale)?;
+        Some(Image {
+            descriptor,
+            offset: 0,
+        })
+    }
+
+    fn settle_image(&self, object: ObjectId, range: ByteRange) -> Result<()> {
+        let view = self.shared.view(object)?;
+        let (id, shared) = (view.object.id, &self.shared);
+        let Some(pages) = shared.page_size.widen(range) else {
+            return Err(invalid(format!("the range {range} leaves 64 bits")));
+        };
+        if lock(&shared.queue).is_queued(id, pages) {
+            // Calls that fail leave the image as it was, which is then what is supplied.
+            let _ = shared.flush();
+        }
+        let inside = |object: u64, page: u64| object == id && pages.contains(page);
+        if !lock(&shared.queue)
+            .unapplied
+            .keys()
+            .any(|(object, page)| inside(*object, *page))
+        {
+            return Ok(());
+        }
+        shared.require_writable()?;
+        shared.apply_waiting(&mut lock(&shared.journal), inside, usize::MAX)
+    }
+
+    fn data_return(
+        &self,
+        call: CallId,
+        object: ObjectId,
+        offset: u64,
+        pages: &[u8],
+        _flags: ReturnFlags,
+    ) -> Result<()> {
+        let shared = &self.shared;
+        let view = shared.view(object)?;
+        shared.check_range(&lock(&shared.queue), &view.object, offset, pages.len() as u64)?;
+        if !view.write {
+            let message = format!(
+                "\"{}\" was opened for reading: open it for writing",
+                view.object.name
+            );
+            return Err(PagerError::new(PagerErrorKind::Denied, message));
+        }
+        if pages.is_empty() {
+            return Ok(());
+        }
+        let (first, bytes) = (shared.page_size.page_of(offset), Arc::<[u8]>::from(pages));
+        let delta = shared.delta(&view.object, first, &bytes)?;
+        count(
+            &shared.counters.pages_returned,
+            shared.page_size.page_of(pages.len() as u64),
+        );
+        count(&shared.counters.pages_changed, delta.changed.len() as u64);
+        let mut calls = lock(&shared.calls);
+        let call = calls.entry(call).or_default();
+        if call.bytes + delta.entries.len() > CALL_BYTES_MAX {
+            return Err(invalid(format!(
+                "a call changes more than {CALL_BYTES_MAX} bytes: sync smaller ranges"
+            )));
+        }
+        call.bytes += delta.entries.len();
+        call.runs.push(Run {
+            object: view.object,
+            address: view.address,
+            first,
+            bytes,
+            delta,
+        });
+        Ok(())
+    }
+
+    fn synchronize(
+        &self,
+        call: CallId,
+        object: ObjectId,
+        range: ByteRange,
+        flags: SynchronizeFlags,
+    ) -> Result<()> {
+        let shared = &self.shared;
+        let view = shared.view(object)?;
+        shared.check_range(&lock(&shared.queue), &view.object, range.start, range.len())?;
+        let answer = Answer::Control {
+            control: view.control,
+            range,
+        };
+        let taken = {
+            let mut calls = lock(&shared.calls);
+            let entry = calls.entry(call).or_default();
+            entry.answers.push(answer);
+            if flags.more {
+                return Ok(());
+            }
+            calls.remove(&call).expect("entered above")
+        };
+        if flags.synchronous {
+            shared.commit_call(taken)
+        } else {
+            shared.queue_call(taken)
+        }
+    }
+
+    fn abort(&self, call: CallId) {
+        let dropped = lock(&self.shared.calls).remove(&call);
+        drop(dropped);
+    }
+
+    fn map(&self, object: ObjectId, address: u64, _access: VmProt) {
+        let mut handles = self
+            .shared
+            .handles
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(handle) = handles.get_mut(&object) {
+            handle.address = Some(address);
+        }
+    }
+
+    fn terminate(&self, object: ObjectId) {
+        let mut handles = self
+            .shared
+            .handles
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let closed = handles.remove(&object);
+        drop(handles);
+        drop(closed);
+    }
+
+    fn attributes(&self, object: ObjectId) -> Result<Attributes> {
+        let view = self.shared.view(object)?;
+        let queue = lock(&self.shared.queue);
+        let entry = queue.catalog.get(view.object.id);
+        entry
+            .map(attributes)
+            .ok_or_else(|| invalid(format!("object {} was removed", object.0)))
+    }
+}
+
+impl Shared {
+    /// Commits a synchronous call, or lets the thread that flushes now do it.
+    fn commit_call(&self, call: Call) -> Result<()> {
+        match self.enqueue(call, false) {
+            Ok(ticket) => self.lead(ticket),
+            Err((call, error)) => {
+                call.answers
+                    .into_iter()
+                    .for_each(|answer| answer.fail(error.clone(), false));
+            }
+        }
+        Ok(())
+    }
+
+    /// Queues an asynchronous call and says so.
+    fn queue_call(&self, call: Call) -> Result<()> {
+        let answers: Vec<Answer> = call.answers.iter().map(Answer::again).collect();
+        let queued = match self.wait_for_room() {
+            Ok(()) => self.enqueue(call, true),
+            Err(error) => Err((call, error)),
+        };
+        match queued {
+            Ok(_) => {
+                self.work.notify_one();
+                answers.into_iter().for_each(Answer::succeed);
+            }
+            Err((call, error)) => {
+                call.answers
+                    .into_iter()
+                    .for_each(|answer| answer.fail(error.clone(), false));
+            }
+        }
+        Ok(())
+    }
+}

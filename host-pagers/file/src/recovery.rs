@@ -1,0 +1,354 @@
+//! Opening a store: from whatever a crash left to the state after the last durable call.
+//!
+//! ```text
+//!   lock -> superblock -> scan the journal -> catalog -> images: extend, replay, check -> remove strays
+//! ```
+//!
+//! Invariants:
+//! - nothing is changed before the whole journal has been read and found sound;
+//! - every page that the journal names has its checksum after replay, or the store does not open;
+//! - a read-only opening changes nothing: replayed pages stay in memory.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use vmsync_core::{PageSize, PagerError, PagerErrorKind};
+
+use crate::{
+    disk::{Access, Disk, DiskFile, DiskLock, Result, Sharing},
+    error::within,
+    journal::Journal,
+    layout::{
+        FileKind, STORE_NAME, Seed,
+        catalog::Catalog,
+        file_kind, image_name,
+        superblock::{Slot, Superblock},
+    },
+    limits::SLOT_BYTES,
+    object::{Object, PageBytes},
+    problem::{Problem, Trouble},
+    queue::{Touched, Unapplied, touch},
+    replay::{Replayed, for_each_page, replay_catalog, replay_pages},
+    scan::{Log, Record, newest, read_slots, scan},
+    store::Options,
+};
+
+/// An open store, before anything runs on it.
+pub(crate) struct Recovered {
+    pub(crate) lock: Box<dyn DiskLock>,
+    /// The file of the superblock; only where the store can be written.
+    pub(crate) store_file: Option<Box<dyn DiskFile>>,
+    pub(crate) superblock: Superblock,
+    pub(crate) journal: Journal,
+    pub(crate) catalog: Catalog,
+    /// What the journal holds records of.
+    pub(crate) touched: Touched,
+    /// Replayed pages that are not in the images: of a read-only store.
+    pub(crate) unapplied: Unapplied,
+}
+
+/// Opens or creates the store on `disk`.
+pub(crate) fn open(disk: &Arc<dyn Disk>, options: &Options) -> Result<Recovered> {
+    let sharing = if options.read_only {
+        Sharing::Shared
+    } else {
+        Sharing::Exclusive
+    };
+    let lock = disk.lock(sharing)?;
+    let opened = match existing(disk.as_ref())? {
+        Some(superblock) => recover(disk, options, lock, superblock),
+        None if options.create && !options.read_only => create(disk, options, lock),
+        None => Err(PagerError::new(
+            PagerErrorKind::NotFound,
+            "there is no store here: open it with `create`, or choose another folder",
+        )),
+    };
+    opened.map_err(|error| within(&disk.place(), error))
+}
+
+/// The superblock of the store on `disk`, `None` where no store was ever completed.
+pub(crate) fn existing(disk: &dyn Disk) -> Result<Option<Superblock>> {
+    let names = disk.list()?;
+    let slots = if names.iter().any(|name| name == STORE_NAME) {
+        read_slots(disk)?
+    } else {
+        [Slot::Blank; 2]
+    };
+    if let Some(superblock) = newest(&slots) {
+        return Ok(Some(superblock));
+    }
+    for (slot, offset) in slots.iter().zip([0, SLOT_BYTES as u64]) {
+        match slot {
+            Slot::Version(version) => {
+                return Err(PagerError::new(
+                    PagerErrorKind::Version,
+                    format!(
+                        "the store has format version {version}, this program knows version {}: use one that matches",
+                        crate::layout::FORMAT_VERSION
+                    ),
+                ));
+            }
+            Slot::Foreign => {
+                let what = "this is not a vmsync store: expected the bytes \"vmsync-S\"";
+                return Err(Trouble::from(Problem::new(STORE_NAME, offset, what)).into());
+            }
+            Slot::Damaged => {
+                let what = "no slot of the superblock has a right checksum";
+                return Err(Trouble::from(Problem::new(STORE_NAME, offset, what)).into());
+            }
+            Slot::Blank | Slot::Valid(_) => {}
+        }
+    }
+    if let Some(object) = names
+        .iter()
+        .find(|name| matches!(file_kind(name), Some(FileKind::Image(_))))
+    {
+        let what = format!("it is missing or empty, but there are objects ({object})");
+        return Err(Trouble::from(Problem::new(STORE_NAME, 0, what)).into());
+    }
+    Ok(None)
+}
+
+/// Makes an empty store. A crash before its superblock is durable leaves none.
+fn create(disk: &Arc<dyn Disk>, options: &Options, lock: Box<dyn DiskLock>) -> Result<Recovered> {
+    for name in disk.list()? {
+        if matches!(file_kind(&name), Some(FileKind::Segment(_))) {
+            disk.remove(&name)?;
+        }
+    }
+    let superblock = Superblock {
+        page_size: options.page_size,
+        nonce: disk.nonce(),
+        number: 0,
+        generation: 1,
+        sequence: 1,
+        segment_bytes: options.segment_bytes,
+    };
+    let log = Log {
+        live: Vec::new(),
+        free: Vec::new(),
+        records: Vec::new(),
+        sequence_next: superblock.sequence,
+        generation_next: superblock.generation,
+        chain: 0,
+    };
+    let seed = Seed::of(superblock.nonce);
+    let mut journal = Journal::new(disk.clone(), seed, superblock.segment_bytes, log);
+    journal.activate(&Catalog::default().encode(), 0)?;
+    let file = disk.open(STORE_NAME, Access::Create)?;
+    let second = Superblock {
+        number: 1,
+        ..superblock
+    };
+    for slot in [&superblock, &second] {
+        file.write_at(slot.slot_offset(), &slot.encode())?;
+    }
+    file.sync()?;
+    disk.sync_names()?;
+    Ok(Recovered {
+        lock,
+        store_file: Some(file),
+        superblock: second,
+        journal,
+        catalog: Catalog::default(),
+        touched: Touched::new(),
+        unapplied: Unapplied::new(),
+    })
+}
+
+fn recover(
+    disk: &Arc<dyn Disk>,
+    options: &Options,
+    lock: Box<dyn DiskLock>,
+    superblock: Superblock,
+) -> Result<Recovered> {
+    if superblock.page_size != options.page_size {
+        return Err(PagerError::new(
+            PagerErrorKind::Invalid,
+            format!(
+                "the store has pages of {} bytes, not {}: open it with its own page size",
+                superblock.page_size.bytes(),
+                options.page_size.bytes()
+            ),
+        ));
+    }
+    let access = if options.read_only {
+        Access::Read
+    } else {
+        Access::Write
+    };
+    let log = scan(disk.as_ref(), access, &superblock)?;
+    let replayed = replay_catalog(&log.records, superblock.page_size)?;
+    let objects = open_images(disk.as_ref(), access, &replayed)?;
+    let images = Images {
+        page_size: superblock.page_size,
+        seed: Seed::of(superblock.nonce),
+        objects,
+    };
+    let mut touched = Touched::new();
+    for ((object, page), sum) in &replayed.sums {
+        touch(&mut touched, &images.objects[object])
+            .pages
+            .insert(*page, *sum);
+    }
+    for (id, entry) in replayed.catalog.objects() {
+        if replayed
+            .checkpoint
+            .get(id)
+            .is_none_or(|before| before.size != entry.size)
+        {
+            touch(&mut touched, &images.objects[&id]);
+        }
+    }
+    let unapplied = if options.read_only {
+        images.replay_in_memory(&log.records, &replayed)?
+    } else {
+        images.replay(&log.records, &replayed)?;
+        remove_strays(disk.as_ref(), &replayed.catalog)?;
+        Unapplied::new()
+    };
+    let store_file = (!options.read_only)
+        .then(|| disk.open(STORE_NAME, Access::Write))
+        .transpose()?;
+    let seed = Seed::of(superblock.nonce);
+    let journal = Journal::new(disk.clone(), seed, superblock.segment_bytes, log);
+    Ok(Recovered {
+        lock,
+        store_file,
+        superblock,
+        journal,
+        catalog: replayed.catalog,
+        touched,
+        unapplied,
+    })
+}
+
+/// Opens the image of each object that the journal changed, and checks its length.
+fn open_images(
+    disk: &dyn Disk,
+    access: Access,
+    replayed: &Replayed,
+) -> std::result::Result<BTreeMap<u64, Arc<Object>>, Trouble> {
+    let mut objects = BTreeMap::new();
+    for (id, entry) in replayed.catalog.objects() {
+        let name = image_name(id);
+        let before = replayed.checkpoint.get(id);
+        let resized = before.is_none_or(|before| before.size != entry.size);
+        let replays = replayed.sums.range((id, 0)..=(id, u64::MAX)).next().is_some();
+        if !resized && !replays {
+            continue;
+        }
+        let image = match disk.open(&name, access) {
+            Ok(image) => image,
+            // Its creation is in the journal, the name need not be durable.
+            Err(error) if error.kind == PagerErrorKind::NotFound && before.is_none() => {
+                if access == Access::Read {
+                    let advice = "open the store for writing once, so that its journal is replayed";
+                    return Err(PagerError::new(
+                        PagerErrorKind::Denied,
+                        format!("{name} is missing: {advice}"),
+                    )
+                    .into());
+                }
+                disk.open(&name, Access::Create)?
+            }
+            Err(error) if error.kind == PagerErrorKind::NotFound => {
+                let what = format!("the image of \"{}\" is missing", entry.name);
+                return Err(Problem::new(name, 0, what).into());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let (length, durable) = (image.length()?, before.map_or(0, |before| before.size));
+        if length < durable {
+            let what = format!("the image of \"{}\" has {length} bytes of {durable}", entry.name);
+            return Err(Problem::new(name, length, what).into());
+        }
+        if length < entry.size && access == Access::Write {
+            image.set_len(entry.size)?;
+        }
+        objects.insert(
+            id,
+            Arc::new(Object {
+                id,
+                name: entry.name.clone(),
+                image,
+            }),
+        );
+    }
+    Ok(objects)
+}
+
+/// Open images, to replay onto.
+struct Images {
+    page_size: PageSize,
+    seed: Seed,
+    objects: BTreeMap<u64, Arc<Object>>,
+}
+
+impl Images {
+    /// Writes the journal's bytes into the images, then reads every page that was named and checks it.
+    fn replay(&self, records: &[Record], replayed: &Replayed) -> std::result::Result<(), Trouble> {
+        for_each_page(records, self.page_size, u64::MAX, |entry| {
+            let Some(object) = self.objects.get(&entry.object) else {
+                return Ok(());
+            };
+            let start = entry.page * self.page_size.bytes();
+            for (offset, bytes) in entry.runs() {
+                object.image.write_at(start + offset as u64, bytes)?;
+            }
+            Ok(())
+        })?;
+        let mut page = vec![0; self.page_size.bytes() as usize];
+        for ((object, number), sum) in &replayed.sums {
+            self.objects[object].read(number * self.page_size.bytes(), &mut page)?;
+            self.check((*object, *number), &page, *sum)?;
+        }
+        Ok(())
+    }
+
+    /// The same in memory.
+    fn replay_in_memory(
+        &self,
+        records: &[Record],
+        replayed: &Replayed,
+    ) -> std::result::Result<Unapplied, Trouble> {
+        let mut pages = BTreeMap::new();
+        for (object, number) in replayed.sums.keys() {
+            let mut page = vec![0; self.page_size.bytes() as usize];
+            self.objects[object].read(number * self.page_size.bytes(), &mut page)?;
+            pages.insert((*object, *number), page);
+        }
+        replay_pages(records, self.page_size, u64::MAX, &mut pages)?;
+        let mut unapplied = Unapplied::new();
+        for (key, page) in pages {
+            self.check(key, &page, replayed.sums[&key])?;
+            let bytes = PageBytes::new(&page.into(), 0);
+            unapplied.insert(key, (self.objects[&key.0].clone(), bytes));
+        }
+        Ok(unapplied)
+    }
+
+    fn check(&self, (object, number): (u64, u64), page: &[u8], sum: u64) -> std::result::Result<(), Trouble> {
+        let found = self.seed.page_sum(object, number, page);
+        if found == sum {
+            return Ok(());
+        }
+        let what = format!(
+            "page {number} of \"{}\" has checksum {found:#x} after replay, the journal says {sum:#x}",
+            self.objects[&object].name
+        );
+        Err(Problem::new(image_name(object), number * self.page_size.bytes(), what).into())
+    }
+}
+
+/// Removes images of objects that are not in the catalog: their creation never became durable, or their removal did.
+fn remove_strays(disk: &dyn Disk, catalog: &Catalog) -> Result<()> {
+    for name in disk.list()? {
+        let (Some(FileKind::Image(id)) | Some(FileKind::Sums(id))) = file_kind(&name) else {
+            continue;
+        };
+        if catalog.get(id).is_none() {
+            disk.remove(&name)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,344 @@
+//! [`FileStore`]: a folder of crash-safe objects.
+//!
+//! ```text
+//!   FileStore (the pager; stops everything when dropped)
+//!     '-- Shared --- handles, calls      what the runtime has open, and what it has returned   [pager.rs]
+//!           |------- queue               calls on their way, overlay, catalog                  [queue.rs]
+//!           |------- journal             records, one sync for a group                         [commit.rs]
+//!           |------- checkpointer        superblock: which part of the journal is needed       [checkpoint.rs]
+//!           '------- background thread   late flushes, applying, checkpoints                   [background.rs]
+//! ```
+//!
+//! Invariants:
+//! - locks are taken in the order: opening, checkpointer, journal, queue; the others alone or last;
+//! - answers are given while no lock is held;
+//! - an image changes only after the record is durable, and while the journal is locked.
+
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use vmsync_core::{
+    PageSize, PagerError, PagerErrorKind,
+    pager::{Attributes, CallId, MemoryObjectControl, ObjectId, ObjectName},
+};
+
+use crate::{
+    background,
+    call::{Answer, Call, Prepared},
+    checkpoint::Checkpointer,
+    disk::{Disk, DiskLock, Result},
+    error::invalid,
+    journal::Journal,
+    layout::{Seed, catalog::CatalogEntry, entry::CatalogChange, image_name, sums_name},
+    limits::{
+        CHECKPOINT_BYTES_DEFAULT, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN, WRITE_BEHIND_DELAY_DEFAULT,
+    },
+    object::Object,
+    queue::Queue,
+    recovery,
+    stats::{Counters, Stats},
+    waiter::Waiter,
+};
+
+/// Who does what can wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Background {
+    /// A thread of the store, where threads can be made; else as [`Background::Caller`].
+    #[default]
+    Thread,
+    /// Whoever calls: asynchronous calls stay queued until the next synchronous one, [`FileStore::flush`] or closing.
+    Caller,
+}
+
+/// How a store is opened.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Make the store, and its folder, where there is none.
+    pub create: bool,
+    /// Change nothing; other readers may have it open as well.
+    pub read_only: bool,
+    /// The page size of the store and of every object in it.
+    pub page_size: PageSize,
+    /// The size of a journal segment in bytes; used when the store is created.
+    pub segment_bytes: u64,
+    /// Journal behind the active segment, in bytes, that starts a checkpoint.
+    pub checkpoint_bytes: u64,
+    /// How long an asynchronous call may stay queued.
+    pub write_behind_delay: Duration,
+    /// Who does what can wait.
+    pub background: Background,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            create: true,
+            read_only: false,
+            page_size: PageSize::KIB_4,
+            segment_bytes: SEGMENT_BYTES_DEFAULT,
+            checkpoint_bytes: CHECKPOINT_BYTES_DEFAULT,
+            write_behind_delay: WRITE_BEHIND_DELAY_DEFAULT,
+            background: Background::Thread,
+        }
+    }
+}
+
+/// A crash-safe store of objects in a folder.
+///
+/// Dropping it writes what is queued and takes a checkpoint, as far as that works; a crash instead loses nothing that
+/// was reported as durable.
+pub struct FileStore {
+    pub(crate) shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What all parts of a store share.
+pub(crate) struct Shared {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) options: Options,
+    pub(crate) page_size: PageSize,
+    pub(crate) seed: Seed,
+    pub(crate) handles: RwLock<HashMap<ObjectId, Handle>>,
+    pub(crate) calls: Mutex<HashMap<CallId, Call>>,
+    /// Held while an object is opened, created or removed; objects that something refers to.
+    pub(crate) opening: Mutex<HashMap<u64, Weak<Object>>>,
+    pub(crate) checkpointer: Mutex<Checkpointer>,
+    pub(crate) journal: Mutex<Journal>,
+    pub(crate) queue: Mutex<Queue>,
+    /// The flushing thread stopped.
+    pub(crate) drained: Condvar,
+    /// The background thread has something to do.
+    pub(crate) work: Condvar,
+    pub(crate) counters: Counters,
+    /// Given up last.
+    _lock: Box<dyn DiskLock>,
+}
+
+/// An object that the runtime has open.
+pub(crate) struct Handle {
+    pub(crate) object: Arc<Object>,
+    pub(crate) write: bool,
+    pub(crate) control: Arc<dyn MemoryObjectControl>,
+    pub(crate) address: Option<u64>,
+}
+
+/// Locks; a thread that panicked left nothing half done that the next one could not see, for every change of several
+/// steps is made under one lock and without a panic between.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl FileStore {
+    /// Opens the store in the folder `path`.
+    ///
+    /// # Errors
+    /// - [`PagerErrorKind::Busy`]: it is open elsewhere, in this process or another;
+    /// - [`PagerErrorKind::NotFound`]: there is none, and it was not to be created;
+    /// - [`PagerErrorKind::Damaged`]: its bytes contradict themselves, with the file and the place;
+    /// - [`PagerErrorKind::Version`]: another format version;
+    /// - [`PagerErrorKind::Invalid`]: another page size, or options that make no sense;
+    /// - [`PagerErrorKind::NoSpace`], [`PagerErrorKind::Denied`], [`PagerErrorKind::Io`]: the disk's.
+    #[cfg(unix)]
+    pub fn open(path: &Path, options: &Options) -> Result<Arc<Self>> {
+        use crate::disk::native::{Folder, NativeDisk};
+        let folder = if options.create && !options.read_only {
+            Folder::Created
+        } else {
+            Folder::Existing
+        };
+        Self::open_on(Arc::new(NativeDisk::new(path, folder)?), options)
+    }
+
+    /// Opens the store on `disk`.
+    ///
+    /// # Errors
+    /// As [`FileStore::open`].
+    pub fn open_on(disk: Arc<dyn Disk>, options: &Options) -> Result<Arc<Self>> {
+        if options.segment_bytes < SEGMENT_BYTES_MIN {
+            return Err(invalid(format!(
+                "journal segments have at least {SEGMENT_BYTES_MIN} bytes"
+            )));
+        }
+        let recovered = recovery::open(&disk, options)?;
+        let seed = Seed::of(recovered.superblock.nonce);
+        let objects = recovered
+            .touched
+            .values()
+            .map(|touched| Arc::downgrade(&touched.object));
+        let objects = recovered.touched.keys().copied().zip(objects).collect();
+        let mut queue = Queue::new(recovered.catalog, recovered.touched);
+        queue.unapplied = recovered.unapplied;
+        let checkpointer = Checkpointer::new(recovered.superblock, recovered.store_file);
+        let shared = Arc::new(Shared {
+            disk,
+            options: options.clone(),
+            page_size: recovered.superblock.page_size,
+            seed,
+            handles: RwLock::default(),
+            calls: Mutex::default(),
+            opening: Mutex::new(objects),
+            checkpointer: Mutex::new(checkpointer),
+            journal: Mutex::new(recovered.journal),
+            queue: Mutex::new(queue),
+            drained: Condvar::new(),
+            work: Condvar::new(),
+            counters: Counters::default(),
+            _lock: recovered.lock,
+        });
+        let wanted = options.background == Background::Thread && !options.read_only;
+        let thread = if wanted { background::start(&shared) } else { None };
+        Ok(Arc::new(Self { shared, thread }))
+    }
+
+    /// Writes everything that is queued, and waits until it is durable.
+    ///
+    /// # Errors
+    /// The disk's; the calls were told as well.
+    pub fn flush(&self) -> Result<()> {
+        self.shared.flush()
+    }
+
+    /// Takes a checkpoint now: everything durable is in the images, and the journal is empty.
+    ///
+    /// # Errors
+    /// The disk's; nothing is lost, the journal keeps what it has.
+    pub fn checkpoint(&self) -> Result<()> {
+        self.shared.require_writable()?;
+        self.shared.flush()?;
+        self.shared.checkpoint_all()
+    }
+
+    /// What was done since the store was opened.
+    pub fn stats(&self) -> Stats {
+        self.shared.counters.read()
+    }
+
+    /// The page size of the store.
+    pub fn page_size(&self) -> PageSize {
+        self.shared.page_size
+    }
+
+    /// The objects of the store, by name.
+    pub fn list(&self) -> Vec<(ObjectName, Attributes)> {
+        let queue = lock(&self.shared.queue);
+        let objects = queue
+            .catalog
+            .objects()
+            .map(|(_, entry)| (entry.name.clone(), attributes(entry)));
+        let mut objects: Vec<_> = objects.collect();
+        objects.sort_by(|left, right| left.0.cmp(&right.0));
+        objects
+    }
+
+    /// Removes an object that nobody has open.
+    ///
+    /// # Errors
+    /// [`PagerErrorKind::NotFound`], [`PagerErrorKind::Busy`], and the disk's.
+    pub fn remove_object(&self, name: &ObjectName) -> Result<()> {
+        self.shared.remove_object(name)
+    }
+}
+
+impl Drop for FileStore {
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            lock(&self.shared.queue).stop = true;
+            self.shared.work.notify_all();
+            // A panic of the thread was printed already.
+            let _ = thread.join();
+        }
+        if self.shared.options.read_only {
+            return;
+        }
+        // What fails here is told to the calls that were queued; the journal keeps the rest for the next opening.
+        if self.shared.flush().is_ok() {
+            let _ = self.shared.checkpoint_all();
+        }
+    }
+}
+
+/// What the catalog says of an object.
+pub(crate) fn attributes(entry: &CatalogEntry) -> Attributes {
+    Attributes {
+        size: entry.size,
+        version: entry.version,
+        precious: false,
+        address: entry.address,
+    }
+}
+
+impl Shared {
+    pub(crate) fn require_writable(&self) -> Result<()> {
+        if !self.options.read_only {
+            return Ok(());
+        }
+        let message = format!("{} was opened read-only: open it for writing", self.disk.place());
+        Err(PagerError::new(PagerErrorKind::Denied, message))
+    }
+
+    /// Commits a change of the catalog and waits for it; `resized` is the object that it makes or grows.
+    pub(crate) fn change_catalog(&self, change: CatalogChange, resized: Option<&Arc<Object>>) -> Result<()> {
+        self.require_writable()?;
+        let waiter = Arc::new(Waiter::default());
+        let call = Prepared::of_changes(vec![change], Answer::Waiter(waiter.clone()));
+        let call = Prepared {
+            resized: resized.cloned(),
+            ..call
+        };
+        let ticket = lock(&self.queue).enqueue(call);
+        self.lead(ticket);
+        waiter.wait()
+    }
+
+    /// Writes everything that is queued, and waits until it is durable.
+    pub(crate) fn flush(&self) -> Result<()> {
+        let waiter = Arc::new(Waiter::default());
+        let ticket = {
+            let mut queue = lock(&self.queue);
+            if !queue.has_pending() && !queue.flushing {
+                return Ok(());
+            }
+            queue.enqueue(Prepared::of_changes(Vec::new(), Answer::Waiter(waiter.clone())))
+        };
+        self.lead(ticket);
+        waiter.wait()
+    }
+
+    fn remove_object(&self, name: &ObjectName) -> Result<()> {
+        let mut opening = lock(&self.opening);
+        let found = lock(&self.queue).catalog.find(name).map(|(id, _)| id);
+        let Some(id) = found else {
+            return Err(PagerError::new(
+                PagerErrorKind::NotFound,
+                format!("no object \"{name}\""),
+            ));
+        };
+        let handles = self.handles.read().unwrap_or_else(PoisonError::into_inner);
+        let open = handles.values().any(|handle| handle.object.id == id);
+        drop(handles);
+        let returned = lock(&self.calls)
+            .values()
+            .any(|call| call.runs.iter().any(|run| run.object.id == id));
+        if open || returned {
+            let message = format!("\"{name}\" is in use: close it first");
+            return Err(PagerError::new(PagerErrorKind::Busy, message));
+        }
+        self.change_catalog(CatalogChange::Remove { object: id }, None)?;
+        opening.remove(&id);
+        {
+            let mut queue = lock(&self.queue);
+            queue.touched.remove(&id);
+            queue.sealed.remove(&id);
+            queue.unapplied.retain(|(object, _), _| *object != id);
+        }
+        // Files that stay are removed at the next opening.
+        let _ = self.disk.remove(&image_name(id));
+        let _ = self.disk.remove(&sums_name(id));
+        Ok(())
+    }
+}
