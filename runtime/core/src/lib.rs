@@ -17,7 +17,7 @@
 //!
 //! Invariants:
 //! - page arithmetic happens in [`page`] and nowhere else;
-//! - nothing here blocks: what must wait is a [`msync::Step`] that the host carries out;
+//! - nothing here blocks: what must wait says [`msync::Poll::Blocked`], and the host waits;
 //! - no panic is reachable from a guest's arguments.
 #![no_std]
 #![forbid(unsafe_code)]

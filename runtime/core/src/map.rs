@@ -197,8 +197,19 @@ impl<O: Clone + PartialEq> VmMap<O> {
         self.insert(entry);
     }
 
+    /// Whether the map has room for the two ends of a hole at `range`. Taking away whole entries always has.
+    pub fn has_room_for_hole(&self, range: PageRange) -> Result<(), KernReturn> {
+        let splits = self
+            .first_at_or_above(range.start)
+            .is_some_and(|entry| entry.pages.start < range.start && range.end < entry.pages.end);
+        if splits { self.has_room() } else { Ok(()) }
+    }
+
     /// Makes `range` a hole and hands back what was there.
     pub fn remove(&mut self, range: PageRange) -> Vec<VmMapEntry<O>> {
+        if range.is_empty() {
+            return Vec::new();
+        }
         self.clip_at(range.start);
         self.clip_at(range.end);
         let first = self

@@ -29,7 +29,7 @@ use crate::{
     page::{ByteRange, PageRange, PageSize},
     page_set::PageSet,
     pager::{CallId, ReturnFlags, ReturnPages, SynchronizeFlags},
-    supply::{Before, supply},
+    supply::{Before, Place, supply},
 };
 
 /// What a call does to the pages of its ranges.
@@ -58,15 +58,17 @@ pub enum Returned {
     Resident,
 }
 
-/// Which pages are dropped from memory. Wired pages never are.
+/// Which pages are dropped from memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flushed {
     /// None.
     Nothing,
-    /// Clean ones.
+    /// Clean ones that are not wired.
     Clean,
-    /// All.
+    /// All that are not wired.
     All,
+    /// All, because memory is about to be unmapped: nothing is brought back in their place.
+    Unmapped,
 }
 
 impl Cleaning {
@@ -80,7 +82,7 @@ impl Cleaning {
 
     /// The last mapping goes: precious pages are returned, other dirty ones were never committed and are dropped.
     pub const UNMAP: Self = Self {
-        flushed: Flushed::All,
+        flushed: Flushed::Unmapped,
         ..Self::EVICT
     };
 
@@ -208,9 +210,9 @@ pub struct MsyncStats {
     pub pages_flushed: u64,
 }
 
-/// One call.
+/// One call. Dropped before its end it gives its ranges back; what it has not made durable stays dirty.
 #[derive(Debug)]
-pub struct Msync<O> {
+pub struct Msync<O: ObjectHandle> {
     call: CallId,
     page_size: PageSize,
     cleaning: Cleaning,
@@ -219,6 +221,8 @@ pub struct Msync<O> {
     /// Indices of `work` by object and offset, and how many of them are reserved.
     reserve_order: Vec<usize>,
     reserved: usize,
+    /// Pagers that were told to forget the call.
+    aborted: Vec<PagerId>,
     verdict: KernReturn,
     stats: MsyncStats,
 }
@@ -260,6 +264,7 @@ impl<O: ObjectHandle> Msync<O> {
             work,
             reserve_order,
             reserved: 0,
+            aborted: Vec::new(),
             verdict,
             stats,
         }
@@ -308,6 +313,9 @@ impl<O: ObjectHandle> Msync<O> {
 
     /// Gives up waiting: what has not been answered stays dirty, and the call answers `ABORTED`.
     pub fn time_out(&mut self, memory: &mut dyn TaskMemory) -> KernReturn {
+        if self.phase == Phase::Done {
+            return self.answer();
+        }
         let reserving = self.phase == Phase::Reserve;
         // Completions that are there count; the rest is given up.
         self.await_completions();
@@ -322,9 +330,7 @@ impl<O: ObjectHandle> Msync<O> {
                 work.error = Some(PagerError::new(PagerErrorKind::TimedOut, message));
             }
         }
-        if self.phase != Phase::Done {
-            self.finish(memory);
-        }
+        self.finish(memory);
         self.answer()
     }
 
@@ -371,6 +377,11 @@ impl<O: ObjectHandle> Msync<O> {
         let (page_size, cleaning) = (self.page_size, self.cleaning);
         for work in self.writers() {
             let segment = &work.segment;
+            // While another range was waited for, this object may have gone.
+            if let Some(gone) = segment.object.with(|object| object.destroyed().cloned()) {
+                work.error = Some(gone);
+                continue;
+            }
             let pages = segment.object_pages;
             let mut marks = PageSet::new();
             let addresses = page_size.byte_range(segment.to_address(pages));
@@ -379,8 +390,7 @@ impl<O: ObjectHandle> Msync<O> {
             }
             let marks = marks.rebase(segment.address_page, pages.start);
             let (dirty, precious, resident) = segment.object.with(|object| {
-                object.dirty.union(&marks);
-                object.resident.union(&marks);
+                object.take_marks(pages, marks);
                 (
                     object.dirty.within(pages),
                     object.precious.within(pages),
@@ -388,8 +398,10 @@ impl<O: ObjectHandle> Msync<O> {
                 )
             });
             let mut flushed = PageSet::new();
-            if cleaning.flushed != Flushed::Nothing && !segment.wired {
-                flushed.insert(pages);
+            match cleaning.flushed {
+                Flushed::Nothing => {}
+                Flushed::Clean | Flushed::All if segment.wired => {}
+                Flushed::Clean | Flushed::All | Flushed::Unmapped => flushed.insert(pages),
             }
             if cleaning.flushed == Flushed::Clean {
                 flushed.subtract(&dirty);
@@ -444,28 +456,56 @@ impl<O: ObjectHandle> Msync<O> {
         self.fail_groups();
     }
 
-    /// What a pager could not take in part is not committed in part: the rest of the call fails for this pager too.
+    /// What a pager could not take in part is not committed in part: the rest of the call fails for this pager too,
+    /// and it is told to forget the call.
     fn fail_groups(&mut self) {
+        for work in &self.work {
+            let (pager, object) = (work.segment.object.pager_id(), &work.segment.object);
+            if work.error.is_some() && !self.aborted.contains(&pager) {
+                self.aborted.push(pager);
+                object.pager().abort(self.call);
+            }
+        }
+        for work in &self.work {
+            if self.aborted.contains(&work.segment.object.pager_id()) {
+                work.segment
+                    .object
+                    .with(|object| object.release_aborted(self.call));
+            }
+        }
+        self.spread_errors();
+    }
+
+    /// An error of one range is the error of every range that goes to the same pager.
+    fn spread_errors(&mut self) {
         let mut failed: Vec<(PagerId, PagerError)> = Vec::new();
         for work in &self.work {
             let pager = work.segment.object.pager_id();
             if let Some(error) = &work.error
                 && !failed.iter().any(|(other, _)| *other == pager)
             {
-                work.segment.object.pager().abort(self.call);
                 failed.push((pager, error.clone()));
             }
         }
         for work in &mut self.work {
             let pager = work.segment.object.pager_id();
-            let Some((_, error)) = failed.iter().find(|(other, _)| *other == pager) else {
-                continue;
-            };
-            work.segment
-                .object
-                .with(|object| object.release_aborted(self.call));
-            if work.segment.sharing == Sharing::Writer {
+            if let Some((_, error)) = failed.iter().find(|(other, _)| *other == pager)
+                && work.segment.sharing == Sharing::Writer
+            {
                 work.error.get_or_insert_with(|| error.clone());
+            }
+        }
+    }
+
+    /// A failed asynchronous call is told to every task of the object, to the caller by its own result (row E3).
+    fn record_errors(&self) {
+        if self.cleaning.synchronous || self.phase == Phase::Reserve {
+            return;
+        }
+        for work in &self.work {
+            if let Some(error) = &work.error {
+                let code = error.kind.write_back();
+                work.segment.object.with(|object| object.errors.record(code));
             }
         }
     }
@@ -510,11 +550,19 @@ impl<O: ObjectHandle> Msync<O> {
 
     /// Forgets the marks of what is durable, drops what is to be dropped, and lets the next call in.
     fn finish(&mut self, memory: &mut dyn TaskMemory) {
+        self.spread_errors();
+        self.record_errors();
         for work in self.work.iter_mut().filter(|work| work.error.is_none()) {
             let pages = work.segment.object_pages;
             work.segment
                 .object
                 .with(|object| object.dirty.subtract(&work.dirty));
+            if self.cleaning.flushed == Flushed::Unmapped {
+                work.segment
+                    .object
+                    .with(|object| object.precious.subtract(&work.returned));
+                continue;
+            }
             match work.segment.sharing {
                 Sharing::Copy => continue,
                 Sharing::Reader if self.cleaning.flushed == Flushed::Nothing || work.segment.wired => {
@@ -563,8 +611,7 @@ fn collect_raced<O: ObjectHandle>(
         return PageSet::from(pages);
     }
     let raced = marks.rebase(segment.address_page, pages.start);
-    segment.object.with(|object| object.dirty.union(&raced));
-    raced
+    segment.object.with(|object| object.take_marks(pages, raced))
 }
 
 /// Makes memory show the pager's copy of `run` again.
@@ -576,29 +623,56 @@ fn drop_run<O: ObjectHandle>(
 ) -> Result<(), PagerError> {
     let addresses = segment.to_address(run);
     let mut precious = PageSet::new();
-    if segment.image {
-        segment
-            .object
-            .pager()
-            .settle_image(segment.object.id(), page_size.byte_range(run))?;
-        memory
-            .discard(page_size.byte_range(addresses))
-            .map_err(|error| PagerError::new(PagerErrorKind::Unavailable, format!("{error}")))?;
+    let result = if segment.image {
+        show_image(segment, run, memory, page_size)
     } else {
-        precious = supply(&segment.object, memory, run, addresses.start, Before::Anything)?;
-    }
+        let place = Place {
+            page: addresses.start,
+            before: Before::Anything,
+            sharing: segment.sharing,
+        };
+        supply(&segment.object, memory, run, place, &mut precious)
+    };
     if segment.sharing == Sharing::Writer {
         segment.object.with(|object| {
-            object.dirty.remove(run);
-            object.precious.remove(run);
-            object.precious.union(&precious);
-            object.resident.remove(run);
-            if !segment.image {
-                object.resident.insert(run);
+            if result.is_ok() {
+                object.dirty.remove(run);
+                object.precious.remove(run);
+                object.resident.remove(run);
+                if !segment.image {
+                    object.resident.insert(run);
+                }
             }
+            object.precious.union(&precious);
         });
     }
-    Ok(())
+    result
+}
+
+/// Drops the private copies of `run`, after the image has what the pager would supply.
+fn show_image<O: ObjectHandle>(
+    segment: &Segment<O>,
+    run: PageRange,
+    memory: &mut dyn TaskMemory,
+    page_size: PageSize,
+) -> Result<(), PagerError> {
+    let object = &segment.object;
+    object
+        .pager()
+        .settle_image(object.id(), page_size.byte_range(run))?;
+    memory
+        .discard(page_size.byte_range(segment.to_address(run)))
+        .map_err(|error| PagerError::new(PagerErrorKind::Unavailable, format!("{error}")))
+}
+
+impl<O: ObjectHandle> Drop for Msync<O> {
+    fn drop(&mut self) {
+        if self.phase != Phase::Done {
+            for work in &self.work {
+                work.segment.object.with(|object| object.release(self.call));
+            }
+        }
+    }
 }
 
 fn intersection(set: &PageSet, other: &PageSet) -> PageSet {

@@ -99,6 +99,8 @@ pub struct MemoryObject {
     pub page_size: PageSize,
     /// Pages whose marks were read and which are not durable yet.
     pub dirty: PageSet,
+    /// Pages that the host stored to for the guest since their marks were last read: marks that no tracker has.
+    pub stored: PageSet,
     /// Pages of which the pager keeps no copy.
     pub precious: PageSet,
     /// Pages that the writer's memory holds.
@@ -121,6 +123,7 @@ impl MemoryObject {
             attributes,
             page_size,
             dirty: PageSet::new(),
+            stored: PageSet::new(),
             precious: PageSet::new(),
             resident: PageSet::new(),
             errors: ErrorSequence::default(),
@@ -142,6 +145,16 @@ impl MemoryObject {
         self.destroyed.as_ref()
     }
 
+    /// The marks of `pages`: those that the tracker just gave up, and the host's own. They are dirty from now on.
+    pub fn take_marks(&mut self, pages: PageRange, tracked: PageSet) -> PageSet {
+        let mut marks = tracked;
+        marks.union(&self.stored.within(pages));
+        self.stored.remove(pages);
+        self.dirty.union(&marks);
+        self.resident.union(&marks);
+        marks
+    }
+
     /// Takes `range` for `call`; `false` while another call's range overlaps.
     pub fn reserve(&mut self, call: CallId, range: ByteRange) -> bool {
         if self.outstanding.iter().any(|other| other.range.overlaps(range)) {
@@ -160,12 +173,8 @@ impl MemoryObject {
         self.set_stage(call, range, Stage::Sent);
     }
 
-    /// The pager refused the request at once and will send no completion.
-    pub fn mark_refused(&mut self, call: CallId, range: ByteRange) {
-        self.set_stage(call, range, Stage::Reserved);
-    }
-
-    /// The pager's answer to `call`'s request for `range`, once it is there.
+    /// The pager's answer to `call`'s request for `range`, once it is there. From an object that is gone none will
+    /// come: that is the answer.
     pub fn completed(&self, call: CallId, range: ByteRange) -> Option<Result<(), PagerError>> {
         let entry = self
             .outstanding
@@ -173,7 +182,7 @@ impl MemoryObject {
             .find(|entry| entry.call == call && entry.range == range)?;
         match &entry.stage {
             Stage::Completed(result) => Some(result.clone()),
-            _ => None,
+            _ => self.destroyed.clone().map(Err),
         }
     }
 
@@ -216,14 +225,17 @@ impl MemoryObject {
         } else {
             self.outstanding[index].stage = Stage::Completed(result);
         }
+        self.events += 1;
         Ok(())
     }
 
-    /// Pages that were reported as queued were lost: they are dirty again and every task is told once.
+    /// Pages that were reported as queued were lost: those that a task still writes are dirty again, and every task is
+    /// told once.
     pub fn write_behind_failed(&mut self, range: ByteRange, error: &PagerError) {
         if let Some(pages) = self.page_size.widen(range) {
-            let whole = PageRange::new(0, self.page_size.page_of(self.attributes.size));
-            self.dirty.insert(pages.intersect(whole));
+            for claim in &self.written_by {
+                self.dirty.insert(pages.intersect(*claim));
+            }
         }
         self.errors.record(error.kind.write_back());
     }

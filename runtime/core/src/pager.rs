@@ -195,7 +195,7 @@ pub trait Pager: Send + Sync {
     ) -> Result<Attributes, PagerError>;
 
     /// Fills `pages` with the object's bytes from `offset` on. Both are multiples of the page size and inside the
-    /// object.
+    /// object. With `access` READ the pages are for a mapping that never returns any: none of them may be precious.
     fn data_request(
         &self,
         object: ObjectId,

@@ -6,6 +6,7 @@ use crate::{
     PagerError, PagerErrorKind,
     abi::VmProt,
     limits::RETURN_BYTES_MAX,
+    map::Sharing,
     memory::TaskMemory,
     object::ObjectHandle,
     page::{ByteRange, PageRange},
@@ -22,7 +23,18 @@ pub enum Before {
     Anything,
 }
 
-/// Copies `object_pages` to the memory's pages from `address_page` on, and tells which of them are precious.
+/// Where pages go.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// The memory's page for the first of them.
+    pub page: u64,
+    /// What it holds.
+    pub before: Before,
+    /// How the mapping's stores relate to the object: only a writer's pages ever go back.
+    pub sharing: Sharing,
+}
+
+/// Copies `object_pages` to `place`, and adds those that the pager gave its only copy of to `precious_pages`.
 ///
 /// # Errors
 /// The pager's own; what was copied before stays.
@@ -30,24 +42,23 @@ pub fn supply<O: ObjectHandle>(
     object: &O,
     memory: &mut dyn TaskMemory,
     object_pages: PageRange,
-    address_page: u64,
-    before: Before,
-) -> Result<PageSet, PagerError> {
+    place: Place,
+    precious_pages: &mut PageSet,
+) -> Result<(), PagerError> {
+    let access = match place.sharing {
+        Sharing::Writer => VmProt::READ_WRITE,
+        Sharing::Reader | Sharing::Copy => VmProt::READ,
+    };
     let page_size = object.with(|object| object.page_size);
     let source = page_size.byte_range(object_pages);
-    let target = page_size
-        .byte_range(PageRange::new(address_page, address_page))
-        .start;
+    let target = page_size.byte_range(PageRange::new(place.page, place.page)).start;
     let chunk_bytes = source.len().min(RETURN_BYTES_MAX);
     let mut buffer = vec![0; usize::try_from(chunk_bytes).unwrap_or(0)];
-    let mut precious_pages = PageSet::new();
     let mut offset = source.start;
     while offset < source.end {
         let chunk = ByteRange::new(offset, source.end.min(offset + chunk_bytes));
         let bytes = &mut buffer[..usize::try_from(chunk.len()).unwrap_or(0)];
-        let supplied = object
-            .pager()
-            .data_request(object.id(), offset, VmProt::READ_WRITE, bytes)?;
+        let supplied = object.pager().data_request(object.id(), offset, access, bytes)?;
         match supplied {
             DataSupply::Supplied { precious } => {
                 if precious {
@@ -56,9 +67,9 @@ pub fn supply<O: ObjectHandle>(
             }
             DataSupply::Unavailable => bytes.fill(0),
         }
-        if supplied != DataSupply::Unavailable || before == Before::Anything {
-            let place = target + (offset - source.start);
-            memory.fill(place, bytes).map_err(|error| {
+        if supplied != DataSupply::Unavailable || place.before == Before::Anything {
+            let address = target + (offset - source.start);
+            memory.fill(address, bytes).map_err(|error| {
                 PagerError::new(
                     PagerErrorKind::Unavailable,
                     format!("cannot place a page: {error}"),
@@ -67,5 +78,5 @@ pub fn supply<O: ObjectHandle>(
         }
         offset = chunk.end;
     }
-    Ok(precious_pages)
+    Ok(())
 }

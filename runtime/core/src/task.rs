@@ -6,7 +6,8 @@
 //!
 //! Invariants:
 //! - arguments are the guest's: each is checked before anything changes;
-//! - a call that fails has changed nothing, unless it says so.
+//! - a call that fails has changed nothing, unless it says so;
+//! - while an [`Msync`] waits, the host lets nothing map over or take away its range: a guest has one thread.
 
 use alloc::vec::Vec;
 
@@ -23,7 +24,7 @@ use crate::{
     object::{ErrorCursor, ObjectHandle},
     page::{ByteRange, PageRange, PageSize},
     pager::{CallId, LockRequest},
-    supply::{Before, supply},
+    supply::{Before, Place, supply},
 };
 
 /// The first port that names an object; smaller ones are tasks.
@@ -62,6 +63,13 @@ pub struct MapRequest {
     pub inherit: Inherit,
 }
 
+/// The part of an object that a new region shows.
+struct Source<O> {
+    object: O,
+    pages: PageRange,
+    sharing: Sharing,
+}
+
 /// Where an ANYWHERE mapping goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placement {
@@ -82,7 +90,7 @@ pub struct Region {
 
 /// What `vm_deallocate` still has to do.
 #[derive(Debug)]
-pub struct Deallocation<O> {
+pub struct Deallocation<O: ObjectHandle> {
     /// Returns the precious pages; to be driven before [`Task::finish_deallocate`].
     pub returns: Msync<O>,
     pages: PageRange,
@@ -248,7 +256,7 @@ impl<O: ObjectHandle> Task<O> {
             if segment.sharing == Sharing::Writer {
                 segment
                     .object
-                    .with(|object| object.dirty.insert(segment.object_pages));
+                    .with(|object| object.stored.insert(segment.object_pages));
             }
         }
     }
@@ -284,8 +292,10 @@ impl<O: ObjectHandle> Task<O> {
 
     /// `vm_map`, and `vm_allocate` with a null port: lays a region over `[address, address + size)`.
     ///
-    /// When the pager cannot supply the object, the range is left as zero-filled memory; so is one whose regions were
-    /// to be replaced, when another task writes the object. Every other error leaves everything as it was.
+    /// When the pager cannot supply the object or memory cannot be changed, the range is left as zero-filled memory;
+    /// so is one whose regions were to be replaced, when another task writes the object. Every other error leaves
+    /// everything as it was. What is replaced is forgotten as [`Task::finish_deallocate`] does: drive the returns of
+    /// [`Task::deallocate`] first where precious pages may be among it.
     pub fn map_region(
         &mut self,
         request: &MapRequest,
@@ -300,38 +310,53 @@ impl<O: ObjectHandle> Task<O> {
         if !request.max_protection.contains(request.protection) {
             return Err(KernReturn::InvalidArgument);
         }
-        if self.map.entries_in(pages).any(|entry| entry.is_region()) && !request.overwrite {
+        let replaces = self.map.entries_in(pages).any(|entry| entry.is_region());
+        if replaces && !request.overwrite {
             return Err(KernReturn::NoSpace);
         }
-        let mut entry = VmMapEntry {
-            protection: request.protection,
-            max_protection: request.max_protection,
-            inherit: request.inherit,
-            ..VmMapEntry::anonymous(pages, true)
+        let source = match request.port {
+            PORT_NULL => None,
+            _ => Some(self.check_source(request, range)?),
         };
-        if request.port == PORT_NULL {
-            self.leave(pages);
-            memory.map_zero(range, false).map_err(shortage)?;
-        } else {
-            entry.backing = self.attach_object(request, range, memory)?;
+        // What is replaced may be this very object's region: it gives its pages up first.
+        self.leave(pages);
+        if let Some(source) = &source
+            && source.sharing == Sharing::Writer
+            && !claim(&source.object, source.pages)
+        {
+            if replaces {
+                self.reset(pages, memory)?;
+            }
+            return Err(KernReturn::NoAccess);
         }
-        memory.protect(range, entry.protection).map_err(shortage)?;
-        self.map.enter(entry);
-        Ok(())
+        match self.place_region(request, range, source.as_ref(), memory) {
+            Ok(backing) => {
+                self.map.enter(VmMapEntry {
+                    backing,
+                    protection: request.protection,
+                    max_protection: request.max_protection,
+                    inherit: request.inherit,
+                    ..VmMapEntry::anonymous(pages, true)
+                });
+                self.forget_closed();
+                Ok(())
+            }
+            Err(error) => {
+                if let Some(source) = source.filter(|source| source.sharing == Sharing::Writer) {
+                    unclaim(&source.object, source.pages);
+                }
+                self.reset(pages, memory)?;
+                Err(error)
+            }
+        }
     }
 
-    /// Checks an object mapping and puts the object's pages into memory.
-    fn attach_object(
-        &mut self,
-        request: &MapRequest,
-        range: ByteRange,
-        memory: &mut dyn TaskMemory,
-    ) -> Result<EntryBacking<O>, KernReturn> {
+    /// Checks the object of a mapping, the part of it, and the right to map it so.
+    fn check_source(&self, request: &MapRequest, range: ByteRange) -> Result<Source<O>, KernReturn> {
         let (object, rights) = self.object(request.port)?;
-        let object = object.clone();
         let size = object.with(|object| object.attributes.size);
-        let source = ByteRange::at(request.offset, range.len()).ok_or(KernReturn::InvalidArgument)?;
-        if source.end > size || !self.page_size.is_aligned(request.offset) {
+        let bytes = ByteRange::at(request.offset, range.len()).ok_or(KernReturn::InvalidArgument)?;
+        if bytes.end > size || !self.page_size.is_aligned(request.offset) {
             return Err(KernReturn::InvalidArgument);
         }
         let wants = if request.copy {
@@ -342,42 +367,47 @@ impl<O: ObjectHandle> Task<O> {
         if !rights.contains(wants) {
             return Err(KernReturn::ProtectionFailure);
         }
-        let source_pages = self.page_size.shrink(source);
-        let pages = self.page_size.shrink(range);
         let sharing = match (request.copy, request.max_protection.contains(VmProt::WRITE)) {
             (true, _) => Sharing::Copy,
             (false, true) => Sharing::Writer,
             (false, false) => Sharing::Reader,
         };
-        // What is replaced may be this very object's region: it gives its pages up first.
-        let replaces = self.map.entries_in(pages).any(|entry| entry.is_region());
-        self.leave(pages);
-        if sharing == Sharing::Writer && !claim(&object, source_pages) {
-            if replaces {
-                self.reset(pages, memory)?;
+        Ok(Source {
+            object: object.clone(),
+            pages: self.page_size.shrink(bytes),
+            sharing,
+        })
+    }
+
+    /// Puts what a new region shows into memory.
+    fn place_region(
+        &self,
+        request: &MapRequest,
+        range: ByteRange,
+        source: Option<&Source<O>>,
+        memory: &mut dyn TaskMemory,
+    ) -> Result<EntryBacking<O>, KernReturn> {
+        let backing = match source {
+            None => {
+                memory.map_zero(range, false).map_err(shortage)?;
+                EntryBacking::Anonymous { region: true }
             }
-            return Err(KernReturn::NoAccess);
-        }
-        match place_object(&object, source_pages, range, sharing, self.page_size, memory) {
-            Ok(image) => {
-                if sharing == Sharing::Writer {
-                    object.pager().map(object.id(), range.start, request.protection);
-                }
-                Ok(EntryBacking::Object {
-                    object,
-                    first_page: source_pages.start,
-                    sharing,
+            Some(source) => {
+                let image = place_object(source, range, self.page_size, memory)?;
+                EntryBacking::Object {
+                    object: source.object.clone(),
+                    first_page: source.pages.start,
+                    sharing: source.sharing,
                     image,
-                })
-            }
-            Err(error) => {
-                if sharing == Sharing::Writer {
-                    unclaim(&object, source_pages);
                 }
-                self.reset(pages, memory)?;
-                Err(error.kind.supply())
             }
+        };
+        memory.protect(range, request.protection).map_err(shortage)?;
+        if let Some(source) = source.filter(|source| source.sharing == Sharing::Writer) {
+            let object = &source.object;
+            object.pager().map(object.id(), range.start, request.protection);
         }
+        Ok(backing)
     }
 
     /// `vm_deallocate`, first half: what has to be returned before the range can become a hole.
@@ -389,6 +419,7 @@ impl<O: ObjectHandle> Task<O> {
     ) -> Result<Deallocation<O>, KernReturn> {
         let pages = self.sync_range(address, size, self.address_end)?;
         let pages = pages.intersect(PageRange::new(0, self.map.end()));
+        self.map.has_room_for_hole(pages)?;
         let segments = self.segments(pages);
         let returns = Msync::new(
             call,
@@ -416,7 +447,8 @@ impl<O: ObjectHandle> Task<O> {
         memory.unmap(self.page_size.byte_range(pages)).map_err(shortage)
     }
 
-    /// `vm_protect`. Lowering the maximum lowers the current protection with it.
+    /// `vm_protect`. Lowering the maximum lowers the current protection with it. `RESOURCE_SHORTAGE` from the memory
+    /// may leave pages with more access than was asked for; what [`Task::region`] says is what was asked for.
     pub fn protect(
         &mut self,
         address: u64,
@@ -627,6 +659,7 @@ impl<O: ObjectHandle> Task<O> {
             segment.address_page += part.start - segment.object_pages.start;
             segment.object_pages = part;
             if let Some(prohibit) = request.prohibit {
+                self.map.has_room()?;
                 let pages = part.rebase(part.start, segment.address_page);
                 let page_size = self.page_size;
                 let mut result = Ok(());
@@ -749,7 +782,7 @@ impl<O: ObjectHandle> Task<O> {
             if segment.sharing == Sharing::Writer {
                 segment
                     .object
-                    .with(|object| object.dirty.insert(segment.object_pages));
+                    .with(|object| object.stored.insert(segment.object_pages));
             }
         }
         let zeroes = alloc::vec![0; usize::try_from(self.page_size.bytes()).unwrap_or(0)];
@@ -800,6 +833,7 @@ fn unclaim<O: ObjectHandle>(object: &O, pages: PageRange) {
         }
         object.written_by = rest;
         object.dirty.remove(pages);
+        object.stored.remove(pages);
         object.precious.remove(pages);
         object.resident.remove(pages);
     });
@@ -807,39 +841,35 @@ fn unclaim<O: ObjectHandle>(object: &O, pages: PageRange) {
 
 /// Puts an object's pages into memory; says whether they are its mapped image.
 fn place_object<O: ObjectHandle>(
-    object: &O,
-    pages: PageRange,
+    source: &Source<O>,
     range: ByteRange,
-    sharing: Sharing,
     page_size: PageSize,
     memory: &mut dyn TaskMemory,
-) -> Result<bool, PagerError> {
-    let failed =
-        |error: MemoryError| PagerError::new(crate::PagerErrorKind::Unavailable, alloc::format!("{error}"));
-    let source = page_size.byte_range(pages);
-    let track = sharing == Sharing::Writer;
+) -> Result<bool, KernReturn> {
+    let (object, bytes) = (&source.object, page_size.byte_range(source.pages));
+    let refused = |error: PagerError| error.kind.supply();
+    let track = source.sharing == Sharing::Writer;
     let mut mapped = false;
     if let Some(mut image) = object.pager().image(object.id()) {
-        image.offset += source.start;
-        object.pager().settle_image(object.id(), source)?;
-        mapped = memory.map_image(range, image, track).map_err(failed)?;
+        image.offset += bytes.start;
+        object.pager().settle_image(object.id(), bytes).map_err(refused)?;
+        mapped = memory.map_image(range, image, track).map_err(shortage)?;
     }
     let mut precious = crate::PageSet::new();
     if !mapped {
-        memory.map_zero(range, track).map_err(failed)?;
-        precious = supply(
-            object,
-            memory,
-            pages,
-            page_size.page_of(range.start),
-            Before::Zeroes,
-        )?;
+        memory.map_zero(range, track).map_err(shortage)?;
+        let place = Place {
+            page: page_size.page_of(range.start),
+            before: Before::Zeroes,
+            sharing: source.sharing,
+        };
+        supply(object, memory, source.pages, place, &mut precious).map_err(refused)?;
     }
     if track {
         object.with(|object| {
             object.precious.union(&precious);
             if !mapped {
-                object.resident.insert(pages);
+                object.resident.insert(source.pages);
             }
         });
     }

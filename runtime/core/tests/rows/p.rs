@@ -1,0 +1,336 @@
+//! Rows P: precious pages, and a pager's own requests.
+
+use std::sync::Arc;
+
+use vmsync_core::{
+    ByteRange, KernReturn, PageRange,
+    abi::{VmProt, VmSync},
+    object::ObjectHandle,
+    pager::{LockRequest, MemoryObjectControl, ReturnPages},
+};
+
+use crate::harness::{Guest, Object, P, TestPager, pager::LOST};
+
+const SYNC: VmSync = VmSync::SYNCHRONOUS;
+
+/// Object `a` of 4 pages at page 8, page `n` holds 10 + n; its pager gives its only copies away.
+fn precious() -> (Arc<TestPager>, Object, Guest) {
+    let pager = TestPager::new();
+    let object = Object::new(&pager, 'a', 4);
+    for page in 0..4 {
+        pager.overwrite(object.id(), page, 10 + page as u8);
+    }
+    pager.script(|script| _ = script.moves.insert(object.id()));
+    let mut guest = Guest::new(32);
+    guest.map(&object, 8);
+    pager.take_log();
+    (pager, object, guest)
+}
+
+#[test]
+fn p1_precious_pages_are_returned_before_eviction() {
+    let (pager, object, mut guest) = precious();
+    guest.store([9], 1);
+    assert_eq!(guest.evict(8..12), KernReturn::Success);
+    assert_eq!(
+        pager.take_log(),
+        [
+            "a return 0..1 clean dropped",
+            "a return 2..4 clean dropped",
+            "a sync 0..4 now",
+            "a request 0..1",
+            "a request 2..4",
+        ]
+    );
+    assert_eq!([8, 9, 10, 11].map(|page| guest.read(page)), [10, 1, 12, 13]);
+    assert!(object.dirty().contains(1), "nothing dirty is written early");
+    assert_eq!(guest.msync(8..12, SYNC), KernReturn::Success);
+    assert_eq!(pager.durable(object.id(), 1)[0], 1);
+}
+
+#[test]
+fn p1_precious_pages_are_returned_before_the_last_unmap() {
+    let (pager, object, mut guest) = precious();
+    guest.store([9], 1);
+    guest.wire(10..11, true).expect("mapped");
+    assert_eq!(guest.deallocate(8..12), KernReturn::Success);
+    assert_eq!(
+        pager.take_log(),
+        [
+            "a return 0..1 clean dropped",
+            "a return 1..2 dirty dropped",
+            "a return 2..3 clean dropped",
+            "a return 3..4 clean dropped",
+            "a sync 0..2 now more",
+            "a sync 2..3 now more",
+            "a sync 3..4 now",
+        ]
+    );
+    let mut again = Guest::new(32);
+    again.map(&object, 8);
+    assert_eq!([8, 9, 10, 11].map(|page| again.read(page)), [10, 1, 12, 13]);
+}
+
+#[test]
+fn p1_dirty_pages_are_not_committed_by_an_unmap() {
+    let pager = TestPager::new();
+    let object = Object::new(&pager, 'a', 4);
+    let mut guest = Guest::new(32);
+    guest.map(&object, 8);
+    guest.store([9], 1);
+    pager.take_log();
+    assert_eq!(guest.deallocate(8..12), KernReturn::Success);
+    assert!(pager.take_log().is_empty());
+    guest.map(&object, 16);
+    assert_eq!(guest.read(17), 0);
+    assert!(object.dirty().is_empty());
+}
+
+#[test]
+fn p1_a_failed_return_keeps_the_page() {
+    let (pager, object, mut guest) = precious();
+    pager.script(|script| {
+        _ = script
+            .returns_fail
+            .insert((object.id(), 1), vmsync_core::PagerErrorKind::Io)
+    });
+    assert_eq!(guest.evict(8..12), KernReturn::Failure);
+    pager.script(|script| script.returns_fail.clear());
+    assert_eq!([8, 9, 10, 11].map(|page| guest.read(page)), [10, 11, 12, 13]);
+    assert_eq!(guest.deallocate(8..12), KernReturn::Success);
+    guest.map(&object, 8);
+    assert_eq!([8, 9, 10, 11].map(|page| guest.read(page)), [10, 11, 12, 13]);
+}
+
+#[test]
+fn p2_a_precious_page_is_returned_by_each_sync_and_stays_precious() {
+    let (pager, object, mut guest) = precious();
+    guest.store([9], 1);
+    assert_eq!(guest.msync(8..12, SYNC), KernReturn::Success);
+    assert_eq!(
+        pager.take_log(),
+        [
+            "a return 0..1 clean kept",
+            "a return 1..2 dirty kept",
+            "a return 2..4 clean kept",
+            "a sync 0..4 now",
+        ]
+    );
+    for flags in [SYNC, VmSync::ASYNCHRONOUS] {
+        assert_eq!(guest.msync(8..12, flags), KernReturn::Success);
+        let log = pager.take_log();
+        assert_eq!(log[0], "a return 0..4 clean kept");
+        assert_eq!(object.with(|object| object.precious.len()), 4);
+    }
+}
+
+#[test]
+fn p4_a_supply_over_a_resident_page_is_refused_with_its_offset() {
+    let pager = TestPager::new();
+    let object = Object::new(&pager, 'a', 4);
+    let bytes = |pages: std::ops::Range<u64>| ByteRange::new(pages.start * P, pages.end * P);
+    object.with(|object| {
+        assert_eq!(object.data_supply(bytes(1..2), false), Ok(PageRange::new(1, 2)));
+        assert_eq!(
+            object.data_supply(bytes(0..4), true),
+            Err((KernReturn::MemoryPresent, P))
+        );
+        // The pager keeps the page: none of the refused ones counts as given away.
+        assert!(object.precious.is_empty());
+        assert_eq!(object.resident.len(), 1);
+        assert_eq!(object.data_supply(bytes(2..4), true), Ok(PageRange::new(2, 4)));
+        assert_eq!(object.precious.len(), 2);
+        for outside in [bytes(3..5), ByteRange::new(P, P + 1), ByteRange::new(1, P)] {
+            assert_eq!(
+                object.data_supply(outside, true),
+                Err((KernReturn::InvalidArgument, outside.start))
+            );
+        }
+    });
+}
+
+/// What a page is before the request.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum State {
+    Clean,
+    Dirty,
+    Precious,
+    WiredDirty,
+}
+
+/// What is expected of a page: how it is returned, and what memory holds afterwards.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Expected {
+    returned: Option<&'static str>,
+    after: After,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum After {
+    /// What memory held before.
+    Kept,
+    /// What the pager has, fetched again.
+    Fetched,
+}
+
+/// How a page is returned and what memory holds afterwards, for each [`State`].
+type Row = [(Option<&'static str>, After); 4];
+
+/// Contract §2 and §4, one line for each request and one column for each state.
+const MATRIX: [(ReturnPages, bool, Row); 8] = {
+    use After::{Fetched, Kept};
+    use ReturnPages::{All, Anything, Dirty, None as Nothing};
+    const D: Option<&str> = Some("dirty");
+    const C: Option<&str> = Some("clean");
+    const N: Option<&str> = None;
+    [
+        //                     clean          dirty          precious       wired and dirty
+        (Nothing, false, [(N, Kept), (N, Kept), (N, Kept), (N, Kept)]),
+        (Dirty, false, [(N, Kept), (D, Kept), (N, Kept), (D, Kept)]),
+        (All, false, [(N, Kept), (D, Kept), (C, Kept), (D, Kept)]),
+        (Anything, false, [(C, Kept), (D, Kept), (C, Kept), (D, Kept)]),
+        // A precious page is the only copy: no flush drops it without returning it.
+        (
+            Nothing,
+            true,
+            [(N, Fetched), (N, Fetched), (C, Fetched), (N, Kept)],
+        ),
+        (Dirty, true, [(N, Fetched), (D, Fetched), (C, Fetched), (D, Kept)]),
+        (All, true, [(N, Fetched), (D, Fetched), (C, Fetched), (D, Kept)]),
+        (
+            Anything,
+            true,
+            [(C, Fetched), (D, Fetched), (C, Fetched), (D, Kept)],
+        ),
+    ]
+};
+
+/// One cell of the matrix: a request for page 1 of three, which is in `state`.
+fn check_cell(should_return: ReturnPages, flush: bool, state: State, expected: Expected) {
+    let pager = TestPager::new();
+    let object = Object::new(&pager, 'a', 3);
+    let mut guest = Guest::new(32);
+    guest.map(&object, 8);
+    match state {
+        State::Clean => {}
+        State::Dirty => guest.store([9], 1),
+        State::Precious => object.with(|object| object.precious.insert(PageRange::new(1, 2))),
+        State::WiredDirty => {
+            guest.store([9], 1);
+            guest.wire(9..10, true).expect("mapped");
+        }
+    }
+    let before = guest.read(9);
+    pager.take_log();
+    let request = LockRequest {
+        range: ByteRange::new(P, 2 * P),
+        should_return,
+        flush,
+        prohibit: None,
+    };
+    let case = format!("{should_return:?} flush {flush} {state:?}");
+    assert_eq!(
+        guest.lock_request(&object, &request),
+        KernReturn::Success,
+        "{case}"
+    );
+    let mut log = Vec::new();
+    if let Some(how) = expected.returned {
+        let kept = if expected.after == After::Kept {
+            "kept"
+        } else {
+            "dropped"
+        };
+        log.push(format!("a return 1..2 {how} {kept}"));
+        log.push("a sync 1..2 now".into());
+    }
+    let after = if expected.after == After::Fetched {
+        log.push("a request 1..2".into());
+        if expected.returned.is_some() { before } else { 0 }
+    } else {
+        before
+    };
+    assert_eq!(pager.take_log(), log, "{case}");
+    assert_eq!(guest.read(9), after, "{case}");
+    let still_dirty = matches!(state, State::Dirty | State::WiredDirty)
+        && expected.returned.is_none()
+        && expected.after == After::Kept;
+    assert_eq!(guest.msync(8..11, SYNC), KernReturn::Success);
+    let returned = pager
+        .take_log()
+        .iter()
+        .any(|line| line == "a return 1..2 dirty kept");
+    assert_eq!(returned, still_dirty, "{case}");
+}
+
+#[test]
+fn p5_lock_request_matrix() {
+    let mut cells = 0;
+    for (should_return, flush, row) in MATRIX {
+        let states = [State::Clean, State::Dirty, State::Precious, State::WiredDirty];
+        for (state, (returned, after)) in states.into_iter().zip(row) {
+            check_cell(should_return, flush, state, Expected { returned, after });
+            cells += 1;
+        }
+    }
+    assert_eq!(cells, 32);
+}
+
+#[test]
+fn p5_restriction_comes_first_and_only_where_the_object_is_mapped() {
+    let (pager, object, mut guest) = precious();
+    let request = LockRequest {
+        range: ByteRange::new(P, 3 * P),
+        should_return: ReturnPages::None,
+        flush: false,
+        prohibit: Some(VmProt::WRITE),
+    };
+    object.control().lock_request(request).expect("there is room");
+    let waiting = object
+        .with(|object| object.next_lock_request())
+        .expect("just sent");
+    assert_eq!(guest.lock_request(&object, &waiting), KernReturn::Success);
+    assert!(pager.take_log().is_empty());
+    let writable: Vec<u64> = (0..32)
+        .filter(|page| guest.memory.allows(*page, VmProt::WRITE))
+        .collect();
+    assert_eq!(writable.len(), 30);
+    assert!(!writable.contains(&9) && !writable.contains(&10));
+    guest
+        .protect(8..12, VmProt::READ_WRITE)
+        .expect("below the maximum");
+}
+
+#[test]
+fn p5_requests_of_a_pager_are_bounded_and_inside_the_object() {
+    let (_, object, _) = precious();
+    let request = |end| LockRequest {
+        range: ByteRange::new(0, end),
+        should_return: ReturnPages::All,
+        flush: true,
+        prohibit: None,
+    };
+    let control = object.control();
+    assert_eq!(
+        control.lock_request(request(4 * P + 1)),
+        Err(KernReturn::InvalidArgument)
+    );
+    for _ in 0..vmsync_core::limits::LOCK_REQUESTS_MAX {
+        assert_eq!(control.lock_request(request(P)), Ok(()));
+    }
+    assert_eq!(
+        control.lock_request(request(P)),
+        Err(KernReturn::ResourceShortage)
+    );
+}
+
+#[test]
+fn p2_the_harness_notices_a_lost_page() {
+    let (pager, object, guest) = precious();
+    drop(guest);
+    object.with(|object| object.written_by.clear());
+    let mut again = Guest::new(32);
+    again.map(&object, 8);
+    assert_eq!(again.read(8), LOST);
+    drop(pager);
+}
