@@ -7,7 +7,8 @@
 //! - instructions of the input keep their bytes and their order;
 //! - two scratch locals that hold something at the same time are not the same local.
 
-use crate::analysis::{Fate, coalesce, shadow_stack};
+use crate::ahead::{Ahead, Locals};
+use crate::analysis::{Fate, coalesce, hoist, shadow_stack};
 use crate::error::InstrumentError;
 use crate::marks::{Anchor, Marker};
 use crate::plan::Plan;
@@ -59,6 +60,16 @@ pub(crate) fn rewrite(
     if plan.analyses.shadow_stack && without.is_none() {
         report.skipped_stack += shadow_stack::settle(plan, &trace, &mut fates);
     }
+    let mut ahead = Vec::new();
+    if plan.analyses.hoist && without.is_none() {
+        ahead = hoist::settle(plan, &trace, &mut fates);
+        report.hoisted += fates.iter().filter(|fate| **fate == Fate::Hoisted).count() as u64;
+        report.loops += ahead.len() as u64;
+        report.marks_ahead |= !ahead.is_empty();
+    }
+    if plan.analyses.coalesce && without.is_none() {
+        report.coalesced += coalesce::settle(plan, &trace, &mut fates);
+    }
     coalesce::rest(plan, &trace.sites, &mut fates);
     if let Some(kind) = without {
         for (site, fate) in trace.sites.iter().zip(&mut fates) {
@@ -68,7 +79,7 @@ pub(crate) fn rewrite(
         }
     }
     let mut edit = Edit::new(plan, &trace);
-    edit.place(&fates, report)?;
+    edit.place(&fates, &ahead, report)?;
     edit.finish(body).map(Some)
 }
 
@@ -154,7 +165,7 @@ impl<'a> Edit<'a> {
         });
     }
 
-    fn place(&mut self, fates: &[Fate], report: &mut Report) -> Result<(), InstrumentError> {
+    fn place(&mut self, fates: &[Fate], ahead: &[Ahead], report: &mut Report) -> Result<(), InstrumentError> {
         let sites = &self.trace.sites;
         let marked = || {
             sites
@@ -165,6 +176,20 @@ impl<'a> Edit<'a> {
         let mut leases = Vec::new();
         for (site, _) in marked() {
             lease(site, &mut leases)?;
+        }
+        for marks in ahead {
+            let types = [
+                ValType::I64,
+                ValType::I64,
+                ValType::I64,
+                ValType::I32,
+                ValType::I32,
+            ];
+            leases.extend(types.map(|ty| Lease {
+                from: 2 * marks.op,
+                to: 2 * marks.op,
+                ty,
+            }));
         }
         let locals = self.scratch.assign(&leases);
         let mut next = locals.iter().copied();
@@ -181,6 +206,22 @@ impl<'a> Edit<'a> {
                 }
             });
             report.marks += marks.len() as u64;
+        }
+        for marks in ahead {
+            let [steps, low, high, first, last] = core::array::from_fn(|_| take(&mut next));
+            self.insert(marks.at, Rank::Ahead, |marker, out| {
+                marks.emit(
+                    marker,
+                    out,
+                    &Locals {
+                        steps,
+                        low,
+                        high,
+                        first,
+                        last,
+                    },
+                );
+            });
         }
         Ok(())
     }

@@ -55,10 +55,10 @@
 //! - the same input and options give the same output.
 #![no_std]
 #![forbid(unsafe_code)]
-#![allow(dead_code)]
 
 extern crate alloc;
 
+mod ahead;
 mod analysis;
 mod custom;
 mod error;

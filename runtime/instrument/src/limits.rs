@@ -44,3 +44,9 @@ pub const FACTS_MAX: usize = 32;
 
 /// Largest stride of a hoisted store that is a constant. Above a page the range would hold pages that no store touches.
 pub const STRIDE_BYTES_MAX: i64 = 1 << 12;
+
+/// Locals that are searched for one that holds a wanted value when a loop is entered.
+pub const HOLDERS_MAX: usize = 1 << 10;
+
+/// Stores of one loop that are looked at: all pairs are compared.
+pub const HOISTED_MAX: usize = 1 << 8;

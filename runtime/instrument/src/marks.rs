@@ -102,6 +102,22 @@ impl Marker<'_> {
         sink.end();
     }
 
+    /// Marks the card of `local + distance`, of type i32.
+    pub fn card_of(&self, sink: &mut InstructionSink<'_>, local: u32, distance: i64) {
+        self.address(sink, local, distance);
+        self.index(sink);
+        sink.i32_const(1).i32_store8(self.card());
+    }
+
+    /// Marks the card of a 32-bit address in a local of type i64, and keeps the card's index.
+    pub fn card_of_wide(&self, sink: &mut InstructionSink<'_>, address: u32, card: u32) {
+        sink.local_get(address)
+            .i64_const(i64::from(self.plan.cards.page_size_shift))
+            .i64_shr_u()
+            .i32_wrap_i64();
+        sink.local_tee(card).i32_const(1).i32_store8(self.card());
+    }
+
     /// Marks the cards between two that are marked: locals of type i32, `first <= last`.
     pub fn between(&self, sink: &mut InstructionSink<'_>, first: u32, last: u32) {
         sink.local_get(last)

@@ -58,8 +58,10 @@ pub(crate) enum Event {
     Store(u32),
     /// The host may collect.
     Collect,
-    /// A frame opens; what is marked before is marked inside.
-    Open,
+    /// A frame opens, and the code goes on in it.
+    Block,
+    /// A frame opens, and the code may go on in it.
+    If,
     /// A loop opens: its body is also reached from its end.
     Loop,
     /// The innermost frame goes on with its other arm.

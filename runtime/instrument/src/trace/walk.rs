@@ -37,7 +37,6 @@ struct Frame {
     shape: Option<usize>,
     /// Number of the loop in the trace, if it is one that is followed.
     followed: Option<u32>,
-    is_loop: bool,
     /// What the locals that an `if` assigns held before it.
     before: Vec<(u32, Value)>,
 }
@@ -48,6 +47,8 @@ struct Walk<'a> {
     trace: Trace,
     stack: Vec<Entry>,
     frames: Vec<Frame>,
+    /// Positions in `frames` of those that are loops.
+    loops: Vec<usize>,
     opened: usize,
     locals: Vec<Known>,
     /// Locals that were last known in an older generation are not known.
@@ -128,9 +129,9 @@ impl<'a> Walk<'a> {
             frames: Vec::from([Frame {
                 shape: None,
                 followed: None,
-                is_loop: false,
                 before: Vec::new(),
             }]),
+            loops: Vec::new(),
             opened: 0,
             locals,
             generation: 0,
@@ -446,12 +447,12 @@ impl Walk<'_> {
     fn nest(&mut self, place: Place, operator: &Operator<'_>) {
         match operator {
             Operator::Block { .. } | Operator::TryTable { .. } => {
-                self.trace.events.push(Event::Open);
-                self.open(false);
+                self.trace.events.push(Event::Block);
+                self.open();
             }
             Operator::If { .. } => {
-                self.trace.events.push(Event::Open);
-                self.open(false);
+                self.trace.events.push(Event::If);
+                self.open();
                 self.keep_for_else();
             }
             Operator::Loop { .. } => {
@@ -477,16 +478,18 @@ impl Walk<'_> {
                 self.stack_pointer = None;
                 self.forget_assigned();
                 self.frames.pop();
+                if self.loops.last() == Some(&self.frames.len()) {
+                    self.loops.pop();
+                }
             }
             _ => {}
         }
     }
 
-    fn open(&mut self, is_loop: bool) {
+    fn open(&mut self) {
         self.frames.push(Frame {
             shape: Some(self.opened),
             followed: None,
-            is_loop,
             before: Vec::new(),
         });
         self.opened += 1;
@@ -533,7 +536,8 @@ impl Walk<'_> {
     fn open_loop(&mut self, place: Place) {
         self.stack_pointer = None;
         let range = self.shape.frame(self.opened);
-        self.open(true);
+        self.open();
+        self.loops.push(self.frames.len() - 1);
         let follow = self.plan.analyses.hoist
             && self.work + self.locals.len() <= limits::JOIN_WORK_MAX
             && !self.shape.collects(&range)
@@ -608,9 +612,7 @@ impl Walk<'_> {
             return;
         };
         // A followed loop has no loop in it: it is the innermost loop or none is.
-        let Some(at) = self.frames.iter().rposition(|frame| frame.is_loop) else {
-            return;
-        };
+        let Some(&at) = self.loops.last() else { return };
         let Some(followed) = self.frames[at].followed else {
             return;
         };
@@ -623,18 +625,23 @@ impl Walk<'_> {
         }
         let found = &mut self.trace.loops[followed as usize];
         match condition {
-            Some(condition) if own_frame => found.goes_on_while.push(condition.negated()),
+            // A test behind the back edge is not on the way to it.
+            Some(condition) if own_frame && found.back_edges == 0 => {
+                found.goes_on_while.push(condition.negated())
+            }
             _ => found.exits += 1,
         }
     }
 
     fn back_edge(&mut self, followed: u32, condition: Option<Condition>) {
-        let mut phis = core::mem::take(&mut self.trace.loops[followed as usize].phis);
-        for phi in &mut phis {
-            phi.next = Some(self.local(phi.local));
+        if self.trace.loops[followed as usize].back_edges == 0 {
+            let mut phis = core::mem::take(&mut self.trace.loops[followed as usize].phis);
+            for phi in &mut phis {
+                phi.next = Some(self.local(phi.local));
+            }
+            self.trace.loops[followed as usize].phis = phis;
         }
         let found = &mut self.trace.loops[followed as usize];
-        found.phis = phis;
         found.back_edges += 1;
         found.goes_on_while.extend(condition);
     }

@@ -9,7 +9,7 @@ use vmsync_instrument::{CardsLocation, Instrumented, Options, instrument};
 use wasmtime::{Config, Engine, Extern, Instance, Linker, Memory, Module, Store, Val, ValType};
 
 /// Fuel of one call: enough for every test, and an end for every generated program.
-const FUEL: u64 = 20_000_000;
+const FUEL: u64 = 1_000_000;
 
 /// An engine with everything that the instrumenter accepts and Wasmtime has.
 pub fn engine() -> Engine {
@@ -28,7 +28,7 @@ pub fn engine() -> Engine {
         .wasm_relaxed_simd(true)
         .relaxed_simd_deterministic(true)
         .cranelift_nan_canonicalization(true)
-        .wasm_backtrace(false)
+        .wasm_backtrace_max_frames(None)
         .consume_fuel(true);
     Engine::new(&config).expect("the engine's configuration is valid")
 }
@@ -121,7 +121,8 @@ impl Side {
         self.store.data_mut().base = self.memory.data(&self.store).to_vec();
     }
 
-    /// Calls an export: its results, or the trap it ended with. `None`: it ran out of fuel, which says nothing.
+    /// Calls an export: its results, or the trap it ended with. `None`: it ran out of fuel or stack, of which the two
+    /// modules use different amounts: that says nothing.
     pub fn call(&mut self, name: &str, args: &[Val]) -> Result<Option<Result<Vec<Val>, String>>> {
         let function = self
             .instance
@@ -132,7 +133,7 @@ impl Side {
         Ok(match function.call(&mut self.store, args, &mut results) {
             Ok(()) => Some(Ok(results)),
             Err(error) => match error.downcast_ref::<wasmtime::Trap>() {
-                Some(wasmtime::Trap::OutOfFuel) => None,
+                Some(wasmtime::Trap::OutOfFuel | wasmtime::Trap::StackOverflow) => None,
                 Some(trap) => Some(Err(trap.to_string())),
                 None => Some(Err("an exception or a host error".to_string())),
             },
@@ -232,7 +233,7 @@ impl Pair {
         Ok(Self { plain, marked, done })
     }
 
-    /// Calls both, and checks results, traps, memory and marks. `false`: one ran out of fuel.
+    /// Calls both, and checks results, traps, memory and marks. `false`: one ran out of fuel or stack.
     pub fn call(&mut self, name: &str, args: &[Val]) -> Result<bool> {
         let (plain, marked) = (self.plain.call(name, args)?, self.marked.call(name, args)?);
         let (Some(plain), Some(marked)) = (plain, marked) else {

@@ -1,0 +1,373 @@
+//! Random programs of loops, branches and stores: the ground on which marks are shared and hoisted.
+//!
+//! The programs aim at what the analyses look for (inductions, counted loops, stores off one base) and at their borders: bounds
+//! that wrap, steps that jump over the bound, addresses that leave the memory, host calls in between.
+
+mod support;
+
+use anyhow::{Context, Result};
+use std::fmt::Write as _;
+use support::{Pair, Random, count, engine, seed};
+use vmsync_instrument::{Analyses, Options};
+use wasmtime::Val;
+
+/// Locals of a generated function: parameters, then inductions and temporaries, all i32.
+const PARAMS: u64 = 3;
+const LOCALS: u64 = 9;
+
+struct Program<'a> {
+    random: &'a mut Random,
+    text: String,
+    depth: u32,
+    loops: u32,
+    /// Locals that must not be assigned: inductions of the loops around.
+    held: Vec<u64>,
+}
+
+impl Program<'_> {
+    fn pick<'t>(&mut self, options: &[&'t str]) -> &'t str {
+        options[self.random.below(options.len() as u64) as usize]
+    }
+
+    fn constant(&mut self) -> i64 {
+        match self.random.below(8) {
+            0 => 0,
+            1 => 1,
+            2 => self.random.below(64) as i64,
+            3 => -(self.random.below(64) as i64),
+            4 => 4096 * self.random.below(4) as i64 - self.random.below(20) as i64,
+            5 => 65536 + 4096 - self.random.below(9) as i64,
+            6 => self.random.below(131_072) as i64,
+            _ => self.random.next() as i32 as i64,
+        }
+    }
+
+    fn value(&mut self, depth: u32) -> String {
+        let local = self.random.below(LOCALS);
+        match self.random.below(if depth == 0 { 3 } else { 8 }) {
+            0 => format!("(i32.const {})", self.constant()),
+            1 | 2 => format!("(local.get {local})"),
+            3 => format!(
+                "(i32.add {} (i32.const {}))",
+                self.value(depth - 1),
+                self.constant()
+            ),
+            4 => format!("(i32.add {} {})", self.value(depth - 1), self.value(depth - 1)),
+            5 => format!(
+                "(i32.shl {} (i32.const {}))",
+                self.value(depth - 1),
+                self.random.below(5)
+            ),
+            6 => format!("(i32.sub {} {})", self.value(depth - 1), self.value(depth - 1)),
+            _ => {
+                let op = self.pick(&["i32.mul", "i32.and", "i32.xor", "i32.shr_u"]);
+                format!("({op} {} {})", self.value(depth - 1), self.value(depth - 1))
+            }
+        }
+    }
+
+    /// An address that is within the memory more often than not.
+    fn address(&mut self) -> String {
+        let value = self.value(2);
+        match self.random.below(6) {
+            0 => value,
+            1 => format!("(i32.and {value} (i32.const 0x1ffff))"),
+            2 => format!("(i32.const {})", self.random.below(131_000)),
+            _ => format!("(local.get {})", self.random.below(LOCALS)),
+        }
+    }
+
+    fn offset(&mut self) -> u64 {
+        match self.random.below(5) {
+            0 => 0,
+            1 => self.random.below(40),
+            2 => 4 * self.random.below(8),
+            3 => 4080 + self.random.below(40),
+            _ => self.random.below(9000),
+        }
+    }
+
+    fn store(&mut self) {
+        let (address, offset) = (self.address(), self.offset());
+        let value = self.value(1);
+        let count = 1 + self.random.below(4);
+        for number in 0..count {
+            let offset = if number == 0 { offset } else { self.offset() };
+            let text = match self.random.below(9) {
+                0 => format!("(i64.store offset={offset} {address} (i64.extend_i32_u {value}))"),
+                1 => format!("(i32.store8 offset={offset} {address} {value})"),
+                2 => format!("(v128.store offset={offset} {address} (i32x4.splat {value}))"),
+                3 => format!(
+                    "(drop (i32.atomic.rmw.add offset={} {address} {value}))",
+                    offset & !3
+                ),
+                4 => format!(
+                    "(memory.fill {address} {value} (i32.const {}))",
+                    [0, 3, 17, 18, 4096, 4097, 5000][self.random.below(7) as usize]
+                ),
+                _ => format!("(i32.store offset={offset} {address} {value})"),
+            };
+            let _ = writeln!(self.text, "{text}");
+        }
+    }
+
+    fn assign(&mut self) {
+        let local = self.random.below(LOCALS);
+        if self.held.contains(&local) {
+            return;
+        }
+        let value = self.value(2);
+        let _ = writeln!(self.text, "(local.set {local} {value})");
+    }
+
+    fn statement(&mut self) {
+        match self.random.below(if self.depth > 3 { 6 } else { 12 }) {
+            0..=3 => self.store(),
+            4 => self.assign(),
+            5 => {
+                if self.random.below(4) == 0 {
+                    self.text.push_str("(call $collect)\n");
+                }
+            }
+            6 => self.choice(),
+            7 => self.block(),
+            8 => self.wild_loop(),
+            _ => self.counted_loop(),
+        }
+    }
+
+    fn body(&mut self, most: u64) {
+        self.depth += 1;
+        for _ in 0..1 + self.random.below(most) {
+            self.statement();
+        }
+        self.depth -= 1;
+    }
+
+    fn choice(&mut self) {
+        let condition = self.value(1);
+        let _ = writeln!(self.text, "(if {condition} (then");
+        self.body(3);
+        if self.random.below(2) == 0 {
+            self.text.push_str(") (else\n");
+            self.body(3);
+        }
+        self.text.push_str("))\n");
+    }
+
+    fn block(&mut self) {
+        self.text.push_str("(block\n");
+        self.body(2);
+        let condition = self.value(1);
+        let _ = writeln!(self.text, "(br_if 0 {condition})");
+        self.body(2);
+        self.text.push_str(")\n");
+    }
+
+    /// A loop whose end depends on anything; fuel ends it.
+    fn wild_loop(&mut self) {
+        let local = self.random.below(LOCALS);
+        self.text.push_str("(loop\n");
+        self.body(3);
+        let step = self.constant();
+        let condition = self.value(2);
+        let _ = writeln!(
+            self.text,
+            "(local.set {local} (i32.add (local.get {local}) (i32.const {step})))"
+        );
+        let _ = writeln!(self.text, "(br_if 0 (i32.and {condition} (i32.const 1))))");
+    }
+
+    /// A loop in the forms that compilers emit, with bounds that are mostly reasonable.
+    fn counted_loop(&mut self) {
+        let counter = self.random.below(LOCALS);
+        let pointer = self.random.below(LOCALS);
+        if self.held.contains(&counter) || self.held.contains(&pointer) || counter == pointer {
+            return;
+        }
+        let step = [1, 1, 1, 2, 3, 4, 8, 12, 16, 100, 4096, 5000][self.random.below(12) as usize];
+        let trips = self.random.below(40) as i64;
+        let up = self.random.below(3) > 0;
+        let begin = match self.random.below(5) {
+            0 => self.constant(),
+            1 => i64::from(i32::MIN) + self.random.below(40) as i64,
+            2 => i64::from(i32::MAX) - step * trips + self.random.below(3) as i64,
+            3 => -(step * trips) + self.random.below(3) as i64 - 1,
+            _ => self.random.below(100_000) as i64,
+        };
+        let bound = begin
+            + if up { step * trips } else { -step * trips }
+            + [0, 0, 0, 1, -1][self.random.below(5) as usize];
+        let (begin, bound) = (begin as i32, bound as i32);
+        let signed = if up {
+            ["i32.ne", "i32.lt_s", "i32.lt_u", "i32.le_s", "i32.le_u"]
+        } else {
+            ["i32.ne", "i32.gt_s", "i32.gt_u", "i32.ge_s", "i32.ge_u"]
+        };
+        let test = self.pick(&signed);
+        let stride =
+            [0, 1, 2, 4, 8, 16, 24, -1, -4, -8, 640, 4096, -4096, 6000][self.random.below(14) as usize];
+        let from = if stride < 0 {
+            131_000 - self.random.below(5000)
+        } else {
+            self.random.below(90_000)
+        };
+        if self.random.below(8) > 0 {
+            let _ = writeln!(self.text, "(local.set {pointer} (i32.const {from}))");
+        }
+        let _ = writeln!(self.text, "(local.set {counter} (i32.const {begin}))");
+        let bound = if self.random.below(3) == 0 {
+            let free = (0..LOCALS).find(|l| !self.held.contains(l) && *l != counter && *l != pointer);
+            match free {
+                Some(local) => {
+                    let _ = writeln!(self.text, "(local.set {local} (i32.const {bound}))");
+                    self.held.push(local);
+                    format!("(local.get {local})")
+                }
+                None => format!("(i32.const {bound})"),
+            }
+        } else {
+            format!("(i32.const {bound})")
+        };
+        self.loops += 1;
+        let marks = self.held.len();
+        self.held.extend([counter, pointer]);
+        let step = if up { step } else { -step };
+        let move_on = format!(
+            "(local.set {pointer} (i32.add (local.get {pointer}) (i32.const {stride})))
+             (local.set {counter} (i32.add (local.get {counter}) (i32.const {step})))\n"
+        );
+        match self.random.below(4) {
+            0 => {
+                self.text.push_str("(block (loop\n");
+                let _ = writeln!(
+                    self.text,
+                    "(br_if 1 (i32.eqz ({test} (local.get {counter}) {bound})))"
+                );
+                self.loop_body(counter, pointer);
+                let _ = writeln!(self.text, "{move_on} (br 0)))");
+            }
+            1 => {
+                self.text.push_str("(loop\n");
+                let _ = write!(self.text, "{move_on}");
+                self.loop_body(counter, pointer);
+                let _ = writeln!(self.text, "(br_if 0 ({test} (local.get {counter}) {bound})))");
+            }
+            2 => {
+                self.text.push_str("(loop\n");
+                self.loop_body(counter, pointer);
+                let _ = writeln!(
+                    self.text,
+                    "(local.set {pointer} (i32.add (local.get {pointer}) (i32.const {stride})))"
+                );
+                let tee = format!("(local.tee {counter} (i32.add (local.get {counter}) (i32.const {step})))");
+                let _ = writeln!(self.text, "(br_if 0 ({test} {tee} {bound})) (nop))");
+            }
+            _ => {
+                self.text.push_str("(loop\n");
+                self.loop_body(counter, pointer);
+                let _ = writeln!(
+                    self.text,
+                    "{move_on} (br_if 0 ({test} (local.get {counter}) {bound})))"
+                );
+            }
+        }
+        self.held.truncate(marks);
+    }
+
+    fn loop_body(&mut self, counter: u64, pointer: u64) {
+        for _ in 0..1 + self.random.below(3) {
+            let invariant = self.random.below(LOCALS);
+            let base = match self.random.below(5) {
+                0 => format!("(i32.add (local.get {pointer}) (local.get {invariant}))"),
+                1 => format!(
+                    "(i32.shl (local.get {counter}) (i32.const {}))",
+                    self.random.below(4)
+                ),
+                2 => format!(
+                    "(i32.sub (local.get {pointer}) (i32.const {}))",
+                    self.random.below(5000)
+                ),
+                3 => format!("(local.get {invariant})"),
+                _ => format!("(local.get {pointer})"),
+            };
+            let offset = self.offset();
+            let value = self.value(0);
+            let text = match self.random.below(4) {
+                0 => format!("(i64.store offset={offset} {base} (i64.extend_i32_u {value}))"),
+                1 => format!("(i32.store8 offset={offset} {base} {value})"),
+                _ => format!("(i32.store offset={offset} {base} {value})"),
+            };
+            let _ = writeln!(self.text, "{text}");
+        }
+        if self.random.below(2) == 0 {
+            self.body(2);
+        }
+    }
+}
+
+fn program(random: &mut Random) -> String {
+    let mut program = Program {
+        random,
+        text: String::new(),
+        depth: 0,
+        loops: 0,
+        held: Vec::new(),
+    };
+    program.body(6);
+    let body = program.text;
+    format!(
+        "(module (import \"host\" \"collect\" (func $collect)) (memory (export \"memory\") 2 2)
+           (func (export \"run\") (param i32 i32 i32) (local i32 i32 i32 i32 i32 i32)\n{body}))"
+    )
+}
+
+#[test]
+fn random_loops_keep_their_marks() -> Result<()> {
+    let mut random = Random(seed("loops", 1));
+    let engine = engine();
+    let (mut hoisted, mut coalesced, mut stores, mut checked) = (0, 0, 0, 0);
+    for number in 0..count("FUZZ_LOOPS", 400) {
+        let state = random.0;
+        let text = program(&mut random);
+        let context = || format!("program {number}, SEED={state}:\n{text}");
+        let wasm = wat::parse_str(&text).with_context(context)?;
+        let analyses = Analyses {
+            shadow_stack: true,
+            coalesce: random.below(4) > 0,
+            hoist: random.below(4) > 0,
+        };
+        let suspect_bytes = [16, 64, 2048][random.below(3) as usize];
+        let options = Options {
+            analyses,
+            suspect_bytes,
+            ..Options::default()
+        };
+        let mut pair = Pair::new(&engine, &wasm, &options, "memory").with_context(context)?;
+        hoisted += pair.done.report.hoisted;
+        coalesced += pair.done.report.coalesced;
+        stores += pair.done.report.stores;
+        for _ in 0..4 {
+            let args: Vec<Val> = (0..PARAMS)
+                .map(|_| match random.below(4) {
+                    0 => random.next() as i32,
+                    1 => random.below(200) as i32,
+                    _ => random.below(131_072) as i32,
+                })
+                .map(Val::I32)
+                .collect();
+            match pair
+                .call("run", &args)
+                .with_context(|| format!("{args:?}, {options:?}"))
+                .with_context(context)?
+            {
+                true => checked += 1,
+                // The two stopped at different places: nothing can be compared any more.
+                false => break,
+            }
+        }
+    }
+    println!("loops: {stores} stores, {hoisted} hoisted, {coalesced} coalesced, {checked} calls checked");
+    assert!(hoisted > 0 && coalesced > 0 && checked > 0);
+    Ok(())
+}
