@@ -16,6 +16,9 @@ const CODE_METADATA: &str = "metadata.code.";
 /// Number of the subsection that names memories.
 const MEMORY_NAMES: u8 = 6;
 
+/// Number of the subsection that names labels, by their position among a function's blocks: marks add blocks.
+const LABEL_NAMES: u8 = 3;
+
 /// The functions that were rewritten.
 #[derive(Debug, Default)]
 pub(crate) struct Bodies {
@@ -52,8 +55,8 @@ pub(crate) enum Kept {
 /// Decides about one custom section.
 pub(crate) fn keep(plan: &Plan, section: &CustomSectionReader<'_>, bodies: &Bodies) -> Kept {
     let name = section.name();
-    if name == "name" && plan.own_cards {
-        return with_card_memory(plan, section.data()).map_or(Kept::Same, Kept::Data);
+    if name == "name" {
+        return renamed(plan, section.data(), bodies).map_or(Kept::Same, Kept::Data);
     }
     if name.starts_with(CODE_METADATA) && bodies.any_changed() {
         return remapped(section.data(), bodies).map_or(Kept::Dropped, Kept::Data);
@@ -67,31 +70,39 @@ pub(crate) fn keep(plan: &Plan, section: &CustomSectionReader<'_>, bodies: &Bodi
     }
 }
 
-/// The name section with a name for the card memory, if it names memories at all.
-fn with_card_memory(plan: &Plan, data: &[u8]) -> Option<Vec<u8>> {
+/// The name section with a name for the card memory, if it names memories at all, and without labels.
+fn renamed(plan: &Plan, data: &[u8], bodies: &Bodies) -> Option<Vec<u8>> {
     let mut reader = BinaryReader::new(data, 0);
     let mut out = Vec::new();
-    let mut named = false;
     while !reader.eof() {
         let id = reader.read_u8().ok()?;
         let len = reader.read_var_u32().ok()?;
         let content = reader.read_bytes(len as usize).ok()?;
-        out.push(id);
-        if id != MEMORY_NAMES || named {
-            content.encode(&mut out);
-            continue;
+        match id {
+            LABEL_NAMES if bodies.any_changed() => {}
+            MEMORY_NAMES if plan.own_cards => {
+                out.push(id);
+                with_card_memory(plan, content)?.as_slice().encode(&mut out);
+            }
+            _ => {
+                out.push(id);
+                content.encode(&mut out);
+            }
         }
-        let mut names = BinaryReader::new(content, 0);
-        let count = names.read_var_u32().ok()?;
-        let mut renamed = Vec::new();
-        count.checked_add(1)?.encode(&mut renamed);
-        renamed.extend_from_slice(&content[names.original_position()..]);
-        plan.cards.memory.encode(&mut renamed);
-        CARDS_EXPORT.encode(&mut renamed);
-        renamed.as_slice().encode(&mut out);
-        named = true;
     }
-    named.then_some(out)
+    Some(out)
+}
+
+/// Names of memories, one more of them.
+fn with_card_memory(plan: &Plan, content: &[u8]) -> Option<Vec<u8>> {
+    let mut names = BinaryReader::new(content, 0);
+    let count = names.read_var_u32().ok()?;
+    let mut out = Vec::new();
+    count.checked_add(1)?.encode(&mut out);
+    out.extend_from_slice(&content[names.original_position()..]);
+    plan.cards.memory.encode(&mut out);
+    CARDS_EXPORT.encode(&mut out);
+    Some(out)
 }
 
 /// Code metadata with the offsets that the instructions have now.

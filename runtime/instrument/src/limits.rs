@@ -9,9 +9,9 @@ pub const PAGE_SIZE_SHIFT_MIN: u32 = 12;
 /// Largest VM page, 64 KiB: a Wasm page, and the largest host page.
 pub const PAGE_SIZE_SHIFT_MAX: u32 = 16;
 
-/// How many bytes of the page after a marked one can have changed without a mark of their own, at least: a store of
-/// 16 bytes that begins on the last byte of a page ends on byte 14 of the next.
-pub const SUSPECT_BYTES_MIN: u32 = 16;
+/// Default for how many bytes of the page after a marked one can have changed without a mark of their own: a store of 16
+/// bytes that begins on the last byte of a page ends on byte 14 of the next.
+pub const SUSPECT_BYTES_DEFAULT: u32 = 16;
 
 /// Largest promise that the collector may make for the head of a page. Half a page keeps the head within its page for
 /// every page size.

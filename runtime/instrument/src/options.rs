@@ -81,8 +81,9 @@ pub struct Options {
     pub cards: Cards,
     /// Which marks may be left out.
     pub analyses: Analyses,
-    /// How many bytes at the head of the page after a marked one the collector compares: 16 to 2048. A larger promise
-    /// saves marks, where neighbouring stores are covered by one.
+    /// How many bytes at the head of the page after a marked one the collector compares: at most 2048. From 15 on, no single
+    /// store needs two marks; more saves marks where neighbouring stores share one. 0: only marked pages are looked at, and
+    /// a store that may straddle two pages marks both.
     pub suspect_bytes: u32,
     /// Largest size of a tracked 64-bit memory in bytes, for which the card table is made: at most 4 TiB. A memory that the
     /// module defines with a higher maximum, or none, gets this one; an imported one is refused.
@@ -96,7 +97,7 @@ impl Default for Options {
             page_size_shift: limits::PAGE_SIZE_SHIFT_MIN,
             cards: Cards::default(),
             analyses: Analyses::default(),
-            suspect_bytes: limits::SUSPECT_BYTES_MIN,
+            suspect_bytes: limits::SUSPECT_BYTES_DEFAULT,
             memory64_bytes_max: limits::MEMORY64_BYTES_DEFAULT,
         }
     }
@@ -107,8 +108,8 @@ impl Options {
         let reason =
             if !(limits::PAGE_SIZE_SHIFT_MIN..=limits::PAGE_SIZE_SHIFT_MAX).contains(&self.page_size_shift) {
                 "page_size_shift is not within 12..=16"
-            } else if !(limits::SUSPECT_BYTES_MIN..=limits::SUSPECT_BYTES_MAX).contains(&self.suspect_bytes) {
-                "suspect_bytes is not within 16..=2048"
+            } else if self.suspect_bytes > limits::SUSPECT_BYTES_MAX {
+                "suspect_bytes is above 2048"
             } else if self.memory64_bytes_max > limits::MEMORY64_BYTES_MAX {
                 "memory64_bytes_max is above 4 TiB"
             } else {

@@ -1,0 +1,239 @@
+(module
+  (type (;0;) (func (param i32 i32)))
+  (type (;1;) (func (param i32)))
+  (memory (;0;) 1)
+  (memory $other (;1;) 1)
+  (memory $vmsync1:cards (;2;) 16 16)
+  (export "memory" (memory 0))
+  (export "dynamic" (func 0))
+  (export "constant" (func 1))
+  (export "vmsync1:cards" (memory $vmsync1:cards))
+  (func (;0;) (type 0) (param $a i32) (param $n i32)
+    (local i32 i32 i32 i32 i32)
+    local.get $a
+    i32.const 0
+    local.get $n
+    local.set 4
+    local.set 3
+    local.tee 2
+    local.get 3
+    local.get 4
+    memory.fill
+    local.get 4
+    if ;; label = @1
+      local.get 2
+      i32.const 12
+      i32.shr_u
+      local.tee 5
+      i32.const 1
+      i32.store8 $vmsync1:cards
+      local.get 2
+      local.get 4
+      i32.add
+      i32.const -1
+      i32.add
+      i32.const 12
+      i32.shr_u
+      local.tee 6
+      i32.const 1
+      i32.store8 $vmsync1:cards
+      local.get 6
+      local.get 5
+      i32.sub
+      i32.const 1
+      i32.gt_u
+      if ;; label = @2
+        local.get 5
+        i32.const 1
+        i32.add
+        i32.const 1
+        local.get 6
+        local.get 5
+        i32.sub
+        i32.const -1
+        i32.add
+        memory.fill $vmsync1:cards
+      end
+    end
+    local.get $a
+    i32.const 4
+    local.get $n
+    local.set 4
+    local.set 5
+    local.tee 6
+    local.get 5
+    local.get 4
+    memory.copy
+    local.get 4
+    if ;; label = @1
+      local.get 6
+      i32.const 12
+      i32.shr_u
+      local.tee 3
+      i32.const 1
+      i32.store8 $vmsync1:cards
+      local.get 6
+      local.get 4
+      i32.add
+      i32.const -1
+      i32.add
+      i32.const 12
+      i32.shr_u
+      local.tee 2
+      i32.const 1
+      i32.store8 $vmsync1:cards
+      local.get 2
+      local.get 3
+      i32.sub
+      i32.const 1
+      i32.gt_u
+      if ;; label = @2
+        local.get 3
+        i32.const 1
+        i32.add
+        i32.const 1
+        local.get 2
+        local.get 3
+        i32.sub
+        i32.const -1
+        i32.add
+        memory.fill $vmsync1:cards
+      end
+    end
+    local.get $a
+    i32.const 4
+    local.get $n
+    local.set 4
+    local.set 5
+    local.tee 6
+    local.get 5
+    local.get 4
+    memory.copy 0 $other
+    local.get 4
+    if ;; label = @1
+      local.get 6
+      i32.const 12
+      i32.shr_u
+      local.tee 3
+      i32.const 1
+      i32.store8 $vmsync1:cards
+      local.get 6
+      local.get 4
+      i32.add
+      i32.const -1
+      i32.add
+      i32.const 12
+      i32.shr_u
+      local.tee 2
+      i32.const 1
+      i32.store8 $vmsync1:cards
+      local.get 2
+      local.get 3
+      i32.sub
+      i32.const 1
+      i32.gt_u
+      if ;; label = @2
+        local.get 3
+        i32.const 1
+        i32.add
+        i32.const 1
+        local.get 2
+        local.get 3
+        i32.sub
+        i32.const -1
+        i32.add
+        memory.fill $vmsync1:cards
+      end
+    end
+    local.get $a
+    i32.const 4
+    local.get $n
+    memory.copy $other 0
+    local.get $a
+    i32.const 0
+    local.get $n
+    local.set 4
+    local.set 5
+    local.tee 6
+    local.get 5
+    local.get 4
+    memory.init $d
+    local.get 4
+    if ;; label = @1
+      local.get 6
+      i32.const 12
+      i32.shr_u
+      local.tee 3
+      i32.const 1
+      i32.store8 $vmsync1:cards
+      local.get 6
+      local.get 4
+      i32.add
+      i32.const -1
+      i32.add
+      i32.const 12
+      i32.shr_u
+      local.tee 2
+      i32.const 1
+      i32.store8 $vmsync1:cards
+      local.get 2
+      local.get 3
+      i32.sub
+      i32.const 1
+      i32.gt_u
+      if ;; label = @2
+        local.get 3
+        i32.const 1
+        i32.add
+        i32.const 1
+        local.get 2
+        local.get 3
+        i32.sub
+        i32.const -1
+        i32.add
+        memory.fill $vmsync1:cards
+      end
+    end
+  )
+  (func (;1;) (type 1) (param $a i32)
+    local.get $a
+    i32.const 0
+    i32.const 0
+    memory.fill
+    local.get $a
+    i32.const 0
+    i32.const 17
+    memory.fill
+    local.get $a
+    i32.const 12
+    i32.shr_u
+    i32.const 1
+    i32.store8 $vmsync1:cards
+    local.get $a
+    i32.const 0
+    i32.const 4097
+    memory.fill
+    local.get $a
+    i32.const 12
+    i32.shr_u
+    i32.const 1
+    i32.store8 $vmsync1:cards
+    local.get $a
+    i32.const 4096
+    i32.add
+    i32.const 12
+    i32.shr_u
+    i32.const 1
+    i32.store8 $vmsync1:cards
+    local.get $a
+    i32.const 0
+    i32.const 10
+    memory.init $d
+    local.get $a
+    i32.const 12
+    i32.shr_u
+    i32.const 1
+    i32.store8 $vmsync1:cards
+  )
+  (data $d (;0;) "0123456789")
+)

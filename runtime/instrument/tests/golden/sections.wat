@@ -1,0 +1,16 @@
+;; analyses: none memory=1
+(module $named
+  (import "m" "first" (memory $first 1))
+  (memory $second 2)
+  (@custom "before" (before first) "kept")
+  (@custom ".debug_info" "offsets")
+  (@custom "after" "kept too")
+  (func $g (param $a i32) (local $x i32)
+    (local.set $x (i32.const 5))
+    (i32.store 1 (i32.add (local.get $a) (local.get $a)) (local.get $x))
+    (@metadata.code.branch_hint "\01")
+    (if (local.get $a) (then (i32.store 1 (local.get $a) (local.get $x))))
+    (i32.store 0 (local.get $a) (local.get $x)))
+  (func $untouched (param $a i32)
+    (@metadata.code.branch_hint "\00")
+    (if (local.get $a) (then (i32.store 0 (local.get $a) (i32.const 1))))))

@@ -1,0 +1,66 @@
+//! A check on the checker: with the marks of one kind of store left out, the differential run has to notice.
+
+mod support;
+
+use anyhow::Result;
+use support::{Pair, engine};
+use vmsync_instrument::{Analyses, Options, StoreKind, instrument_without};
+use wasmtime::Val;
+
+/// A store of each kind, each to a page of its own, not the first of the memory.
+const MODULE: &str = r#"(module
+    (memory (export "memory") 8) (data $d "0123456789")
+    (func (export "run") (param $a i32)
+      (i32.store offset=4096 (local.get $a) (i32.const -1))
+      (v128.store8_lane offset=20480 15 (local.get $a) (v128.const i64x2 -1 -1))
+      (drop (i32.atomic.rmw.xchg offset=40960 (local.get $a) (i32.const -1)))
+      (memory.fill (i32.add (local.get $a) (i32.const 61440)) (i32.const 1) (local.get $a))
+      (memory.copy (i32.add (local.get $a) (i32.const 94208)) (i32.const 12288) (local.get $a))
+      (memory.init $d (i32.add (local.get $a) (i32.const 122880)) (i32.const 0) (i32.const 9))))"#;
+
+#[test]
+fn a_missing_kind_of_mark_is_noticed() -> Result<()> {
+    let wasm = wat::parse_str(MODULE)?;
+    let engine = engine();
+    for analyses in [Analyses::NONE, Analyses::ALL] {
+        let options = Options {
+            analyses,
+            ..Options::default()
+        };
+        let mut pair = Pair::new(&engine, &wasm, &options, "memory")?;
+        assert!(pair.call("run", &[Val::I32(8192)])?);
+        for kind in StoreKind::ALL {
+            let done = instrument_without(&wasm, &options, kind)?;
+            let mut pair = Pair::of(&engine, &wasm, done, "memory")?;
+            let found = pair.call("run", &[Val::I32(8192)]);
+            let error = found.expect_err("a mark is missing").to_string();
+            assert!(error.contains("without a mark"), "{kind:?}: {error}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_checker_knows_the_suspect_rule() {
+    let cards = vmsync_instrument::CardsLocation {
+        export: Some("cards"),
+        memory: 1,
+        tracked: 0,
+        offset: 0,
+        len: 4,
+        page_size_shift: 12,
+        suspect_bytes: 16,
+    };
+    let base = vec![0u8; 4 * 4096];
+    let changed = |at: usize| {
+        let mut now = base.clone();
+        now[at] = 1;
+        now
+    };
+    let check = |at: usize, table: [u8; 4]| support::check(&base, &changed(at), &table, &cards).is_ok();
+    assert!(check(4095, [1, 0, 0, 0]) && check(4096, [0, 1, 0, 0]));
+    assert!(check(4096 + 15, [1, 0, 0, 0]));
+    assert!(!check(4096 + 16, [1, 0, 0, 0]));
+    assert!(!check(4095, [0, 1, 0, 0]) && !check(4096, [0; 4]) && !check(8192, [1, 0, 0, 1]));
+    assert!(!check(0, [0, 0, 0, 1]));
+}
