@@ -170,6 +170,13 @@ impl Shared {
         }
         let mut journal = lock(&self.journal);
         for touched in work.values().filter(|touched| touched.suspect) {
+            // Its length may be what was lost.
+            let id = touched.object.id;
+            let Some(size) = lock(&self.queue).catalog.get(id).map(|entry| entry.size) else {
+                continue;
+            };
+            let length = touched.object.image.length()?.max(size);
+            touched.object.image.set_len(length)?;
             let mut sums = touched.pages.clone();
             if let Some(active) = lock(&self.queue).touched.get(&touched.object.id) {
                 sums.extend(&active.pages);

@@ -112,6 +112,9 @@ impl Shared {
     /// Makes `group` durable and puts it into the images.
     fn commit(&self, journal: &mut Journal, group: &mut Group) -> Result<()> {
         let Some((mut record, calls)) = join(group) else {
+            if journal.is_doubtful() {
+                self.roll(journal, 0)?;
+            }
             lock(&self.queue).settle(group, journal.sequence_next(), self.page_size);
             return Ok(());
         };

@@ -9,7 +9,7 @@
 //! - after a failure the place of the record is never used again: the next record goes to a fresh segment, whose
 //!   header voids what may have arrived of the failed one;
 //! - a fresh segment is durable, with its name and a snapshot of the catalog, before a call goes into it;
-//! - generations are used once, even for an activation that failed.
+//! - generations are used once, even for an activation that failed; after one nothing is appended to an older segment.
 
 use std::sync::Arc;
 
@@ -51,6 +51,8 @@ pub(crate) struct Journal {
     free: Vec<Segment>,
     /// Whether the last live segment takes records.
     active: bool,
+    /// A record failed, and may have arrived: no fresh segment has voided it yet.
+    doubtful: bool,
     /// Whether the last live segment, or any before the first activation, has calls.
     used: bool,
     sequence_next: u64,
@@ -101,6 +103,7 @@ impl Journal {
             live: live.collect(),
             free: free.collect(),
             active: false,
+            doubtful: false,
             used,
             sequence_next: log.sequence_next,
             generation_next: log.generation_next,
@@ -131,6 +134,12 @@ impl Journal {
     /// Whether a replay would find no call.
     pub(crate) fn is_empty(&self) -> bool {
         self.live.len() == 1 && !self.used
+    }
+
+    /// Whether a record that failed could come back after a crash. Nothing may succeed before a fresh segment is
+    /// activated: it would be a success before the failure then.
+    pub(crate) fn is_doubtful(&self) -> bool {
+        self.doubtful
     }
 
     /// Whether a fresh segment has to be activated before everything appended so far can be freed.
@@ -166,7 +175,7 @@ impl Journal {
             .write_at(last.end, record)
             .and_then(|()| last.segment.file.sync());
         if let Err(error) = written {
-            self.active = false;
+            (self.active, self.doubtful) = (false, true);
             return Err(error);
         }
         last.end += record.len() as u64;
@@ -180,7 +189,7 @@ impl Journal {
     /// bytes behind it.
     ///
     /// # Errors
-    /// The disk's; then the journal is as before, but for a generation that is spent.
+    /// The disk's; then no segment may be active, and the next record needs a fresh one.
     pub(crate) fn activate(&mut self, snapshot: &[u8], length: usize) -> Result<()> {
         let mut record = vec![0; HEADER_BYTES];
         record.extend_from_slice(snapshot);
@@ -214,6 +223,8 @@ impl Journal {
             .write_at(0, &front)
             .and_then(|()| segment.file.sync())
         {
+            // The header may have arrived, and then voids whatever would be appended to the segment before it.
+            self.active = false;
             self.free.push(segment);
             return Err(error);
         }
@@ -223,7 +234,7 @@ impl Journal {
             sequence: self.sequence_next,
             end,
         });
-        (self.active, self.used, self.chain) = (true, false, chain);
+        (self.active, self.doubtful, self.used, self.chain) = (true, false, false, chain);
         Ok(())
     }
 

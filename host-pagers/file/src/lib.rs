@@ -37,6 +37,7 @@ mod commit;
 mod difference;
 pub mod disk;
 mod error;
+mod inspect;
 mod journal;
 mod layout;
 pub mod limits;
@@ -49,8 +50,15 @@ mod replay;
 mod scan;
 mod stats;
 mod store;
+mod verify;
 mod waiter;
 
+#[cfg(unix)]
+pub use inspect::inspect;
+pub use inspect::{JournalSummary, Summary, inspect_on};
 pub use problem::Problem;
 pub use stats::Stats;
 pub use store::{Background, FileStore, Options};
+#[cfg(unix)]
+pub use verify::verify;
+pub use verify::{Report, verify_on};

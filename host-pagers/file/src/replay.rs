@@ -41,10 +41,10 @@ fn broken(record: &Record, what: &str) -> Trouble {
 }
 
 /// Goes through the calls of `records` in order: the call's number and its entries.
-pub(crate) fn for_each_call(
-    records: &[Record],
+pub(crate) fn for_each_call<'a>(
+    records: &'a [Record],
     page_size: PageSize,
-    mut body: impl FnMut(&Record, u64, Vec<Entry<'_>>) -> Result<(), Trouble>,
+    mut body: impl FnMut(&Record, u64, Vec<Entry<'a>>) -> Result<(), Trouble>,
 ) -> Result<(), Trouble> {
     for record in records
         .iter()
@@ -65,16 +65,16 @@ pub(crate) fn for_each_call(
 }
 
 /// Goes through the page entries of calls before `limit`.
-pub(crate) fn for_each_page(
-    records: &[Record],
+pub(crate) fn for_each_page<'a>(
+    records: &'a [Record],
     page_size: PageSize,
     limit: u64,
-    mut body: impl FnMut(&PageEntry<'_>) -> Result<(), Trouble>,
+    mut body: impl FnMut(PageEntry<'a>) -> Result<(), Trouble>,
 ) -> Result<(), Trouble> {
     for_each_call(records, page_size, |_, sequence, entries| {
         for entry in entries {
             match entry {
-                Entry::Page(entry) if sequence < limit => body(&entry)?,
+                Entry::Page(entry) if sequence < limit => body(entry)?,
                 Entry::Page(_) | Entry::Catalog(_) => {}
             }
         }

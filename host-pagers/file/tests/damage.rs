@@ -1,0 +1,240 @@
+//! Bits that flip and files that shrink: opening or verifying tells, nothing panics, and what opens and verifies
+//! holds what it should.
+
+mod common;
+
+use std::{ops::Range, sync::Arc};
+
+use common::{Edit, NAMES, PAGE, PAGES, State, client, contents, open};
+use vmsync_core::PagerErrorKind;
+use vmsync_pager_conformance::{
+    Client,
+    random::{Random, seeds},
+};
+use vmsync_pager_file::{FileStore, Options, disk::memory::MemoryDisk, inspect_on, verify_on};
+
+/// A store with a checkpoint behind it and calls in its journal, as a killed process leaves it.
+fn killed(random: &mut Random) -> (MemoryDisk, State) {
+    let (disk, mut state) = (MemoryDisk::new(), State::new());
+    let options = Options {
+        segment_bytes: 64 << 10,
+        ..common::tiny()
+    };
+    let store = FileStore::open_on(Arc::new(disk.clone()), &options).unwrap();
+    let clients: Vec<Client> = NAMES
+        .iter()
+        .map(|name| client(&store, name, PAGES).unwrap())
+        .collect();
+    for name in NAMES {
+        state.insert(name.into(), vec![0; PAGE * PAGES as usize]);
+    }
+    for step in 0..8 {
+        let mut edit = Edit::random(random, &state);
+        edit.synchronous = true;
+        edit.run(&clients).unwrap();
+        state = edit.applied(&state);
+        if step == 4 {
+            store.checkpoint().unwrap();
+        }
+    }
+    std::mem::forget(store);
+    (disk.after_kill(), state)
+}
+
+/// A store that was closed.
+fn closed(random: &mut Random) -> (MemoryDisk, State) {
+    let (disk, state) = killed(random);
+    drop(open(&disk).unwrap());
+    (disk.after_kill(), state)
+}
+
+/// The live bytes of each file: both superblock slots, the journal up to its last record, images, sums.
+fn live(disk: &MemoryDisk) -> Vec<(String, Range<usize>)> {
+    let mut ranges = vec![("STORE".into(), 0..72), ("STORE".into(), 4096..4096 + 72)];
+    for index in 1..=NAMES.len() {
+        ranges.push((format!("object-{index}"), 0..PAGE * PAGES as usize));
+        let sums = format!("object-{index}.sums");
+        if let Some(content) = disk.content(&sums) {
+            ranges.push((sums, 0..content.len()));
+        }
+    }
+    ranges
+}
+
+/// Whether somebody notices; a store that opens and verifies must hold `state`.
+fn check(disk: &MemoryDisk, state: &State) -> Result<bool, String> {
+    let report = verify_on(disk).map_err(|error| format!("verify fails: {error}"))?;
+    if !report.problems.is_empty() {
+        // Opening may work, for it does not read everything; it must not panic.
+        if let Ok(store) = open(disk) {
+            let _ = contents(&store);
+        }
+        return Ok(true);
+    }
+    let store = open(disk).map_err(|error| format!("verifies, and does not open: {error}"))?;
+    let found = contents(&store).map_err(|error| format!("verifies, and does not read: {error}"))?;
+    if found != *state {
+        return Err("verifies, opens and supplies something else".into());
+    }
+    Ok(false)
+}
+
+fn flip(disk: &MemoryDisk, name: &str, bit: usize) -> MemoryDisk {
+    let flipped = disk.after_kill();
+    flipped.tamper(name, |content| content[bit / 8] ^= 1 << (bit % 8));
+    flipped
+}
+
+/// Flips bits of every live range, all of short ranges and samples of long ones. A flip that `may_pass` unnoticed
+/// must leave everything as it was.
+fn flip_bits(make: fn(&mut Random) -> (MemoryDisk, State), may_pass: fn(&str) -> bool) {
+    for seed in seeds(1) {
+        println!("bit flips: SEED={seed}");
+        let mut random = Random::new(seed);
+        let (disk, state) = make(&mut random);
+        assert_eq!(verify_on(&disk).unwrap().problems, []);
+        for (name, range) in live(&disk) {
+            let bits = range.len() * 8;
+            let samples = if bits <= 600 { bits } else { 150 };
+            for sample in 0..samples {
+                let within = if bits <= 600 {
+                    sample
+                } else {
+                    random.below(bits as u64) as usize
+                };
+                let bit = range.start * 8 + within;
+                match check(&flip(&disk, &name, bit), &state) {
+                    Ok(noticed) => assert!(
+                        noticed || may_pass(&name),
+                        "SEED={seed}: bit {bit} of {name} is not noticed"
+                    ),
+                    Err(why) => panic!("SEED={seed}: bit {bit} of {name}: {why}"),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_flipped_bit_of_a_closed_store_is_noticed() {
+    flip_bits(closed, |_| false);
+}
+
+#[test]
+fn a_flipped_bit_of_a_killed_store_is_noticed() {
+    // What the journal is going to overwrite anyway heals.
+    flip_bits(killed, |name| name.starts_with("object-"));
+}
+
+/// In the journal every bit of every record counts, the last one's as well: its pages are in the images already.
+#[test]
+fn a_flipped_bit_of_the_journal_is_noticed() {
+    for seed in seeds(1) {
+        println!("journal bits: SEED={seed}");
+        let mut random = Random::new(seed);
+        let (disk, state) = killed(&mut random);
+        let segment = (0..8)
+            .map(|slot| format!("journal-{slot}"))
+            .filter(|name| disk.content(name).is_some())
+            .max_by_key(|name| disk.content(name).map(|content| content[8]))
+            .unwrap();
+        let end = inspect_on(&disk).unwrap().journal.bytes_in_use as usize;
+        let (mut noticed, mut padding) = (0, 0);
+        for byte in (0..48).chain(4096..end) {
+            if byte >= 4400 && !random.once_in(23) {
+                continue;
+            }
+            let bit = byte * 8 + random.below(8) as usize;
+            match check(&flip(&disk, &segment, bit), &state) {
+                Ok(true) => noticed += 1,
+                // Up to seven bytes behind a record are nobody's.
+                Ok(false) => padding += 1,
+                Err(why) => panic!("SEED={seed}: bit {bit} of {segment}: {why}"),
+            }
+        }
+        println!("{noticed} noticed, {padding} in padding");
+        assert!(padding * 20 < noticed);
+    }
+}
+
+#[test]
+fn a_shorter_file_is_noticed() {
+    let mut random = Random::new(4);
+    let (disk, _) = closed(&mut random);
+    for name in ["object-1", "object-2", "object-3"] {
+        let cut = disk.after_kill();
+        cut.tamper(name, |content| content.truncate(PAGE * 3));
+        assert!(!verify_on(&cut).unwrap().problems.is_empty(), "{name}");
+        let store = open(&cut).unwrap();
+        let number: usize = name[7..].parse().unwrap();
+        let error = client(&store, NAMES[number - 1], PAGES)
+            .err()
+            .expect("is refused");
+        assert_eq!(error.kind, PagerErrorKind::Damaged);
+        assert!(error.message.contains(name), "{error}");
+    }
+    for slot in 0..4 {
+        let (cut, name) = (disk.after_kill(), format!("journal-{slot}"));
+        if cut.content(&name).is_none() {
+            continue;
+        }
+        cut.tamper(&name, |content| content.truncate(5000));
+        let opened = open(&cut).map(drop);
+        let verified = verify_on(&cut).unwrap().problems.is_empty();
+        assert_eq!(opened.is_ok(), verified, "{name}: {opened:?}");
+    }
+}
+
+#[test]
+fn a_broken_record_before_a_good_one_is_refused() {
+    let disk = MemoryDisk::new();
+    let store = open(&disk).unwrap();
+    let object = client(&store, "object", PAGES).unwrap();
+    for byte in 1..4 {
+        let call = Client::call();
+        object
+            .give(call, 0, &[&[byte; 8][..], &[0; PAGE - 8]].concat())
+            .unwrap();
+        object.sync(call, 0, 1).unwrap();
+    }
+    let end = {
+        std::mem::forget(store);
+        inspect_on(&disk.after_kill()).unwrap().journal.bytes_in_use as usize
+    };
+    let broken = disk.after_kill();
+    broken.tamper("journal-0", |content| content[end - 200] ^= 1);
+    let error = open(&broken).err().expect("is refused");
+    assert_eq!(error.kind, PagerErrorKind::Damaged);
+    assert!(error.message.contains("journal-0 at byte"), "{error}");
+    assert_eq!(verify_on(&broken).unwrap().problems.len(), 1);
+}
+
+#[test]
+fn what_is_no_store_is_told_apart() {
+    let kind = |disk: &MemoryDisk| open(disk).err().map(|error| error.kind);
+    let disk = closed(&mut Random::new(1)).0;
+    let foreign = disk.after_kill();
+    foreign.tamper("STORE", |content| content.fill(b'x'));
+    assert_eq!(kind(&foreign), Some(PagerErrorKind::Damaged));
+    let version = disk.after_kill();
+    version.tamper("STORE", |content| {
+        [8, 4096 + 8].iter().for_each(|at| content[*at] = 9)
+    });
+    assert_eq!(kind(&version), Some(PagerErrorKind::Version));
+    let blank = disk.after_kill();
+    blank.tamper("STORE", |content| content.fill(0));
+    assert_eq!(kind(&blank), Some(PagerErrorKind::Damaged), "there are objects");
+    let page_size = vmsync_core::PageSize::KIB_16;
+    let options = Options {
+        page_size,
+        ..common::tiny()
+    };
+    let other = FileStore::open_on(Arc::new(disk.clone()), &options).err();
+    assert_eq!(other.map(|error| error.kind), Some(PagerErrorKind::Invalid));
+    let options = Options {
+        create: false,
+        ..common::tiny()
+    };
+    let missing = FileStore::open_on(Arc::new(MemoryDisk::new()), &options).err();
+    assert_eq!(missing.map(|error| error.kind), Some(PagerErrorKind::NotFound));
+}

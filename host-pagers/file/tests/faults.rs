@@ -1,0 +1,303 @@
+//! A disk that fails: each operation of a run in turn, in each way. What was reported as durable stays, what failed
+//! is not supplied and never comes back after a later success, and a healed disk is used again.
+
+mod common;
+
+use std::sync::Arc;
+
+use common::{Edit, NAMES, PAGE, PAGES, State, client, contents, open, power_cuts};
+use vmsync_core::{
+    PagerErrorKind,
+    pager::{Pager, SynchronizeFlags},
+};
+use vmsync_pager_conformance::{
+    Client,
+    random::{Random, seeds},
+};
+use vmsync_pager_file::{
+    FileStore,
+    disk::memory::{Failure, Fault, MemoryDisk},
+    verify_on,
+};
+
+/// What must be, and what may be instead until the next call that works.
+struct Expected {
+    committed: State,
+    failed: Vec<State>,
+}
+
+fn open_clients(store: &Arc<FileStore>, expected: &mut Expected) -> Vec<Client> {
+    let mut clients = Vec::new();
+    for name in NAMES {
+        // A fault may hit the creation; the next attempt works or fails as well, a few times.
+        let opened = (0..8).find_map(|_| client(store, name, PAGES).ok());
+        clients.push(opened.expect("an object opens when the disk works again"));
+        expected
+            .committed
+            .entry(name.into())
+            .or_insert(vec![0; PAGE * PAGES as usize]);
+        expected.failed.clear();
+    }
+    clients
+}
+
+/// Runs calls; those that fail leave no trace in what is supplied.
+fn run(disk: &MemoryDisk, random: &mut Random, fault: Option<Fault>) -> Result<(Expected, u64), String> {
+    let mut expected = Expected {
+        committed: State::new(),
+        failed: Vec::new(),
+    };
+    let store = open(disk).map_err(|error| format!("a fresh disk: {error}"))?;
+    let base = disk.operations();
+    if let Some(fault) = fault {
+        disk.inject(Fault {
+            after: base + fault.after,
+            ..fault
+        });
+    }
+    let clients = open_clients(&store, &mut expected);
+    for step in 0..14 {
+        let mut edit = Edit::random(random, &expected.committed);
+        edit.synchronous = true;
+        let after = edit.applied(&expected.committed);
+        if step % 5 == 4 {
+            let _ = store.checkpoint();
+        }
+        match edit.run(&clients) {
+            Ok(()) if edit.pages.is_empty() => {}
+            Ok(()) => {
+                expected = Expected {
+                    committed: after,
+                    failed: Vec::new(),
+                }
+            }
+            Err(_) => expected.failed.push(after),
+        }
+        let found = contents(&store).map_err(|error| format!("step {step} does not read: {error}"))?;
+        if found != expected.committed {
+            return Err(format!("step {step}: what is supplied is not what was committed"));
+        }
+    }
+    let operations = disk.operations() - base;
+    // A process that ends here, without a clean close: its locks go, its memory with them.
+    std::mem::forget(store);
+    Ok((expected, operations))
+}
+
+/// What a power cut or a kill leaves behind `run` is what was committed, or the last failed calls.
+fn examine(disk: &MemoryDisk, expected: &Expected, random: &mut Random) -> Result<(), String> {
+    let mut left = power_cuts(disk, random);
+    left.push(disk.after_kill());
+    for disk in left {
+        disk.heal();
+        let report = verify_on(&disk).map_err(|error| format!("verify fails: {error}"))?;
+        if let Some(problem) = report.problems.first() {
+            return Err(format!("verify reports {problem}"));
+        }
+        let store = open(&disk).map_err(|error| format!("does not open: {error}"))?;
+        let found = contents(&store).map_err(|error| format!("does not read: {error}"))?;
+        if found != expected.committed && !expected.failed.contains(&found) {
+            return Err("neither what was committed nor what failed last".into());
+        }
+    }
+    Ok(())
+}
+
+fn fail_everywhere(failure: Failure, count: u64) {
+    for seed in seeds(1) {
+        println!("{failure:?} x {count}: SEED={seed}");
+        let (_, operations) = run(&MemoryDisk::new(), &mut Random::new(seed), None).unwrap();
+        for after in 0..operations {
+            let (disk, mut random) = (MemoryDisk::new(), Random::new(seed));
+            let fault = Fault {
+                after,
+                count,
+                failure,
+            };
+            let outcome = run(&disk, &mut random, Some(fault))
+                .and_then(|(expected, _)| examine(&disk, &expected, &mut random));
+            if let Err(why) = outcome {
+                panic!("SEED={seed}: {failure:?} of {count} operations from {after} on: {why}");
+            }
+        }
+    }
+}
+
+#[test]
+fn input_output_errors() {
+    fail_everywhere(Failure::Io, 1);
+    fail_everywhere(Failure::Io, 4);
+}
+
+#[test]
+fn no_space() {
+    fail_everywhere(Failure::NoSpace, 1);
+    fail_everywhere(Failure::NoSpace, 3);
+}
+
+#[test]
+fn short_writes() {
+    fail_everywhere(Failure::Short, 1);
+}
+
+#[test]
+fn errors_of_operations_that_worked() {
+    fail_everywhere(Failure::FalseAlarm, 1);
+    fail_everywhere(Failure::FalseAlarm, 3);
+}
+
+/// The trap that gave "fsyncgate" its name: a sync fails, the record has arrived all the same, a later call works.
+/// The failed call must not come back.
+#[test]
+fn a_failed_call_that_arrived_is_void_after_a_later_one() {
+    let disk = MemoryDisk::new();
+    let store = open(&disk).unwrap();
+    let object = client(&store, "object", PAGES).unwrap();
+    object.commit_full(0, 1);
+    // The write of the record works, its sync is a false alarm.
+    disk.inject(Fault {
+        after: disk.operations() + 1,
+        count: 1,
+        failure: Failure::FalseAlarm,
+    });
+    let call = Client::call();
+    object.give_full(call, 0, 2);
+    assert_eq!(object.sync(call, 0, 1).unwrap_err().kind, PagerErrorKind::Io);
+    object.assert_full(0, 1);
+    let resurrected = contents(&open(&disk.after_kill()).unwrap()).unwrap();
+    assert_eq!(resurrected["object"][0], 2, "the record did arrive");
+    object.commit_full(1, 3);
+    let found = contents(&open(&disk.after_kill()).unwrap()).unwrap();
+    assert_eq!((found["object"][0], found["object"][PAGE]), (1, 3));
+    assert_eq!(
+        object.attributes().version,
+        3,
+        "creation, call 2, call 3 in the place of the failed one"
+    );
+}
+
+/// A full disk: calls fail with `NoSpace`, and work again when there is room.
+#[test]
+fn no_space_passes() {
+    let disk = MemoryDisk::new();
+    let store = open(&disk).unwrap();
+    let object = client(&store, "object", PAGES).unwrap();
+    object.commit_full(0, 1);
+    disk.inject(Fault {
+        after: disk.operations(),
+        count: u64::MAX / 2,
+        failure: Failure::NoSpace,
+    });
+    for _ in 0..3 {
+        let call = Client::call();
+        object.give_full(call, 0, 2);
+        assert_eq!(object.sync(call, 0, 1).unwrap_err().kind, PagerErrorKind::NoSpace);
+        object.assert_full(0, 1);
+    }
+    disk.heal();
+    object.commit_full(0, 2);
+    drop(store);
+    object.recorder.assert_exact();
+}
+
+/// An image that cannot be written when its record is durable: the commit stands, the page is supplied from memory,
+/// and is written later.
+#[test]
+fn an_image_that_fails_after_the_record_is_caught_up() {
+    let disk = MemoryDisk::new();
+    let store = open(&disk).unwrap();
+    let object = client(&store, "object", PAGES).unwrap();
+    object.commit_full(0, 1);
+    disk.inject(Fault {
+        after: disk.operations() + 2,
+        count: 2,
+        failure: Failure::Io,
+    });
+    object.commit_full(0, 2);
+    object.assert_full(0, 2);
+    assert_eq!(disk.content("object-1").unwrap()[0], 1, "the image is behind");
+    assert!(store.settle_image(object.object, object.range(0, 1)).is_err());
+    object.assert_full(0, 2);
+    store.settle_image(object.object, object.range(0, 1)).unwrap();
+    assert_eq!(disk.content("object-1").unwrap()[0], 2);
+}
+
+/// After a failed sync of an image at a checkpoint the next one writes the pages again.
+#[test]
+fn a_failed_checkpoint_writes_pages_again() {
+    for after in 0..12 {
+        let disk = MemoryDisk::new();
+        let store = open(&disk).unwrap();
+        let object = client(&store, "object", PAGES).unwrap();
+        object.commit_full(0, 1);
+        object.commit_full(2, 3);
+        disk.inject(Fault {
+            after: disk.operations() + after,
+            count: 1,
+            failure: Failure::Io,
+        });
+        let first = store.checkpoint();
+        object.commit_full(1, 2);
+        store
+            .checkpoint()
+            .unwrap_or_else(|error| panic!("after {after}, {first:?}: {error}"));
+        let cut = disk.after_power_cut(&mut |_, _| false);
+        assert_eq!(verify_on(&cut).unwrap().problems, []);
+        let found = contents(&open(&cut).unwrap()).unwrap();
+        let firsts: Vec<u8> = found["object"].chunks(PAGE).map(|page| page[0]).collect();
+        assert_eq!(firsts, [1, 2, 3, 0], "fault after {after}");
+    }
+}
+
+/// An asynchronous call that fails later is told, once, for each of its ranges, and leaves nothing.
+#[test]
+fn a_failed_queued_call_is_told() {
+    let disk = MemoryDisk::new();
+    let store = open(&disk).unwrap();
+    let (left, right) = (
+        client(&store, "left", PAGES).unwrap(),
+        client(&store, "right", PAGES).unwrap(),
+    );
+    let call = Client::call();
+    left.give_full(call, 0, 1);
+    right.give_full(call, 1, 1);
+    left.synchronize(
+        call,
+        (0, 2),
+        SynchronizeFlags {
+            synchronous: false,
+            more: true,
+        },
+    )
+    .unwrap();
+    right
+        .synchronize(
+            call,
+            (1, 1),
+            SynchronizeFlags {
+                synchronous: false,
+                more: false,
+            },
+        )
+        .unwrap();
+    left.recorder.wait(left.range(0, 2)).unwrap();
+    right.recorder.wait(right.range(1, 1)).unwrap();
+    left.assert_full(0, 1);
+    disk.inject(Fault {
+        after: disk.operations(),
+        count: 1,
+        failure: Failure::Io,
+    });
+    assert_eq!(store.flush().unwrap_err().kind, PagerErrorKind::Io);
+    for (client, range) in [(&left, left.range(0, 2)), (&right, right.range(1, 1))] {
+        let told = client.recorder.take_write_behind_failures();
+        assert_eq!(told.len(), 1);
+        assert_eq!((told[0].0, told[0].1.kind), (range, PagerErrorKind::Io));
+        client.assert_full(0, 0);
+        client.assert_full(1, 0);
+    }
+    store.flush().unwrap();
+    assert!(left.recorder.take_write_behind_failures().is_empty());
+    left.commit_full(0, 5);
+    left.assert_full(0, 5);
+}
