@@ -28,6 +28,7 @@ pub mod error;
 pub mod limits;
 pub mod map;
 pub mod memory;
+pub mod model;
 pub mod msync;
 pub mod object;
 pub mod page;

@@ -409,7 +409,11 @@ impl<O: ObjectHandle> Msync<O> {
             let mut returned = match cleaning.returned {
                 Returned::Nothing => PageSet::new(),
                 Returned::Dirty | Returned::DirtyAndPrecious => dirty.clone(),
-                Returned::Resident => resident,
+                Returned::Resident => {
+                    let mut all = resident;
+                    all.union(&dirty);
+                    all
+                }
             };
             if cleaning.returned == Returned::DirtyAndPrecious {
                 returned.union(&precious);

@@ -354,7 +354,10 @@ impl<O: ObjectHandle> Task<O> {
     /// Checks the object of a mapping, the part of it, and the right to map it so.
     fn check_source(&self, request: &MapRequest, range: ByteRange) -> Result<Source<O>, KernReturn> {
         let (object, rights) = self.object(request.port)?;
-        let size = object.with(|object| object.attributes.size);
+        let (size, gone) = object.with(|object| (object.attributes.size, object.destroyed().is_some()));
+        if gone {
+            return Err(KernReturn::MemoryFailure);
+        }
         let bytes = ByteRange::at(request.offset, range.len()).ok_or(KernReturn::InvalidArgument)?;
         if bytes.end > size || !self.page_size.is_aligned(request.offset) {
             return Err(KernReturn::InvalidArgument);

@@ -9,6 +9,7 @@ use std::{
 use vmsync_core::{
     KernReturn,
     abi::{Behavior, Inherit, OpenFlags, PORT_NULL, VmProt, VmSync},
+    memory::TaskMemory,
     msync::{Msync, Poll},
     object::ObjectHandle,
     pager::{CallId, LockRequest},
@@ -148,6 +149,14 @@ impl Guest {
         }
     }
 
+    /// Drives a call to its end; where it would have to wait, the host gives up at once.
+    pub fn finish_impatient(&mut self, msync: &mut Msync<Object>) -> KernReturn {
+        match self.poll(msync) {
+            Poll::Done(result) => self.task.conclude(msync, result),
+            Poll::Blocked(_) => self.time_out(msync),
+        }
+    }
+
     /// Drives a call as a host with threads would: waits for the object to change, at most `time_out`.
     pub fn finish_blocking(&mut self, msync: &mut Msync<Object>, time_out: Duration) -> KernReturn {
         let deadline = Instant::now() + time_out;
@@ -219,6 +228,11 @@ impl Guest {
                 "the store to page {page} trapped"
             );
         }
+    }
+
+    /// Bytes of linear memory.
+    pub fn memory_size(&self) -> u64 {
+        self.memory.size()
     }
 
     /// What the beginning of a page holds.

@@ -27,8 +27,7 @@ use super::{
     object::{error, pager_id},
 };
 
-/// What is read of a page whose only copy was given away.
-pub const LOST: u8 = 0xee;
+pub use vmsync_core::model::LOST;
 
 /// What goes wrong, until the test says otherwise.
 #[derive(Default)]
@@ -66,6 +65,7 @@ struct State {
     calls: BTreeMap<CallId, Call>,
     held: Vec<Call>,
     script: Script,
+    returned: Vec<(ObjectId, u64, bool)>,
 }
 
 struct Store {
@@ -138,6 +138,16 @@ impl TestPager {
         self.lock().stores[&object].durable[bytes_of(page)].to_vec()
     }
 
+    /// A page as `data_request` would supply it.
+    pub fn accepted(&self, object: ObjectId, page: u64) -> Vec<u8> {
+        self.lock().stores[&object].accepted[bytes_of(page)].to_vec()
+    }
+
+    /// The pages that were returned since the last look, accepted or not: object, page, whether as dirty.
+    pub fn take_returned(&self) -> Vec<(ObjectId, u64, bool)> {
+        std::mem::take(&mut self.lock().returned)
+    }
+
     /// The contents change behind everybody's back.
     pub fn overwrite(&self, object: ObjectId, page: u64, byte: u8) {
         let mut state = self.lock();
@@ -188,6 +198,10 @@ impl TestPager {
     /// The machine stops and starts again: what is not durable is gone.
     pub fn crash(&self) {
         let mut state = self.lock();
+        state.script = Script {
+            moves: std::mem::take(&mut state.script.moves),
+            ..Script::default()
+        };
         state.calls.clear();
         state.held.clear();
         for store in state.stores.values_mut() {
@@ -244,16 +258,17 @@ impl Pager for TestPager {
         let bytes = vec![0; to_usize(request.size_min)];
         if let Some(images) = &self.images {
             let mut images = images.lock().expect("no panic");
-            images.insert(object.0 as i32, bytes.clone());
+            images.entry(object.0 as i32).or_insert_with(|| bytes.clone());
         }
         let store = Store {
             name: name.to_string(),
-            control,
+            control: control.clone(),
             accepted: bytes.clone(),
             durable: bytes,
             gone: BTreeSet::new(),
         };
-        self.lock().stores.insert(object, store);
+        // What was stored before a crash is still there.
+        self.lock().stores.entry(object).or_insert(store).control = control;
         Ok(Attributes {
             size: request.size_min,
             version: 0,
@@ -337,6 +352,9 @@ impl Pager for TestPager {
             object,
             &format!("return {}..{} {dirty} {kept}", range.start, range.end),
         );
+        state
+            .returned
+            .extend(range.clone().map(|page| (object, page, flags.dirty)));
         let fault = range
             .clone()
             .find_map(|page| state.script.returns_fail.get(&(object, page)).copied());
