@@ -512,12 +512,10 @@ impl World {
                 kind,
             } => self.inject(which, object, page, kind_of(kind)),
             Step::Grow { pages } => {
-                if pages * P > self.guests[task].memory_size() {
-                    self.guests[task].memory.grow(pages);
-                }
-                self.guests[task]
-                    .task
-                    .observe_size(self.guests[task].memory_size());
+                let guest = &mut self.guests[task];
+                let size = guest.memory_size().max(pages * P);
+                guest.memory.grow(PAGE.page_of(size));
+                guest.task.observe_size(size);
                 self.model.grow(task, pages);
             }
             Step::Place { size, mask } => {
