@@ -356,18 +356,16 @@ impl GuestMemory {
         Ok(())
     }
 
-    /// Allows stores to `range` again and watches for them.
+    /// Allows stores to `range` again and watches for them. What was not write-protected is left alone: its protection
+    /// may be the tracker's.
     fn write_enable(&mut self, range: ByteRange) -> Result<(), MemoryError> {
         let pages = self.page_range(range);
-        self.set_protection(range, MprotectFlags::READ | MprotectFlags::WRITE)?;
         for run in self.write_protected.within(pages).runs() {
+            let open = MprotectFlags::READ | MprotectFlags::WRITE;
+            self.set_protection(self.page_size.byte_range(*run), open)?;
             for tracked in self.tracked.within(*run).runs() {
                 let file = self.file_backed.contains(tracked.start);
-                let backing = if file {
-                    Backing::PrivateFile
-                } else {
-                    Backing::Anonymous
-                };
+                let backing = if file { Backing::PrivateFile } else { Backing::Anonymous };
                 let tracked = self.page_size.byte_range(*tracked);
                 self.tracker.attach(tracked, backing)?;
                 self.tracker.clear(tracked)?;

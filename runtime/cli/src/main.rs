@@ -1,2 +1,54 @@
-//! Placeholder.
-fn main() {}
+//! The `vmsync` command: run guests with durable memory, look into stores, check them.
+//!
+//! One file per subcommand; each is a `clap` struct with a `run` that returns what the process exits with.
+//!
+//! Exit codes: 0 success, 1 failure (for `verify` also: damage found), 2 wrong usage, 134 the guest trapped, or the
+//! guest's own code where it called `exit`.
+
+mod inspect;
+mod instrument;
+mod map;
+mod output;
+mod run;
+mod trackers;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// mmap and msync for WebAssembly: durable linear memory for guests.
+#[derive(Parser)]
+#[command(version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a module whose memory objects live in stores.
+    Run(run::Run),
+    /// Rewrite a module so that its stores mark a card table (the `barrier` tracker).
+    Instrument(instrument::Instrument),
+    /// Show what a store holds.
+    Inspect(inspect::Inspect),
+    /// Check every checksum of a store.
+    Verify(verify::Verify),
+    /// Show which trackers work on this machine, and why others do not.
+    Trackers(trackers::Trackers),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(command) => command.run(),
+        Command::Instrument(command) => command.run(),
+        Command::Inspect(command) => command.run(),
+        Command::Verify(command) => command.run(),
+        Command::Trackers(command) => command.run(),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("vmsync: {error:#}");
+        ExitCode::FAILURE
+    })
+}
