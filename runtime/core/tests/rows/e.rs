@@ -216,6 +216,21 @@ fn e3_neither_invalidate_nor_a_probe_takes_the_error_away() {
 }
 
 #[test]
+fn e3_a_port_that_was_closed_is_told_for_its_mapping() {
+    let pager = TestPager::new();
+    let object = Object::new(&pager, 'a', 6);
+    let mut guest = Guest::new(32);
+    let port = guest.map(&object, 8);
+    guest.task.close_object(port).expect("open");
+    assert_eq!(guest.task.close_object(port), Err(KernReturn::InvalidObject));
+    guest.store([9], 1);
+    assert_eq!(guest.msync(8..14, ASYNC), KernReturn::Success);
+    pager.fail_queue(object.id(), PagerErrorKind::Io);
+    assert_eq!(guest.msync(8..14, SYNC), KernReturn::Failure);
+    assert_eq!(guest.msync(8..14, SYNC), KernReturn::Success);
+}
+
+#[test]
 fn e4_a_failed_page_is_not_dropped() {
     for fail in 0..3 {
         let (pager, object, mut guest) = region();

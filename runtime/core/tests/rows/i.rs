@@ -109,6 +109,9 @@ fn i4_precious_pages_are_returned_before_they_are_dropped() {
         );
         // The precious dirty page was committed; the dirty one was not.
         assert_eq!((test.guest.read(9), test.guest.read(10)), (1, 12));
+        // What was fetched again is an ordinary copy.
+        assert_eq!(test.guest.msync(8..12, SYNC), KernReturn::Success);
+        assert_eq!(test.pager.take_log(), ["a sync 0..4 now"]);
     }
 }
 

@@ -9,7 +9,7 @@ use vmsync_core::{
     pager::{LockRequest, MemoryObjectControl, ReturnPages},
 };
 
-use crate::harness::{Guest, Object, P, TestPager, pager::LOST};
+use crate::harness::{Guest, Object, P, TestPager, guest::request as map_request, pager::LOST};
 
 const SYNC: VmSync = VmSync::SYNCHRONOUS;
 
@@ -84,6 +84,38 @@ fn p1_dirty_pages_are_not_committed_by_an_unmap() {
     guest.map(&object, 16);
     assert_eq!(guest.read(17), 0);
     assert!(object.dirty().is_empty());
+}
+
+#[test]
+fn p1_a_reader_never_takes_the_only_copy() {
+    let (pager, object, mut guest) = precious();
+    assert_eq!(guest.deallocate(8..12), KernReturn::Success);
+    assert!(object.with(|object| object.precious.is_empty()));
+    let mut reader = Guest::new(32);
+    let port = reader.open(&object);
+    let mut window = map_request(port, 8, 4);
+    (window.protection, window.max_protection) = (VmProt::READ, VmProt::READ);
+    reader.map_with(&window).expect("readable");
+    assert_eq!(
+        reader.msync(8..12, SYNC | VmSync::INVALIDATE),
+        KernReturn::Success
+    );
+    assert_eq!(reader.deallocate(8..12), KernReturn::Success);
+    guest.map(&object, 8);
+    assert_eq!([8, 9, 10, 11].map(|page| guest.read(page)), [10, 11, 12, 13]);
+    drop(pager);
+}
+
+#[test]
+fn p1_pages_marked_by_a_supply_are_forgotten_with_their_mapping() {
+    let pager = TestPager::new();
+    let object = Object::new(&pager, 'a', 2);
+    let mut guest = Guest::new(32);
+    guest.map(&object, 8);
+    object.with(|object| object.precious.insert(PageRange::new(0, 2)));
+    pager.script(|script| script.completion_fails = Some(vmsync_core::PagerErrorKind::Io));
+    assert_eq!(guest.deallocate(8..10), KernReturn::Failure, "it was tried");
+    assert!(object.with(|object| object.precious.is_empty() && object.resident.is_empty()));
 }
 
 #[test]

@@ -1,0 +1,461 @@
+//! A guest, a pager and an operating system that mean no good.
+//!
+//! Whatever the arguments are, the VM answers with an error and keeps its promises: no panic, no claim or range that is
+//! never given back, no map that grows without a bound, no page that counts as clean while it is not durable.
+
+mod harness;
+
+use vmsync_core::{
+    ByteRange, KernReturn, PageSet, PageSize, PagerErrorKind,
+    abi::{Behavior, Inherit, OpenFlags, VmProt, VmSync},
+    limits::{MAP_ENTRIES_MAX, OPEN_OBJECTS_MAX},
+    memory::{MemoryError, TaskMemory},
+    object::ObjectHandle,
+    pager::{Image, LockRequest, MemoryObjectControl, ReturnPages},
+    task::{MapRequest, Task},
+};
+
+use harness::{
+    Guest, Object, P, PAGE, TestPager,
+    guest::{call, request},
+    memory::Images,
+};
+
+const SYNC: VmSync = VmSync::SYNCHRONOUS;
+
+/// Numbers at which arithmetic goes wrong.
+const EDGES: [u64; 22] = [
+    0,
+    1,
+    P - 1,
+    P,
+    P + 1,
+    7 * P,
+    8 * P - 1,
+    8 * P,
+    8 * P + 1,
+    12 * P,
+    (1 << 32) - P,
+    (1 << 32) - 1,
+    1 << 32,
+    (1 << 32) + 1,
+    1 << 52,
+    1 << 63,
+    (1 << 63) + P,
+    u64::MAX - 2 * P + 1,
+    u64::MAX - P,
+    u64::MAX - P + 1,
+    u64::MAX - 1,
+    u64::MAX,
+];
+
+/// Memory that remembers nothing but its size.
+struct Nothing {
+    pages: u64,
+}
+
+impl TaskMemory for Nothing {
+    fn size(&self) -> u64 {
+        self.pages * P
+    }
+
+    fn pages(&self, _range: ByteRange) -> &[u8] {
+        &[]
+    }
+
+    fn map_image(&mut self, _range: ByteRange, _image: Image, _track: bool) -> Result<bool, MemoryError> {
+        Ok(false)
+    }
+
+    fn map_zero(&mut self, _range: ByteRange, _track: bool) -> Result<(), MemoryError> {
+        Ok(())
+    }
+
+    fn unmap(&mut self, _range: ByteRange) -> Result<(), MemoryError> {
+        Ok(())
+    }
+
+    fn fill(&mut self, _offset: u64, _bytes: &[u8]) -> Result<(), MemoryError> {
+        Ok(())
+    }
+
+    fn discard(&mut self, _range: ByteRange) -> Result<(), MemoryError> {
+        Ok(())
+    }
+
+    fn protect(&mut self, _range: ByteRange, _protection: VmProt) -> Result<(), MemoryError> {
+        Ok(())
+    }
+
+    fn deactivate(&mut self, _range: ByteRange) {}
+
+    fn will_need(&mut self, _range: ByteRange) {}
+
+    fn collect(&mut self, _range: ByteRange, _dirty: &mut PageSet) -> Result<(), MemoryError> {
+        Ok(())
+    }
+}
+
+/// Every call with a range, on a guest that has object `port` mapped.
+fn every_call(guest: &mut Guest, port: u32, address: u64, size: u64) {
+    for flags in (0..0x80).chain([1 << 31, u32::MAX]) {
+        for word_end in [1 << 32, u64::MAX] {
+            let flags = VmSync(flags);
+            let call = guest
+                .task
+                .msync(address, size, flags, word_end, call(), &mut guest.memory);
+            if let Ok(mut msync) = call {
+                guest.finish(&mut msync);
+            }
+        }
+    }
+    let Guest { task, memory } = guest;
+    for behavior in [0, 1, 2, 4, 5, 6, 12] {
+        let behavior = Behavior::from_code(behavior).expect("one of the codes");
+        let _ = task.behavior_set(address, size, behavior, memory);
+    }
+    for protection in [0, 1, 3, 4, u32::MAX] {
+        let _ = task.protect(address, size, false, VmProt(protection), memory);
+    }
+    let _ = task.wire(address, size, true);
+    let _ = task.wire(address, size, false);
+    let _ = task.check_access(address, size, VmProt::WRITE);
+    if let Some(range) = ByteRange::at(address, size) {
+        task.note_store(range);
+    }
+    let _ = task.region(address);
+    let _ = task.place(size, address);
+    let _ = task.place(address, size.wrapping_sub(1));
+    for offset in [0, P, size, address] {
+        let wanted = MapRequest {
+            address,
+            size,
+            overwrite: true,
+            port,
+            offset,
+            copy: offset == P,
+            protection: VmProt::READ,
+            max_protection: VmProt::READ,
+            inherit: Inherit::Copy,
+        };
+        let _ = task.map_region(&wanted, memory);
+    }
+    if let Ok(mut msync) = task.evict(address, size, call()) {
+        msync.poll(memory);
+    }
+    if let Ok(mut deallocation) = task.deallocate(address, size, call()) {
+        deallocation.returns.poll(memory);
+        let _ = task.finish_deallocate(&deallocation, memory);
+    }
+}
+
+#[test]
+fn no_range_makes_a_call_panic() {
+    for address_end in [1 << 32, u64::MAX] {
+        for images in [None, Some(Images::default())] {
+            let pager = TestPager::with_images(images.clone());
+            let object = Object::new(&pager, 'a', 4);
+            for address in EDGES {
+                for size in EDGES {
+                    let mut guest = Guest::with_end(12, address_end, images.clone().unwrap_or_default());
+                    let port = guest.map(&object, 8);
+                    every_call(&mut guest, port, address, size);
+                    guest.task.terminate();
+                    every_call(&mut guest, port, address, size);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_task_without_memory_answers_too() {
+    let pager = TestPager::new();
+    let object = Object::new(&pager, 'a', 4);
+    for address in EDGES {
+        for size in EDGES {
+            let mut guest = Guest::new(0);
+            let port = guest.open(&object);
+            every_call(&mut guest, port, address, size);
+        }
+    }
+}
+
+#[test]
+fn any_page_size_and_memory_size_has_a_place() {
+    for page_size in [PageSize::KIB_4, PageSize::KIB_16, PageSize::KIB_64] {
+        for address_end in [1 << 32, u64::MAX] {
+            for memory in EDGES.into_iter().filter(|size| *size <= address_end) {
+                let mut task: Task<Object> = Task::new(page_size, address_end);
+                task.observe_size(memory);
+                for size in EDGES {
+                    for mask in EDGES {
+                        if let Ok(place) = task.place(size, mask) {
+                            assert!(place.address & mask == 0 && place.memory_size <= address_end);
+                            assert!(place.address + size <= place.memory_size);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A task with as many entries as a map may have.
+fn full_map(memory: &mut Nothing) -> Task<Object> {
+    let mut task: Task<Object> = Task::new(PAGE, u64::MAX);
+    task.observe_size(memory.size());
+    let mut page = 1;
+    loop {
+        let deallocation = match task.deallocate(page * P, P, call()) {
+            Ok(deallocation) => deallocation,
+            Err(error) => {
+                assert_eq!(error, KernReturn::ResourceShortage);
+                break;
+            }
+        };
+        task.finish_deallocate(&deallocation, memory)
+            .expect("this memory does anything");
+        page += 2;
+        assert!(page < memory.pages, "the map has no bound");
+    }
+    task
+}
+
+#[test]
+fn a_map_is_bounded() {
+    let mut memory = Nothing {
+        pages: 4 * MAP_ENTRIES_MAX as u64,
+    };
+    let mut task = full_map(&mut memory);
+    let count = task.map().entries().count();
+    assert!(count <= MAP_ENTRIES_MAX);
+    let free = (memory.pages - 8) * P;
+    let shortage = Err(KernReturn::ResourceShortage);
+    assert_eq!(task.wire(free, P, true), shortage);
+    assert_eq!(task.protect(free, P, false, VmProt::READ, &mut memory), shortage);
+    assert_eq!(
+        task.behavior_set(free, P, Behavior::Random, &mut memory),
+        shortage
+    );
+    assert_eq!(
+        task.map_region(&request(0, memory.pages - 8, 1), &mut memory),
+        shortage
+    );
+    assert_eq!(
+        task.map().entries().count(),
+        count,
+        "a refused call changes nothing"
+    );
+    // What takes whole entries away always works, and makes room.
+    for page in [0, 2, 4] {
+        let deallocation = task.deallocate(page * P, P, call()).expect("a whole entry");
+        task.finish_deallocate(&deallocation, &mut memory)
+            .expect("this memory does anything");
+    }
+    assert_eq!(task.wire(free, P, true), Ok(()));
+}
+
+#[test]
+fn empty_ranges_split_nothing() {
+    let mut guest = Guest::new(16);
+    guest.allocate(4..8);
+    let before = guest.task.map().entries().count();
+    for address in (0..16 * P).step_by(P as usize / 2) {
+        guest.task.wire(address, 0, true).expect("nothing to do");
+        guest
+            .task
+            .behavior_set(address, 0, Behavior::Random, &mut guest.memory)
+            .expect("nothing to do");
+        guest
+            .task
+            .protect(address, 0, true, VmProt::NONE, &mut guest.memory)
+            .expect("nothing to do");
+    }
+    assert_eq!(guest.task.map().entries().count(), before);
+}
+
+#[test]
+fn ports_are_bounded_and_not_used_again() {
+    let pager = TestPager::new();
+    let object = Object::new(&pager, 'a', 4);
+    let mut guest = Guest::new(16);
+    let ports: Vec<u32> = (0..OPEN_OBJECTS_MAX).map(|_| guest.open(&object)).collect();
+    assert_eq!(
+        guest.task.open_object(object.clone(), OpenFlags::READ),
+        Err(KernReturn::ResourceShortage)
+    );
+    guest.task.close_object(ports[0]).expect("open");
+    let next = guest.open(&object);
+    assert!(!ports.contains(&next));
+    // A port that was closed maps nothing, though its object is still mapped.
+    guest.map_with(&request(next, 4, 4)).expect("free");
+    guest.task.close_object(next).expect("open");
+    assert_eq!(
+        guest.map_with(&request(next, 8, 4)),
+        Err(KernReturn::InvalidObject)
+    );
+    assert_eq!(guest.deallocate(4..8), KernReturn::Success);
+    assert!(
+        guest.task.port_of(&object).is_some(),
+        "other ports of it are open"
+    );
+}
+
+#[test]
+fn a_pager_that_cannot_supply_leaves_no_claim() {
+    for images in [None, Some(Images::default())] {
+        let pager = TestPager::with_images(images.clone());
+        let object = Object::new(&pager, 'a', 4);
+        let mut guests = [(); 2].map(|()| Guest::with_images(16, images.clone().unwrap_or_default()));
+        let ports = [0, 1].map(|index| guests[index].open(&object));
+        pager.script(|script| {
+            _ = script
+                .supplies_fail
+                .insert((object.id(), 2), PagerErrorKind::Unavailable)
+        });
+        let failed = guests[0].map_with(&request(ports[0], 4, 4));
+        assert_eq!(failed, Err(KernReturn::MemoryError));
+        pager.script(|script| script.supplies_fail.clear());
+        assert_eq!(guests[1].map_with(&request(ports[1], 4, 4)), Ok(()));
+        assert_eq!(
+            guests[0].map_with(&request(ports[0], 4, 4)),
+            Err(KernReturn::NoAccess)
+        );
+        assert!((0..16).all(|page| guests[0].read(page) == 0));
+    }
+}
+
+/// Maps object `a` over a region of object `b` in memory that fails after `changes` changes.
+fn map_in_failing_memory(changes: u64, images: Option<Images>) -> Result<(), KernReturn> {
+    let pager = TestPager::with_images(images.clone());
+    let (a, b) = (Object::new(&pager, 'a', 4), Object::new(&pager, 'b', 4));
+    let mut guest = Guest::with_images(16, images.clone().unwrap_or_default());
+    guest.map(&b, 4);
+    let port = guest.open(&a);
+    let mut wanted = request(port, 4, 4);
+    wanted.overwrite = true;
+    guest.memory.changes_left = Some(changes);
+    let result = guest.map_with(&wanted);
+    guest.memory.changes_left = None;
+    let claims = [&a, &b].map(|object| object.with(|object| !object.written_by.is_empty()));
+    match result {
+        Ok(()) => assert_eq!(claims, [true, false]),
+        Err(error) => {
+            assert!(
+                [KernReturn::ResourceShortage, KernReturn::MemoryError].contains(&error),
+                "{error}"
+            );
+            assert_eq!(claims, [false, false]);
+            assert!(!guest.task.map().entries().any(|entry| entry.is_region()));
+            assert_eq!(guest.map_with(&wanted), Ok(()), "it can be tried again");
+        }
+    }
+    result
+}
+
+#[test]
+fn memory_that_cannot_be_changed_leaves_no_claim() {
+    for images in [None, Some(Images::default())] {
+        let failures = (0..8).filter(|changes| map_in_failing_memory(*changes, images.clone()).is_err());
+        assert!(failures.count() >= 2);
+    }
+}
+
+#[test]
+fn marks_that_cannot_be_read_are_not_lost() {
+    let pager = TestPager::new();
+    let object = Object::new(&pager, 'a', 4);
+    let mut guest = Guest::new(16);
+    guest.map(&object, 4);
+    guest.store([5], 1);
+    guest.memory.collect_fails = true;
+    assert_eq!(guest.msync(4..8, SYNC), KernReturn::Failure);
+    guest.memory.collect_fails = true;
+    assert_eq!(guest.msync(4..8, VmSync::INVALIDATE), KernReturn::Failure);
+    assert_eq!(guest.read(5), 1, "what may be dirty is not dropped");
+    assert_eq!(guest.msync(4..8, SYNC), KernReturn::Success);
+    assert_eq!(pager.durable(object.id(), 1)[0], 1);
+}
+
+#[test]
+fn pages_that_cannot_be_placed_again_stay() {
+    for images in [None, Some(Images::default())] {
+        let pager = TestPager::with_images(images.clone());
+        let object = Object::new(&pager, 'a', 4);
+        let mut guest = Guest::with_images(16, images.unwrap_or_default());
+        guest.map(&object, 4);
+        guest.store([5], 1);
+        guest.memory.changes_left = Some(0);
+        assert_eq!(
+            guest.msync(4..8, SYNC | VmSync::INVALIDATE),
+            KernReturn::MemoryError
+        );
+        assert_eq!(
+            pager.durable(object.id(), 1)[0],
+            1,
+            "it was durable before it was dropped"
+        );
+        guest.store([5], 2);
+        assert_eq!(guest.msync(4..8, VmSync::INVALIDATE), KernReturn::MemoryError);
+        assert_eq!(guest.read(5), 2);
+        guest.memory.changes_left = None;
+        assert_eq!(guest.msync(4..8, SYNC), KernReturn::Success);
+        assert_eq!(
+            pager.durable(object.id(), 1)[0],
+            2,
+            "still dirty after the failure"
+        );
+    }
+}
+
+#[test]
+fn a_pager_may_send_any_range() {
+    let pager = TestPager::new();
+    let object = Object::new(&pager, 'a', 4);
+    let mut guest = Guest::new(16);
+    guest.map(&object, 4);
+    let control = object.control();
+    for start in EDGES {
+        for end in EDGES {
+            let range = ByteRange { start, end };
+            let wanted = LockRequest {
+                range,
+                should_return: ReturnPages::Anything,
+                flush: true,
+                prohibit: Some(VmProt::NONE),
+            };
+            if control.lock_request(wanted).is_ok() {
+                let waiting = object.with(|object| object.next_lock_request());
+                guest.lock_request(&object, &waiting.expect("just accepted"));
+            }
+            guest.lock_request(&object, &wanted);
+            control.write_behind_failed(range, harness::object::error(PagerErrorKind::Io));
+            assert_eq!(
+                control.synchronize_completed(range, Ok(())),
+                Err(KernReturn::InvalidArgument)
+            );
+            object.with(|object| {
+                let _ = object.data_supply(range, true);
+                assert!(object.dirty.pages().all(|page| page < 4));
+                assert!(object.precious.pages().all(|page| page < 4));
+            });
+        }
+    }
+}
+
+#[test]
+fn a_lost_write_of_a_region_that_is_gone_makes_nothing_dirty() {
+    let pager = TestPager::new();
+    let object = Object::new(&pager, 'a', 4);
+    let mut guest = Guest::new(16);
+    guest.map(&object, 4);
+    guest.store([5], 1);
+    assert_eq!(guest.msync(4..8, VmSync::ASYNCHRONOUS), KernReturn::Success);
+    assert_eq!(guest.deallocate(4..8), KernReturn::Success);
+    pager.fail_queue(object.id(), PagerErrorKind::Io);
+    assert!(object.dirty().is_empty());
+    guest.map(&object, 4);
+    assert_eq!(guest.read(5), 0);
+    assert_eq!(guest.msync(4..8, SYNC), KernReturn::Failure, "the loss is told");
+}
