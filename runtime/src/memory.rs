@@ -365,7 +365,11 @@ impl GuestMemory {
             self.set_protection(self.page_size.byte_range(*run), open)?;
             for tracked in self.tracked.within(*run).runs() {
                 let file = self.file_backed.contains(tracked.start);
-                let backing = if file { Backing::PrivateFile } else { Backing::Anonymous };
+                let backing = if file {
+                    Backing::PrivateFile
+                } else {
+                    Backing::Anonymous
+                };
                 let tracked = self.page_size.byte_range(*tracked);
                 self.tracker.attach(tracked, backing)?;
                 self.tracker.clear(tracked)?;
@@ -442,8 +446,10 @@ impl TaskMemory for GuestMemory {
                 .map_err(|error| failed("map an object's image", error))?;
         }
         self.forget(range);
-        if track {
-            self.track(range, Backing::PrivateFile)?;
+        if track && self.track(range, Backing::PrivateFile).is_err() {
+            // This rung cannot watch private file mappings: the pages are copied in instead.
+            self.map_anonymous(range, protection)?;
+            return Ok(false);
         }
         Ok(true)
     }

@@ -1,2 +1,54 @@
-//! Placeholder.
-fn main() {}
+//! `cargo xtask`: the workspace's own tasks. Each is one file.
+
+mod bench;
+mod demo;
+mod guests;
+mod rules;
+mod steps;
+mod tests;
+mod wasm_toolchain;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::steps::Workspace;
+
+/// The workspace's own tasks. Each sets up what it needs and says what it cannot.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// The main job on real input: an index in durable memory, killed ten times, never wrong.
+    Demo(demo::Demo),
+    /// Every check and test, as CI runs them; or one group of tests.
+    Test(tests::Test),
+    /// Compare with what others do, on this machine.
+    Bench(bench::Bench),
+    /// Build the guest programs into target/guests.
+    Guests,
+    /// Check what crates may depend on what.
+    Rules,
+}
+
+fn main() -> ExitCode {
+    let result = Workspace::find().and_then(|workspace| match Cli::parse().task {
+        Task::Demo(task) => task.run(&workspace),
+        Task::Test(task) => task.run(&workspace),
+        Task::Bench(task) => task.run(&workspace),
+        Task::Guests => workspace.guests(),
+        Task::Rules => rules::check(&workspace),
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

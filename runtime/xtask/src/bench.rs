@@ -1,0 +1,36 @@
+//! `cargo xtask bench NAME`: a benchmark with its peers in the same run. Timings never decide a test.
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+
+use crate::steps::{Workspace, run};
+
+/// Compare with what others do, on this machine.
+#[derive(Args)]
+pub struct Bench {
+    /// Which one.
+    name: Name,
+    /// Print one JSON object instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// Arguments for the benchmark itself, see its --help.
+    #[arg(last = true)]
+    arguments: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Name {
+    /// A guest's SYNC against msync(2) and against the disk's floor.
+    Msync,
+}
+
+impl Bench {
+    pub fn run(&self, workspace: &Workspace) -> Result<()> {
+        let Name::Msync = self.name;
+        let mut cargo = workspace.cargo(["bench", "--workspace", "--bench", "msync", "--"]);
+        if self.json {
+            cargo.arg("--json");
+        }
+        run("bench msync", cargo.args(&self.arguments))
+    }
+}

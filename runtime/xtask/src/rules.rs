@@ -1,0 +1,73 @@
+//! The dependency rules: arrows point up, and what is below knows nothing of what is above.
+//!
+//! Normal and build dependencies count; what tests use does not.
+
+use anyhow::{Result, bail};
+use cargo_metadata::DependencyKind;
+
+use crate::steps::{Workspace, step};
+
+/// A crate, and the crates of this workspace that it may depend on.
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("vmsync-abi", &[]),
+    ("vmsync-core", &["vmsync-abi"]),
+    ("vmsync-instrument", &[]),
+    ("vmsync-tracker", &["vmsync-core"]),
+    ("vmsync-pager-file", &["vmsync-core"]),
+    ("vmsync-pager-memory", &["vmsync-core"]),
+    ("vmsync-pager-conformance", &["vmsync-core"]),
+    (
+        "vmsync",
+        &["vmsync-abi", "vmsync-core", "vmsync-instrument", "vmsync-tracker"],
+    ),
+    ("vmsync-cli", &["vmsync", "vmsync-pager-file"]),
+    ("vmsync-xtask", &[]),
+    ("vmsync-crash", &["vmsync-pager-file"]),
+];
+
+/// Crates whose library may be part of an engine, an operating system or an error of the edges only above this line.
+const FORBIDDEN: &[(&str, &[&str])] = &[
+    ("vmsync-abi", &["*"]),
+    ("vmsync-core", &["anyhow", "wasmtime", "rustix", "libc", "tokio"]),
+    ("vmsync-instrument", &["anyhow", "wasmtime", "rustix", "libc"]),
+    ("vmsync-tracker", &["anyhow", "wasmtime"]),
+    ("vmsync-pager-file", &["anyhow", "wasmtime", "libc"]),
+    ("vmsync-pager-memory", &["anyhow", "wasmtime"]),
+];
+
+/// Checks the rules through `cargo metadata`.
+pub fn check(workspace: &Workspace) -> Result<()> {
+    step("dependency rules");
+    let mut broken = Vec::new();
+    for package in workspace.metadata.workspace_packages() {
+        let name = package.name.as_str();
+        let Some((_, allowed)) = ALLOWED.iter().find(|(crate_name, _)| *crate_name == name) else {
+            broken.push(format!(
+                "{name} is not in the plan: add it to ALLOWED in rules.rs, with what it may use"
+            ));
+            continue;
+        };
+        let forbidden = FORBIDDEN
+            .iter()
+            .find(|(crate_name, _)| *crate_name == name)
+            .map_or(&[][..], |(_, list)| list);
+        for dependency in package
+            .dependencies
+            .iter()
+            .filter(|entry| entry.kind != DependencyKind::Development)
+        {
+            let other = dependency.name.as_str();
+            if other.starts_with("vmsync") && !allowed.contains(&other) {
+                broken.push(format!("{name} may not depend on {other}"));
+            }
+            if forbidden.contains(&other) || forbidden.contains(&"*") {
+                broken.push(format!("{name} may not depend on {other}"));
+            }
+        }
+    }
+    if broken.is_empty() {
+        Ok(())
+    } else {
+        bail!("dependency rules:\n  {}", broken.join("\n  "))
+    }
+}

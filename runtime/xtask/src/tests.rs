@@ -1,0 +1,144 @@
+//! `cargo xtask test`: every check and test, as CI runs them.
+
+use std::process::Command;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+
+use crate::{
+    rules,
+    steps::{Workspace, run},
+    wasm_toolchain::{RustToolchain, Target},
+};
+
+/// Packages that must compile for the browser.
+const WASM_PACKAGES: &[&str] = &[
+    "vmsync-abi",
+    "vmsync-core",
+    "vmsync-instrument",
+    "vmsync-pager-file",
+];
+
+/// Folders with a workspace of their own.
+const OWN_WORKSPACES: &[&str] = &["guest-sdk", "demos/guests"];
+
+/// Every check and test, as CI runs them; or one group of tests.
+#[derive(Args)]
+pub struct Test {
+    /// Only this group.
+    group: Option<Group>,
+    /// Arguments for the test programs, for example a name to filter by.
+    #[arg(last = true)]
+    arguments: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Group {
+    /// The contract's rows, against core and against real guests.
+    Conformance,
+    /// Formatting, lints, documentation, dependency rules.
+    Lint,
+    /// The tests of the Rust workspace.
+    Unit,
+    /// The guest SDK and the builds for wasm32.
+    Guest,
+    /// The kill -9 loop, in short.
+    Crash,
+}
+
+impl Test {
+    pub fn run(&self, workspace: &Workspace) -> Result<()> {
+        match self.group {
+            Some(Group::Conformance) => self.conformance(workspace),
+            Some(Group::Lint) => lint(workspace),
+            Some(Group::Unit) => self.unit(workspace),
+            Some(Group::Guest) => guest(workspace),
+            Some(Group::Crash) => crash(workspace),
+            None => {
+                lint(workspace)?;
+                guest(workspace)?;
+                self.unit(workspace)?;
+                crash(workspace)
+            }
+        }
+    }
+
+    fn conformance(&self, workspace: &Workspace) -> Result<()> {
+        let mut cargo = workspace.cargo(["test", "--workspace", "--test", "rows", "--"]);
+        run("conformance rows", cargo.args(&self.arguments))
+    }
+
+    fn unit(&self, workspace: &Workspace) -> Result<()> {
+        let mut cargo = workspace.cargo(["test", "--workspace", "--"]);
+        cargo.env("VMSYNC_GUESTS", workspace.guests_folder());
+        run("tests", cargo.args(&self.arguments))
+    }
+}
+
+fn lint(workspace: &Workspace) -> Result<()> {
+    rules::check(workspace)?;
+    run("format", &mut workspace.cargo(["fmt", "--all", "--check"]))?;
+    for folder in OWN_WORKSPACES {
+        run(
+            &format!("format of {folder}"),
+            &mut in_folder(workspace, folder, ["fmt", "--all", "--check"]),
+        )?;
+    }
+    let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    run("lints", &mut workspace.cargo(clippy))?;
+    let mut doc = workspace.cargo(["doc", "--workspace", "--no-deps"]);
+    run("documentation", doc.env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+fn guest(workspace: &Workspace) -> Result<()> {
+    workspace.guests()?;
+    let mut clippy = in_folder(
+        workspace,
+        "guest-sdk",
+        ["clippy", "--all-targets", "--", "-D", "warnings"],
+    );
+    run("lints of the guest SDK", &mut clippy)?;
+    run(
+        "tests of the guest SDK",
+        &mut in_folder(workspace, "guest-sdk", ["test"]),
+    )?;
+    let mut build = RustToolchain::find(Target::Unknown)?.cargo_build(Target::Unknown);
+    build
+        .current_dir(&workspace.root)
+        .arg("--target-dir")
+        .arg(workspace.target.join("wasm32"));
+    for package in WASM_PACKAGES {
+        build.args(["--package", package]);
+    }
+    run("builds for wasm32", &mut build)
+}
+
+fn crash(workspace: &Workspace) -> Result<()> {
+    run(
+        "build the command and the kill loop",
+        &mut workspace.cargo(["build", "--workspace", "--bins"]),
+    )?;
+    let binaries = workspace.target.join("debug");
+    let mut crash = Command::new(binaries.join("vmsync-crash"));
+    crash.arg("--vmsync").arg(binaries.join("vmsync"));
+    crash
+        .arg("--guest")
+        .arg(workspace.guests_folder().join("codesearch.wasm"));
+    crash
+        .args(["--kills", "3", "--seed", "1", "--input"])
+        .arg(workspace.root.join("runtime"));
+    run("kill -9 loop", &mut crash)
+}
+
+/// Cargo in a folder with a workspace of its own. Its target folder is its own too: its profile differs.
+fn in_folder<'a>(
+    workspace: &Workspace,
+    folder: &str,
+    arguments: impl IntoIterator<Item = &'a str>,
+) -> Command {
+    let mut cargo = workspace.cargo(arguments);
+    cargo
+        .current_dir(workspace.root.join(folder))
+        .env("CARGO_TARGET_DIR", workspace.target.join(folder));
+    cargo
+}
