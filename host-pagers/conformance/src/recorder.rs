@@ -188,6 +188,8 @@ impl MemoryObjectControl for Recorder {
         };
         state.outstanding.swap_remove(index);
         state.completed.push((range, result));
+        // A thread that wakes while the lock is held goes to sleep again.
+        drop(state);
         self.changed.notify_all();
         Ok(())
     }

@@ -39,7 +39,10 @@ fn run(shared: &Shared) {
     loop {
         match next(shared, stuck) {
             Work::Stop => return,
-            Work::Flush(ticket) => shared.flush_until(ticket),
+            Work::Flush(ticket) => {
+                shared.gather();
+                shared.flush_until(ticket);
+            }
             Work::Apply => {
                 let mut journal = lock(&shared.journal);
                 let applied = shared.apply_waiting(&mut journal, |_, _| true, APPLY_INLINE_PAGES);

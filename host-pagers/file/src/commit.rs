@@ -17,12 +17,12 @@ use std::sync::Arc;
 use vmsync_core::PagerError;
 
 use crate::{
-    call::{Changed, Prepared},
+    call::{Answer, Changed, Prepared},
     disk::Result,
     error::within,
     journal::Journal,
     layout::record::{HEADER_BYTES, record_bytes},
-    limits::{APPLY_INLINE_PAGES, BACK_PRESSURE, UNAPPLIED_PAGES_MAX},
+    limits::{APPLY_INLINE_PAGES, BACK_PRESSURE, GATHER_YIELDS_MAX, UNAPPLIED_PAGES_MAX},
     object::{Object, PageBytes},
     queue::Group,
     stats::count,
@@ -44,57 +44,64 @@ impl Shared {
 
     /// Flushes until the call with `ticket` is settled; in the role of the flushing thread, which it gives up.
     pub(crate) fn flush_until(&self, ticket: u64) {
-        loop {
-            self.flush_group();
+        let mut checkpoint = false;
+        let mut leads = true;
+        while leads {
+            self.flush_group().answer();
             let mut queue = lock(&self.queue);
-            if queue.settled < ticket || (queue.has_pending() && !queue.thread_ready) {
-                continue;
+            leads = queue.settled < ticket || (queue.has_pending() && !queue.thread_ready);
+            if !leads {
+                queue.flushing = false;
+                queue.urgent = queue.has_pending();
+                if queue.urgent {
+                    self.work.notify_one();
+                }
+                self.drained.notify_all();
+                checkpoint = queue.checkpoint_wanted && !queue.has_thread;
             }
-            queue.flushing = false;
-            queue.urgent = queue.has_pending();
-            if queue.urgent {
-                self.work.notify_one();
-            }
-            self.drained.notify_all();
-            let checkpoint = queue.checkpoint_wanted && !queue.has_thread;
-            drop(queue);
-            if checkpoint {
-                // The journal goes on growing where it fails, until the bound of the back-pressure.
-                let _ = self.checkpoint_sealed();
-            }
-            return;
+        }
+        if checkpoint {
+            // The journal goes on growing where it fails, until the bound of the back-pressure.
+            let _ = self.checkpoint_sealed();
         }
     }
 
-    /// Commits one group and answers its calls.
-    fn flush_group(&self) {
+    /// Lets the threads that the last group woke queue their next calls, so that they share a sync.
+    pub(crate) fn gather(&self) {
+        let mut queued = lock(&self.queue).queued;
+        for _ in 0..GATHER_YIELDS_MAX {
+            std::thread::yield_now();
+            let now = lock(&self.queue).queued;
+            if now == queued {
+                return;
+            }
+            queued = now;
+        }
+    }
+
+    /// Commits one group.
+    fn flush_group(&self) -> Settled {
         let pressure = self.relieve();
         let mut journal = lock(&self.journal);
         let mut group = lock(&self.queue).take_group();
         if group.is_empty() {
-            return;
+            return Settled::default();
         }
-        let committed = pressure.and_then(|()| self.commit(&mut journal, &mut group));
-        match committed {
-            Ok(()) => {
-                drop(journal);
-                for call in group.into_iter().filter(|call| !call.write_behind) {
-                    call.answers.into_iter().for_each(|answer| answer.succeed());
-                }
-            }
+        match pressure.and_then(|()| self.commit(&mut journal, &mut group)) {
+            Ok(()) => Settled {
+                durable: group,
+                failed: None,
+            },
             Err(error) => {
                 count(&self.counters.failures, 1);
-                let rest = {
-                    let mut queue = lock(&self.queue);
-                    let rest = queue.take_all();
-                    queue.discard(&rest);
-                    queue.discard(&group);
-                    rest
-                };
-                drop(journal);
-                let behind = within("a commit before it failed", error.clone());
-                fail(group, &error);
-                fail(rest, &behind);
+                let mut queue = lock(&self.queue);
+                let behind = queue.take_all();
+                queue.discard(&behind);
+                queue.discard(&group);
+                Settled {
+                    durable: Group::new(),
+                    failed: Some((error, group, behind)),
+                }
             }
         }
     }
@@ -245,6 +252,26 @@ fn join(group: &mut Group) -> Option<(Vec<u8>, u32)> {
         count += 1;
     }
     Some((record, count))
+}
+
+/// Calls whose outcome is known and not yet told.
+#[derive(Default)]
+struct Settled {
+    durable: Group,
+    /// Why, the calls of the record, the calls behind it.
+    failed: Option<(PagerError, Group, Group)>,
+}
+
+impl Settled {
+    fn answer(self) {
+        for call in self.durable.into_iter().filter(|call| !call.write_behind) {
+            call.answers.into_iter().for_each(Answer::succeed);
+        }
+        if let Some((error, group, behind)) = self.failed {
+            fail(group, &error);
+            fail(behind, &within("a commit before it failed", error));
+        }
+    }
 }
 
 /// Tells the calls that they failed.

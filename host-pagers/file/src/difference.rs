@@ -8,13 +8,17 @@
 use crate::{layout::entry::RUN_HEADER_BYTES, limits::RUN_GAP_BYTES};
 
 const _: () = assert!(RUN_GAP_BYTES > RUN_HEADER_BYTES);
+const _: () = assert!(RUN_GAP_BYTES >= WORD - 1 && STRIDE.is_multiple_of(WORD));
 
 /// Bytes that are compared at once while nothing differs: a cache line.
 const STRIDE: usize = 64;
 
+/// Bytes that are compared at once where something differs.
+const WORD: usize = size_of::<u64>();
+
 /// The ranges in which `new` differs from `base`, as starts and ends.
 pub(crate) fn difference(base: &[u8], new: &[u8]) -> Vec<(usize, usize)> {
-    assert!(base.len() == new.len());
+    assert!(base.len() == new.len() && base.len().is_multiple_of(STRIDE));
     let mut runs: Vec<(usize, usize)> = Vec::new();
     for (block, (old, changed)) in base.chunks(STRIDE).zip(new.chunks(STRIDE)).enumerate() {
         if old != changed {
@@ -26,16 +30,24 @@ pub(crate) fn difference(base: &[u8], new: &[u8]) -> Vec<(usize, usize)> {
 
 /// Adds the unequal bytes of one block that begins at `start`.
 fn collect(start: usize, old: &[u8], new: &[u8], runs: &mut Vec<(usize, usize)>) {
-    for (index, (before, after)) in old.iter().zip(new).enumerate() {
-        if before == after {
+    for (index, (old, new)) in old.chunks_exact(WORD).zip(new.chunks_exact(WORD)).enumerate() {
+        let unequal = word(old) ^ word(new);
+        if unequal == 0 {
             continue;
         }
-        let position = start + index;
+        // The equal bytes inside a word are a gap that is shorter than the least one.
+        let position = start + index * WORD;
+        let first = position + unequal.trailing_zeros() as usize / 8;
+        let behind = position + WORD - unequal.leading_zeros() as usize / 8;
         match runs.last_mut() {
-            Some((_, end)) if position - *end < RUN_GAP_BYTES => *end = position + 1,
-            _ => runs.push((position, position + 1)),
+            Some((_, end)) if first - *end < RUN_GAP_BYTES => *end = behind,
+            _ => runs.push((first, behind)),
         }
     }
+}
+
+fn word(bytes: &[u8]) -> u64 {
+    u64::from_le_bytes(bytes.try_into().expect("chunks have this length"))
 }
 
 #[cfg(test)]

@@ -4,6 +4,11 @@
 //! - the file has at least as many bytes as the catalog says;
 //! - bytes in it change only after the record that changes them is durable.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
 use vmsync_core::{PageSize, pager::ObjectName};
 
 use crate::{
@@ -16,9 +21,30 @@ pub(crate) struct Object {
     pub(crate) id: u64,
     pub(crate) name: ObjectName,
     pub(crate) image: Box<dyn DiskFile>,
+    /// The catalog's size of it, readable without the queue's lock.
+    size: AtomicU64,
 }
 
 impl Object {
+    pub(crate) fn new(id: u64, name: &ObjectName, image: Box<dyn DiskFile>, size: u64) -> Self {
+        Self {
+            id,
+            name: name.clone(),
+            image,
+            size: AtomicU64::new(size),
+        }
+    }
+
+    /// The size in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        self.size.load(Ordering::Acquire)
+    }
+
+    /// The object grew, durably.
+    pub(crate) fn set_size(&self, size: u64) {
+        self.size.fetch_max(size, Ordering::Release);
+    }
+
     /// Reads committed bytes; behind the end of the file they are zero.
     pub(crate) fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         let count = self.image.read_at(offset, buffer)?;
@@ -30,13 +56,13 @@ impl Object {
 /// A changed page in memory, part of a run of pages.
 #[derive(Clone)]
 pub(crate) struct PageBytes {
-    run: std::sync::Arc<[u8]>,
+    run: Arc<[u8]>,
     start: usize,
 }
 
 impl PageBytes {
     /// The page that begins `start` bytes into `run`.
-    pub(crate) fn new(run: &std::sync::Arc<[u8]>, start: usize) -> Self {
+    pub(crate) fn new(run: &Arc<[u8]>, start: usize) -> Self {
         assert!(start < run.len());
         Self {
             run: run.clone(),
@@ -51,12 +77,12 @@ impl PageBytes {
 
     /// Whether both are the same place in memory.
     pub(crate) fn is(&self, other: &Self) -> bool {
-        std::sync::Arc::ptr_eq(&self.run, &other.run) && self.start == other.start
+        Arc::ptr_eq(&self.run, &other.run) && self.start == other.start
     }
 
     /// Whether `next` is the page behind this one in the same run.
     pub(crate) fn precedes(&self, next: &Self, page_size: PageSize) -> bool {
-        std::sync::Arc::ptr_eq(&self.run, &next.run) && self.start + page_size.bytes() as usize == next.start
+        Arc::ptr_eq(&self.run, &next.run) && self.start + page_size.bytes() as usize == next.start
     }
 
     /// `length` bytes from `start` in the page on; they may go on in the pages behind it in the same run.

@@ -54,8 +54,8 @@ impl Shared {
     }
 
     /// Whether `length` bytes at `offset` are whole pages of `object`.
-    fn check_range(&self, queue: &Queue, object: &Object, offset: u64, length: u64) -> Result<()> {
-        let size = queue.catalog.get(object.id).map_or(0, |entry| entry.size);
+    fn check_range(&self, object: &Object, offset: u64, length: u64) -> Result<()> {
+        let size = object.size();
         let aligned = self.page_size.is_aligned(offset) && self.page_size.is_aligned(length);
         if aligned && offset.checked_add(length).is_some_and(|end| end <= size) {
             return Ok(());
@@ -67,29 +67,31 @@ impl Shared {
         )))
     }
 
-    /// Reads what is supplied for whole pages, and when: the answer is out of date once the queue says so.
-    fn read_supplied(&self, object: &Object, offset: u64, buffer: &mut [u8]) -> Result<u64> {
+    /// Reads what is supplied for whole pages.
+    fn read_supplied(&self, object: &Object, offset: u64, buffer: &mut [u8]) -> Result<()> {
         let first = self.page_size.page_of(offset);
         let count = self.page_size.page_of(buffer.len() as u64);
         for _ in 0..DIFFERENCE_TRIES {
-            let (epoch, newer) = {
-                let queue = lock(&self.queue);
-                (queue.epoch(), queue.not_in_image(object.id, first, count))
-            };
-            self.compose(object, offset, buffer, newer)?;
-            let queue = lock(&self.queue);
-            if !queue.changed_since(object.id, (first, first + count), epoch) {
-                return Ok(epoch);
+            let epoch = self.read_once(object, offset, buffer)?;
+            if !lock(&self.queue).changed_since(object.id, (first, first + count), epoch) {
+                return Ok(());
             }
         }
         let queue = lock(&self.queue);
-        self.compose(
-            object,
-            offset,
-            buffer,
-            queue.not_in_image(object.id, first, count),
-        )?;
-        Ok(queue.epoch())
+        let newer = queue.not_in_image(object.id, first, count);
+        self.compose(object, offset, buffer, newer)
+    }
+
+    /// Reads what is supplied for whole pages, if none of them has changed since the epoch that is answered.
+    fn read_once(&self, object: &Object, offset: u64, buffer: &mut [u8]) -> Result<u64> {
+        let first = self.page_size.page_of(offset);
+        let count = self.page_size.page_of(buffer.len() as u64);
+        let (epoch, newer) = {
+            let queue = lock(&self.queue);
+            (queue.epoch(), queue.not_in_image(object.id, first, count))
+        };
+        self.compose(object, offset, buffer, newer)?;
+        Ok(epoch)
     }
 
     /// The image's bytes with `newer` pages over them.
@@ -110,7 +112,7 @@ impl Shared {
 
     fn delta(&self, object: &Arc<Object>, first: u64, bytes: &Arc<[u8]>) -> Result<Delta> {
         let mut base = vec![0; bytes.len()];
-        let epoch = self.read_supplied(object, first * self.page_size.bytes(), &mut base)?;
+        let epoch = self.read_once(object, first * self.page_size.bytes(), &mut base)?;
         Ok(Delta::new(
             (self.seed, self.page_size),
             object,
@@ -308,11 +310,7 @@ impl Shared {
             let what = format!("the image of \"{name}\" has {length} bytes of {size}");
             return Err(crate::error::damaged(&file, length, what));
         }
-        Ok(Arc::new(Object {
-            id,
-            name: name.clone(),
-            image,
-        }))
+        Ok(Arc::new(Object::new(id, name, image, size)))
     }
 
     fn create(&self, name: &ObjectName, size: u64) -> Result<Arc<Object>> {
@@ -329,11 +327,7 @@ impl Shared {
         let image = self.disk.open(&image_name(id), Access::Create)?;
         image.set_len(0)?;
         image.set_len(size)?;
-        let object = Arc::new(Object {
-            id,
-            name: name.clone(),
-            image,
-        });
+        let object = Arc::new(Object::new(id, name, image, size));
         let change = CatalogChange::Create {
             object: id,
             size,
@@ -378,11 +372,8 @@ impl Pager for FileStore {
         pages: &mut [u8],
     ) -> Result<DataSupply> {
         let view = self.shared.view(object)?;
-        {
-            let queue = lock(&self.shared.queue);
-            self.shared
-                .check_range(&queue, &view.object, offset, pages.len() as u64)?;
-        }
+        self.shared
+            .check_range(&view.object, offset, pages.len() as u64)?;
         self.shared.read_supplied(&view.object, offset, pages)?;
         Ok(DataSupply::Supplied { precious: false })
     }
@@ -433,7 +424,7 @@ impl Pager for FileStore {
     ) -> Result<()> {
         let shared = &self.shared;
         let view = shared.view(object)?;
-        shared.check_range(&lock(&shared.queue), &view.object, offset, pages.len() as u64)?;
+        shared.check_range(&view.object, offset, pages.len() as u64)?;
         if !view.write {
             let message = format!(
                 "\"{}\" was opened for reading: open it for writing",
@@ -478,7 +469,7 @@ impl Pager for FileStore {
     ) -> Result<()> {
         let shared = &self.shared;
         let view = shared.view(object)?;
-        shared.check_range(&lock(&shared.queue), &view.object, range.start, range.len())?;
+        shared.check_range(&view.object, range.start, range.len())?;
         let answer = Answer::Control {
             control: view.control,
             range,

@@ -188,6 +188,8 @@ impl Queue {
                     .expect("changes are checked before they are queued");
             }
             if let Some(object) = &call.resized {
+                let entry = self.catalog.get(object.id).expect("it was just changed");
+                object.set_size(entry.size);
                 touch(&mut self.touched, object);
             }
             for changed in &mut call.changed {

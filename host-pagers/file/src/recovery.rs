@@ -265,14 +265,7 @@ fn open_images(
         if length < entry.size && access == Access::Write {
             image.set_len(entry.size)?;
         }
-        objects.insert(
-            id,
-            Arc::new(Object {
-                id,
-                name: entry.name.clone(),
-                image,
-            }),
-        );
+        objects.insert(id, Arc::new(Object::new(id, &entry.name, image, entry.size)));
     }
     Ok(objects)
 }
