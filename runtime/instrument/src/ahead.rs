@@ -1,19 +1,40 @@
 //! Marks ahead of a loop: what they are, and their instructions.
 //!
+//! The short way is emitted before the loop: how often it goes on, the lowest and the highest address, their two cards. What is
+//! rare or long is a *marker function* that is added to the module: a range of more than two pages, a range that leaves the
+//! address space, strides over a page, steps that are not constants.
+//!
+//! ```text
+//!   before the loop   steps --> low, high --> at most two pages: mark both
+//!                       |                 --> else call between(low, high)
+//!                       +-- stride over a page, or step not a constant: call shape(moving, bound, begin [, step])
+//! ```
+//!
 //! Invariants:
 //! - nothing emitted traps: card indices come from addresses that were checked to be 32-bit ones;
-//! - `steps` is at most [`UNBOUNDED`], so that its product with a stride fits in 64 bits.
+//! - the number of steps is at most [`UNBOUNDED`], so that its product with a stride fits in 64 bits;
+//! - if the call of a marker function exhausts the stack, no store of its loop has run.
 
 use crate::limits;
 use crate::marks::Marker;
+use alloc::collections::BTreeMap;
+use alloc::vec;
 use alloc::vec::Vec;
-use wasm_encoder::{BlockType, InstructionSink};
+use wasm_encoder::{BlockType, Function, InstructionSink, ValType};
 
 /// Stands for a loop whose test bounds nothing: any stride times this leaves the address space.
 const UNBOUNDED: i64 = 1 << 40;
 
 const _: () = assert!(UNBOUNDED >= limits::MEMORY32_BYTES as i64);
 const _: () = assert!(UNBOUNDED.checked_mul(limits::STRIDE_BYTES_MAX).is_some());
+const _: () = assert!(
+    (limits::MEMORY32_BYTES as i64 * 2)
+        .checked_mul(limits::STRIDE_BYTES_MAX)
+        .is_some()
+);
+
+/// Highest address of a 32-bit memory.
+const TOP: i64 = limits::MEMORY32_BYTES as i64 - 1;
 
 /// A sum over locals of type i32, modulo 2^32.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,14 +45,21 @@ pub(crate) struct Sum {
 }
 
 impl Sum {
+    fn of(local: u32) -> Self {
+        Self {
+            terms: vec![(local, 1)],
+            constant: 0,
+        }
+    }
+
     /// Adds `coefficient * (local - held)`.
     pub fn add(&mut self, local: u32, coefficient: i64, held: i64) {
         self.terms.push((local, coefficient));
         self.constant = self.constant.wrapping_sub(held.wrapping_mul(coefficient));
     }
 
-    fn push(&self, sink: &mut InstructionSink<'_>) {
-        let constant = self.constant as i32;
+    fn push(&self, sink: &mut InstructionSink<'_>, addend: i64) {
+        let constant = self.constant.wrapping_add(addend) as i32;
         if self.terms.is_empty() {
             sink.i32_const(constant);
             return;
@@ -58,7 +86,7 @@ impl Sum {
 }
 
 /// How a loop's test bounds its iterations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum TripKind {
     /// The loop goes on until the moving value meets the bound exactly.
     Until,
@@ -66,28 +94,42 @@ pub(crate) enum TripKind {
     While { signed: bool, inclusive: bool },
 }
 
-/// How often a loop goes on: the moving value begins somewhere and takes steps towards the bound.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Trip {
-    pub kind: TripKind,
-    /// Whether the value grows.
-    pub up: bool,
-    pub moving: Sum,
-    pub bound: Sum,
-    /// Size of a step, more than 0.
-    pub step: i64,
+/// How far the moving value moves in each iteration, towards the bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Step {
+    /// By this much, more than 0.
+    Constant(i64),
+    /// By what a value that the loop does not change holds, as an unsigned number.
+    Value,
 }
 
-/// The addresses of stores in a loop.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Span {
-    /// The address operand in the first iteration.
-    pub begin: Sum,
-    /// What an iteration adds to it.
+/// What is known of a range beforehand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Shape {
+    pub kind: TripKind,
+    /// Whether the moving value grows.
+    pub up: bool,
+    pub step: Step,
+    /// What an iteration adds to the address, in bytes; in steps if the step is a value. Not 0.
     pub stride: i64,
-    /// Lowest and highest byte to mark in one iteration, relative to the operand.
+    /// Lowest and highest byte to mark in one iteration, relative to the address operand.
     pub low: i64,
     pub high: i64,
+}
+
+/// What is done before a loop for stores off one base.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Span {
+    /// The address does not move: these two bytes' cards are marked, or one if they are the same.
+    Fixed { begin: Sum, low: i64, high: i64 },
+    /// The address moves.
+    Moving {
+        shape: Shape,
+        moving: Sum,
+        bound: Sum,
+        begin: Sum,
+        step: Sum,
+    },
 }
 
 /// Marks ahead of one loop.
@@ -96,131 +138,476 @@ pub(crate) struct Ahead {
     /// Number of the `loop` instruction, and where it begins in the body.
     pub op: u32,
     pub at: usize,
-    pub trip: Option<Trip>,
     pub spans: Vec<Span>,
 }
 
-/// Scratch locals for marks ahead of a loop.
+/// A function that is added to the module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum MarkerFunction {
+    /// From two addresses: marks their pages and those between.
+    Between,
+    /// From where a loop's values begin: marks what its stores can begin on.
+    Shape(Shape),
+}
+
+/// The marker functions of a module.
+#[derive(Debug, Default)]
+pub(crate) struct MarkerFunctions {
+    numbers: BTreeMap<MarkerFunction, u32>,
+    all: Vec<MarkerFunction>,
+}
+
+impl MarkerFunctions {
+    /// All of them, in the order of their indices.
+    pub fn all(&self) -> &[MarkerFunction] {
+        &self.all
+    }
+
+    fn number(&mut self, function: MarkerFunction) -> u32 {
+        *self.numbers.entry(function).or_insert_with(|| {
+            self.all.push(function);
+            self.all.len() as u32 - 1
+        })
+    }
+}
+
+impl MarkerFunction {
+    /// Parameters of each type of marker function.
+    pub const TYPES: [&[ValType]; 3] = [&[ValType::I64; 2], &[ValType::I32; 3], &[ValType::I32; 4]];
+
+    /// Number of the function's type in [`MarkerFunction::TYPES`].
+    pub fn ty(&self) -> u32 {
+        match self {
+            Self::Between => 0,
+            Self::Shape(shape) if shape.step == Step::Value => 2,
+            Self::Shape(_) => 1,
+        }
+    }
+
+    /// The function.
+    pub fn body(&self, marker: &Marker<'_>) -> Function {
+        match self {
+            Self::Between => between(marker),
+            Self::Shape(shape) => shape.function(marker),
+        }
+    }
+}
+
+/// Scratch locals. `flag` is of type i32, the others of type i64.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Locals {
-    /// Of type i64.
     pub steps: u32,
     pub low: u32,
     pub high: u32,
-    /// Of type i32.
-    pub first: u32,
-    pub last: u32,
+    pub flag: u32,
+}
+
+impl Locals {
+    /// Their types, in the order of the fields.
+    pub const TYPES: [wasmparser::ValType; 4] = [
+        wasmparser::ValType::I64,
+        wasmparser::ValType::I64,
+        wasmparser::ValType::I64,
+        wasmparser::ValType::I32,
+    ];
 }
 
 impl Ahead {
-    /// Emits the marks.
-    pub fn emit(&self, marker: &Marker<'_>, out: &mut Vec<u8>, locals: &Locals) {
+    /// Emits what comes before the loop.
+    pub fn emit(
+        &self,
+        marker: &Marker<'_>,
+        functions: &mut MarkerFunctions,
+        locals: Locals,
+        out: &mut Vec<u8>,
+    ) {
         let sink = &mut InstructionSink::new(out);
-        if let Some(trip) = &self.trip {
-            trip.steps(sink, locals);
-        }
+        let mut counted = false;
         for span in &self.spans {
-            if span.stride == 0 {
-                span.fixed(marker, sink, locals);
-            } else {
-                span.range(marker, sink, locals);
+            match span {
+                Span::Fixed { begin, low, high } => {
+                    begin.push(sink, *low);
+                    marker.card_of_top(sink);
+                    if high > low {
+                        begin.push(sink, *high);
+                        marker.card_of_top(sink);
+                    }
+                }
+                Span::Moving {
+                    shape,
+                    moving,
+                    bound,
+                    begin,
+                    ..
+                } if shape.is_short(marker) => {
+                    let code = Code {
+                        shape,
+                        moving,
+                        bound,
+                        begin,
+                        step: None,
+                        locals,
+                    };
+                    // All spans of a loop move as often.
+                    if !counted {
+                        code.steps(sink);
+                        counted = true;
+                    }
+                    code.edges(sink);
+                    code.two_pages(marker, functions, sink);
+                }
+                Span::Moving {
+                    shape,
+                    moving,
+                    bound,
+                    begin,
+                    step,
+                } => {
+                    moving.push(sink, 0);
+                    bound.push(sink, 0);
+                    begin.push(sink, 0);
+                    if shape.step == Step::Value {
+                        step.push(sink, 0);
+                    }
+                    sink.call(marker.plan.functions + functions.number(MarkerFunction::Shape(*shape)));
+                }
             }
         }
     }
 }
 
-impl Trip {
-    /// Computes how often the loop goes on into `steps`, or [`UNBOUNDED`].
-    fn steps(&self, sink: &mut InstructionSink<'_>, locals: &Locals) {
-        match self.kind {
-            TripKind::Until => self.until(sink, locals),
-            TripKind::While { signed, inclusive } => self.while_before(sink, locals, signed, inclusive),
+/// Marks from one address to another; everything, if they are not in the address space.
+fn between(marker: &Marker<'_>) -> Function {
+    let (low, high, first, last) = (0, 1, 2, 3);
+    let mut function = Function::new([(2, ValType::I32)]);
+    let sink = &mut function.instructions();
+    or_everything(sink, low, high);
+    sink.end();
+    for (address, card) in [(low, first), (high, last)] {
+        marker.card_of_wide(sink, address, card);
+    }
+    marker.between(sink, first, last);
+    sink.end();
+    function
+}
+
+/// Opens an `if` that widens a range that leaves the address space.
+fn or_everything(sink: &mut InstructionSink<'_>, low: u32, high: u32) {
+    // Below the address space is above it in unsigned numbers.
+    sink.local_get(high).i64_const(TOP).i64_gt_u();
+    sink.local_get(low).i64_const(0).i64_lt_s().i32_or();
+    sink.if_(BlockType::Empty);
+    sink.i64_const(0).local_set(low).i64_const(TOP).local_set(high);
+}
+
+impl Shape {
+    /// Whether the range is marked before the loop, without a function of its own.
+    fn is_short(&self, marker: &Marker<'_>) -> bool {
+        self.step != Step::Value && self.stride.abs() <= marker.plan.page_bytes()
+    }
+
+    /// The marker function: from `moving`, `bound`, `begin`, and `step` where that is a value.
+    fn function(&self, marker: &Marker<'_>) -> Function {
+        let parameters = MarkerFunction::TYPES[MarkerFunction::Shape(*self).ty() as usize].len() as u32;
+        let mut function = Function::new([(3, ValType::I64), (2, ValType::I32)]);
+        let code = Code {
+            shape: self,
+            moving: &Sum::of(0),
+            bound: &Sum::of(1),
+            begin: &Sum::of(2),
+            step: (self.step == Step::Value).then_some(3),
+            locals: Locals {
+                steps: parameters,
+                low: parameters + 1,
+                high: parameters + 2,
+                flag: parameters + 3,
+            },
+        };
+        let sink = &mut function.instructions();
+        code.steps(sink);
+        code.edges(sink);
+        code.all_pages(marker, sink, parameters + 4);
+        sink.end();
+        function
+    }
+}
+
+/// A shape with what it is made of.
+struct Code<'a> {
+    shape: &'a Shape,
+    moving: &'a Sum,
+    bound: &'a Sum,
+    begin: &'a Sum,
+    /// The local that holds the step, if that is a value.
+    step: Option<u32>,
+    locals: Locals,
+}
+
+impl Code<'_> {
+    /// Computes how often the loop goes on, or [`UNBOUNDED`].
+    fn steps(&self, sink: &mut InstructionSink<'_>) {
+        match self.shape.kind {
+            TripKind::Until => self.until(sink),
+            TripKind::While { signed, inclusive } => self.while_before(sink, signed, inclusive),
         }
-        sink.local_set(locals.steps);
+        sink.local_set(self.locals.steps);
     }
 
     /// The distance, divided by the step; if that leaves a rest, the bound is jumped over.
-    fn until(&self, sink: &mut InstructionSink<'_>, locals: &Locals) {
-        let (from, to) = if self.up {
-            (&self.moving, &self.bound)
+    fn until(&self, sink: &mut InstructionSink<'_>) {
+        let (from, to) = if self.shape.up {
+            (self.moving, self.bound)
         } else {
-            (&self.bound, &self.moving)
+            (self.bound, self.moving)
         };
-        to.push(sink);
+        to.push(sink, 0);
         if *from != Sum::default() {
-            from.push(sink);
+            from.push(sink, 0);
             sink.i32_sub();
         }
         sink.i64_extend_i32_u();
-        if self.step == 1 {
+        let Step::Constant(step) = self.shape.step else {
+            unreachable!("the step of a loop that ends on equality is a constant")
+        };
+        if step == 1 {
             return;
         }
-        sink.local_set(locals.low)
-            .i64_const(UNBOUNDED)
-            .local_get(locals.low);
-        divide(sink, self.step);
-        sink.local_get(locals.low)
-            .i64_const(self.step)
+        let distance = self.locals.low;
+        sink.local_set(distance).i64_const(UNBOUNDED).local_get(distance);
+        divide(sink, step);
+        sink.local_get(distance)
+            .i64_const(step)
             .i64_rem_u()
-            .i64_eqz()
-            .i32_eqz()
+            .i64_const(0)
+            .i64_ne()
             .select();
     }
 
     /// The distance, divided by the step and rounded up; none if the bound lies behind. A bound so near to the end of the
     /// number range that a step may wrap bounds nothing.
-    fn while_before(&self, sink: &mut InstructionSink<'_>, locals: &Locals, signed: bool, inclusive: bool) {
-        let (lowest, highest) = if signed {
-            (i64::from(i32::MIN), i64::from(i32::MAX))
-        } else {
-            (0, i64::from(u32::MAX))
-        };
-        let further = if inclusive { 1 } else { 0 };
+    fn while_before(&self, sink: &mut InstructionSink<'_>, signed: bool, inclusive: bool) {
+        let (end, distance) = (self.locals.high, self.locals.low);
         let wide = |sink: &mut InstructionSink<'_>, sum: &Sum| {
-            sum.push(sink);
+            sum.push(sink, 0);
             if signed {
                 sink.i64_extend_i32_s()
             } else {
                 sink.i64_extend_i32_u()
             };
         };
-        // `high` is the bound that is not reached, `low` the distance to it.
-        wide(sink, &self.bound);
+        // The first value that ends the loop.
+        wide(sink, self.bound);
         if inclusive {
-            sink.i64_const(if self.up { 1 } else { -1 }).i64_add();
+            sink.i64_const(if self.shape.up { 1 } else { -1 }).i64_add();
         }
-        sink.local_set(locals.high);
-        if self.up {
-            sink.local_get(locals.high);
-            wide(sink, &self.moving);
+        if self.shape.up {
+            sink.local_tee(end);
+            wide(sink, self.moving);
         } else {
-            wide(sink, &self.moving);
-            sink.local_get(locals.high);
+            sink.local_set(end);
+            wide(sink, self.moving);
+            sink.local_get(end);
         }
-        sink.i64_sub().local_set(locals.low);
-        let may_wrap = self.step + further > 1;
+        sink.i64_sub().local_set(distance);
+        let may_wrap = inclusive || self.shape.step != Step::Constant(1);
         if may_wrap {
+            self.wraps(sink, signed);
             sink.i64_const(UNBOUNDED);
         }
-        sink.local_get(locals.low);
-        if self.step > 1 {
-            sink.i64_const(self.step - 1).i64_add();
-            divide(sink, self.step);
-        }
+        sink.local_get(distance);
+        self.rounded_up(sink);
         sink.i64_const(0)
-            .local_get(locals.low)
+            .local_get(distance)
             .i64_const(0)
             .i64_gt_s()
             .select();
         if may_wrap {
-            sink.local_get(locals.high);
-            if self.up {
-                sink.i64_const(highest - (self.step - 1)).i64_gt_s();
-            } else {
-                sink.i64_const(lowest + (self.step - 1)).i64_lt_s();
-            }
-            sink.select();
+            sink.local_get(self.locals.flag).select();
         }
+    }
+
+    /// Sets the flag if a step from before the bound may wrap. The step is then 1, as [`UNBOUNDED`] steps are assumed.
+    fn wraps(&self, sink: &mut InstructionSink<'_>, signed: bool) {
+        let (lowest, highest) = if signed {
+            (i64::from(i32::MIN), i64::from(i32::MAX))
+        } else {
+            (0, TOP)
+        };
+        let flag = self.locals.flag;
+        sink.local_get(self.locals.high);
+        match (self.shape.step, self.shape.up) {
+            (Step::Constant(step), true) => sink.i64_const(highest - (step - 1)).i64_gt_s(),
+            (Step::Constant(step), false) => sink.i64_const(lowest + (step - 1)).i64_lt_s(),
+            (Step::Value, true) => {
+                sink.i64_const(highest + 1);
+                self.push_step(sink);
+                sink.i64_sub().i64_gt_s()
+            }
+            (Step::Value, false) => {
+                sink.i64_const(lowest - 1);
+                self.push_step(sink);
+                sink.i64_add().i64_lt_s()
+            }
+        };
+        sink.local_set(flag);
+        if let Some(step) = self.step {
+            sink.i32_const(1)
+                .local_get(step)
+                .local_get(flag)
+                .select()
+                .local_set(step);
+        }
+    }
+
+    /// Pushes the step, of type i64.
+    fn push_step(&self, sink: &mut InstructionSink<'_>) {
+        match (self.shape.step, self.step) {
+            (Step::Constant(step), _) => sink.i64_const(step),
+            (Step::Value, Some(step)) => sink.local_get(step).i64_extend_i32_u(),
+            (Step::Value, None) => unreachable!("a step that is a value is a parameter"),
+        };
+    }
+
+    /// Divides the distance on the stack by the step, and rounds up. A step of 0 counts as 1: the address does not move.
+    fn rounded_up(&self, sink: &mut InstructionSink<'_>) {
+        match self.shape.step {
+            Step::Constant(1) => {}
+            Step::Constant(step) => {
+                sink.i64_const(step - 1).i64_add();
+                divide(sink, step);
+            }
+            Step::Value => {
+                self.push_step(sink);
+                sink.i64_const(-1).i64_add().i64_add();
+                self.push_step(sink);
+                self.push_step(sink);
+                sink.i64_eqz().i64_extend_i32_u().i64_or().i64_div_u();
+            }
+        }
+    }
+
+    /// Computes the lowest and the highest address.
+    fn edges(&self, sink: &mut InstructionSink<'_>) {
+        let (near, near_edge, far, far_edge) = self.directed();
+        self.begin.push(sink, 0);
+        sink.i64_extend_i32_u();
+        if near_edge == 0 {
+            sink.local_tee(near);
+        } else {
+            sink.i64_const(near_edge).i64_add().local_tee(near);
+        }
+        sink.local_get(self.locals.steps);
+        self.push_stride(sink);
+        sink.i64_mul().i64_add();
+        if far_edge != near_edge {
+            sink.i64_const(far_edge - near_edge).i64_add();
+        }
+        sink.local_set(far);
+    }
+
+    /// The local and the edge of the first iteration, then those of the last.
+    fn directed(&self) -> (u32, i64, u32, i64) {
+        let (low, high) = (
+            (self.locals.low, self.shape.low),
+            (self.locals.high, self.shape.high),
+        );
+        let (near, far) = if self.shape.stride > 0 {
+            (low, high)
+        } else {
+            (high, low)
+        };
+        (near.0, near.1, far.0, far.1)
+    }
+
+    /// Pushes what an iteration adds to the address.
+    fn push_stride(&self, sink: &mut InstructionSink<'_>) {
+        sink.i64_const(self.shape.stride);
+        if self.shape.step == Step::Value {
+            self.push_step(sink);
+            sink.i64_mul();
+        }
+    }
+
+    /// Marks the two pages, if they are no more, and leaves the rest to a function.
+    fn two_pages(
+        &self,
+        marker: &Marker<'_>,
+        functions: &mut MarkerFunctions,
+        sink: &mut InstructionSink<'_>,
+    ) {
+        let Locals { low, high, .. } = self.locals;
+        let shift = marker.plan.cards.page_size_shift;
+        let cards = limits::MEMORY32_BYTES as i64 >> shift;
+        let card = |sink: &mut InstructionSink<'_>, address: u32| {
+            sink.local_get(address).i64_const(i64::from(shift)).i64_shr_u();
+        };
+        // If the higher card exists, the lower one does too, or the distance is not 0 or 1.
+        card(sink, high);
+        card(sink, low);
+        sink.i64_sub().i64_const(1).i64_gt_u();
+        sink.local_get(high).i64_const(cards << shift).i64_ge_u().i32_or();
+        sink.if_(BlockType::Empty);
+        sink.local_get(low).local_get(high);
+        sink.call(marker.plan.functions + functions.number(MarkerFunction::Between));
+        sink.else_();
+        for address in [low, high] {
+            card(sink, address);
+            sink.i32_wrap_i64();
+            marker.card_at_top(sink);
+        }
+        sink.end();
+    }
+
+    /// Marks all pages from the lowest address to the highest, or one by one where strides are longer than a page.
+    fn all_pages(&self, marker: &Marker<'_>, sink: &mut InstructionSink<'_>, last: u32) {
+        let Locals {
+            low,
+            high,
+            flag: first,
+            ..
+        } = self.locals;
+        or_everything(sink, low, high);
+        sink.else_();
+        self.one_by_one(marker, sink);
+        sink.end();
+        for (address, card) in [(low, first), (high, last)] {
+            marker.card_of_wide(sink, address, card);
+        }
+        marker.between(sink, first, last);
+    }
+
+    /// If the stride is longer than a page: marks what each iteration begins on, and returns.
+    fn one_by_one(&self, marker: &Marker<'_>, sink: &mut InstructionSink<'_>) {
+        let page = marker.plan.page_bytes();
+        let (near, near_edge, far, far_edge) = self.directed();
+        match self.shape.step {
+            Step::Constant(_) => sink.i32_const(i32::from(self.shape.stride.abs() > page)),
+            Step::Value => {
+                self.push_step(sink);
+                sink.i64_const(self.shape.stride.abs())
+                    .i64_mul()
+                    .i64_const(page)
+                    .i64_gt_u()
+            }
+        };
+        sink.if_(BlockType::Empty).loop_(BlockType::Empty);
+        marker.card_of_wide(sink, near, self.locals.flag);
+        if far_edge != near_edge {
+            sink.local_get(near)
+                .i64_const(far_edge - near_edge)
+                .i64_add()
+                .local_set(far);
+            marker.card_of_wide(sink, far, self.locals.flag);
+        }
+        sink.local_get(near);
+        self.push_stride(sink);
+        sink.i64_add().local_set(near);
+        sink.local_get(self.locals.steps)
+            .i64_const(-1)
+            .i64_add()
+            .local_tee(self.locals.steps);
+        sink.i64_const(0).i64_ge_s().br_if(0).end();
+        sink.return_().end();
     }
 }
 
@@ -229,75 +616,5 @@ fn divide(sink: &mut InstructionSink<'_>, step: i64) {
         sink.i64_const(i64::from(step.trailing_zeros())).i64_shr_u();
     } else {
         sink.i64_const(step).i64_div_u();
-    }
-}
-
-impl Span {
-    /// Marks for an address that does not move.
-    fn fixed(&self, marker: &Marker<'_>, sink: &mut InstructionSink<'_>, locals: &Locals) {
-        self.begin.push(sink);
-        sink.local_set(locals.first);
-        marker.card_of(sink, locals.first, self.low);
-        if self.high > self.low {
-            marker.card_of(sink, locals.first, self.high);
-        }
-    }
-
-    /// Marks for all pages from the lowest address to the highest.
-    fn range(&self, marker: &Marker<'_>, sink: &mut InstructionSink<'_>, locals: &Locals) {
-        let top = limits::MEMORY32_BYTES as i64 - 1;
-        let (from_begin, from_end) = if self.stride > 0 {
-            (self.low, self.high)
-        } else {
-            (self.high, self.low)
-        };
-        let (near, far) = if self.stride > 0 {
-            (locals.low, locals.high)
-        } else {
-            (locals.high, locals.low)
-        };
-        self.begin.push(sink);
-        sink.i64_extend_i32_u().local_tee(near);
-        sink.local_get(locals.steps);
-        times(sink, self.stride);
-        sink.i64_add();
-        plus(sink, from_end);
-        sink.local_set(far);
-        if from_begin != 0 {
-            sink.local_get(near);
-            plus(sink, from_begin);
-            sink.local_set(near);
-        }
-        // Below the address space is above it in unsigned numbers.
-        sink.local_get(locals.high).i64_const(top).i64_gt_u();
-        if self.stride < 0 || self.low < 0 {
-            sink.local_get(locals.low).i64_const(0).i64_lt_s().i32_or();
-        }
-        sink.if_(BlockType::Empty);
-        sink.i64_const(0)
-            .local_set(locals.low)
-            .i64_const(top)
-            .local_set(locals.high);
-        sink.end();
-        for (address, card) in [(locals.low, locals.first), (locals.high, locals.last)] {
-            marker.card_of_wide(sink, address, card);
-        }
-        marker.between(sink, locals.first, locals.last);
-    }
-}
-
-fn times(sink: &mut InstructionSink<'_>, factor: i64) {
-    if factor > 0 && factor.count_ones() == 1 {
-        if factor > 1 {
-            sink.i64_const(i64::from(factor.trailing_zeros())).i64_shl();
-        }
-    } else {
-        sink.i64_const(factor).i64_mul();
-    }
-}
-
-fn plus(sink: &mut InstructionSink<'_>, addend: i64) {
-    if addend != 0 {
-        sink.i64_const(addend).i64_add();
     }
 }

@@ -7,7 +7,7 @@
 //! - instructions of the input keep their bytes and their order;
 //! - two scratch locals that hold something at the same time are not the same local.
 
-use crate::ahead::{Ahead, Locals};
+use crate::ahead::{Ahead, Locals, MarkerFunctions};
 use crate::analysis::{Fate, coalesce, hoist, shadow_stack};
 use crate::error::InstrumentError;
 use crate::marks::{Anchor, Marker};
@@ -48,6 +48,7 @@ pub(crate) fn rewrite(
     validator: &mut FuncValidator<ValidatorResources>,
     body: &FunctionBody<'_>,
     without: Option<StoreKind>,
+    functions: &mut MarkerFunctions,
     report: &mut Report,
 ) -> Result<Option<Rewritten>, InstrumentError> {
     let trace = walk::walk(plan, validator, body)?;
@@ -79,7 +80,7 @@ pub(crate) fn rewrite(
         }
     }
     let mut edit = Edit::new(plan, &trace);
-    edit.place(&fates, &ahead, report)?;
+    edit.place(&fates, &ahead, functions, report)?;
     edit.finish(body).map(Some)
 }
 
@@ -165,7 +166,13 @@ impl<'a> Edit<'a> {
         });
     }
 
-    fn place(&mut self, fates: &[Fate], ahead: &[Ahead], report: &mut Report) -> Result<(), InstrumentError> {
+    fn place(
+        &mut self,
+        fates: &[Fate],
+        ahead: &[Ahead],
+        functions: &mut MarkerFunctions,
+        report: &mut Report,
+    ) -> Result<(), InstrumentError> {
         let sites = &self.trace.sites;
         let marked = || {
             sites
@@ -178,14 +185,7 @@ impl<'a> Edit<'a> {
             lease(site, &mut leases)?;
         }
         for marks in ahead {
-            let types = [
-                ValType::I64,
-                ValType::I64,
-                ValType::I64,
-                ValType::I32,
-                ValType::I32,
-            ];
-            leases.extend(types.map(|ty| Lease {
+            leases.extend(Locals::TYPES.map(|ty| Lease {
                 from: 2 * marks.op,
                 to: 2 * marks.op,
                 ty,
@@ -208,19 +208,15 @@ impl<'a> Edit<'a> {
             report.marks += marks.len() as u64;
         }
         for marks in ahead {
-            let [steps, low, high, first, last] = core::array::from_fn(|_| take(&mut next));
+            let [steps, low, high, flag] = core::array::from_fn(|_| take(&mut next));
+            let locals = Locals {
+                steps,
+                low,
+                high,
+                flag,
+            };
             self.insert(marks.at, Rank::Ahead, |marker, out| {
-                marks.emit(
-                    marker,
-                    out,
-                    &Locals {
-                        steps,
-                        low,
-                        high,
-                        first,
-                        last,
-                    },
-                );
+                marks.emit(marker, functions, locals, out)
             });
         }
         Ok(())

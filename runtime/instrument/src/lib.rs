@@ -10,7 +10,7 @@
 //!                             |
 //!             [analysis] shadow_stack --> hoist --> coalesce     which stores need which marks
 //!                             |
-//!                         [function] places them --- [marks] what a mark is made of
+//!                         [function] places them --- [marks], [ahead] what a mark is made of
 //!                             |
 //!                         [rewrite] the module around the functions, [custom] sections --> [verify] --> bytes
 //! ```

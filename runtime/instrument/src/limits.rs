@@ -42,8 +42,8 @@ pub const FRAME_BYTES_MAX: i64 = 1 << 20;
 /// Marks that are remembered at once: a search through them is linear.
 pub const FACTS_MAX: usize = 32;
 
-/// Largest stride of a hoisted store that is a constant. Above a page the range would hold pages that no store touches.
-pub const STRIDE_BYTES_MAX: i64 = 1 << 12;
+/// Largest stride or step of a hoisted store, 1 MiB: keeps products with the number of iterations within 64 bits.
+pub const STRIDE_BYTES_MAX: i64 = 1 << 20;
 
 /// Locals that are searched for one that holds a wanted value when a loop is entered.
 pub const HOLDERS_MAX: usize = 1 << 10;

@@ -102,10 +102,14 @@ impl Marker<'_> {
         sink.end();
     }
 
-    /// Marks the card of `local + distance`, of type i32.
-    pub fn card_of(&self, sink: &mut InstructionSink<'_>, local: u32, distance: i64) {
-        self.address(sink, local, distance);
+    /// Marks the card of the address on the stack.
+    pub fn card_of_top(&self, sink: &mut InstructionSink<'_>) {
         self.index(sink);
+        sink.i32_const(1).i32_store8(self.card());
+    }
+
+    /// Marks the card whose index is on the stack.
+    pub fn card_at_top(&self, sink: &mut InstructionSink<'_>) {
         sink.i32_const(1).i32_store8(self.card());
     }
 

@@ -37,6 +37,9 @@ pub(crate) struct Plan {
     pub shadow_stack: Option<ShadowStack>,
     /// Whether marks may be set before their stores.
     pub marks_ahead: bool,
+    /// Types and functions of the input, imported ones included: added ones come after them.
+    pub types: u32,
+    pub functions: u32,
 }
 
 impl Plan {
@@ -63,6 +66,8 @@ impl Plan {
 /// What the first reading found.
 #[derive(Debug, Default)]
 struct Contents<'a> {
+    types: u32,
+    functions: u32,
     memories: Vec<MemoryType>,
     imported_memories: u32,
     memory_exports: Vec<(&'a str, u32)>,
@@ -103,9 +108,7 @@ pub(crate) fn plan(wasm: &[u8], options: &Options) -> Result<Plan, InstrumentErr
     let analyses = Analyses {
         shadow_stack: options.analyses.shadow_stack,
         coalesce: options.analyses.coalesce && !tracked_type.shared,
-        hoist: options.analyses.hoist
-            && marks_ahead
-            && tracked_type.page_size_log2.is_none_or(|log2| log2 == 16),
+        hoist: options.analyses.hoist && marks_ahead,
     };
     Ok(Plan {
         cards: CardsLocation {
@@ -125,6 +128,8 @@ pub(crate) fn plan(wasm: &[u8], options: &Options) -> Result<Plan, InstrumentErr
         imported_memories: contents.imported_memories,
         analyses,
         marks_ahead,
+        types: contents.types,
+        functions: contents.functions,
     })
 }
 
@@ -172,7 +177,15 @@ impl<'a> Contents<'a> {
                     encoding: Encoding::Component,
                     ..
                 } => return Err(InstrumentError::Component),
+                Payload::TypeSection(reader) => {
+                    for group in reader {
+                        contents.types += group?.types().len() as u32;
+                    }
+                }
                 Payload::ImportSection(reader) => contents.imports(reader)?,
+                Payload::FunctionSection(reader) => {
+                    contents.functions = contents.functions.saturating_add(reader.count())
+                }
                 Payload::MemorySection(reader) => {
                     for memory in reader {
                         contents.memories.push(memory?);
@@ -223,6 +236,7 @@ impl<'a> Contents<'a> {
                         initial: None,
                     });
                 }
+                TypeRef::Func(_) | TypeRef::FuncExact(_) => self.functions += 1,
                 _ => {}
             }
         }

@@ -4,10 +4,12 @@
 //! - the input has validated as a whole before the first byte is written, the output before it is returned;
 //! - sections keep their order, and those that are not named here keep their bytes.
 
+use crate::ahead::{MarkerFunction, MarkerFunctions};
 use crate::custom::{self, Bodies, Kept};
 use crate::error::InstrumentError;
 use crate::function;
 use crate::limits;
+use crate::marks::Marker;
 use crate::options::Options;
 use crate::plan::{self, Plan};
 use crate::report::{CARDS_EXPORT, Instrumented, Report};
@@ -18,6 +20,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use wasm_encoder::{
     CodeSection, CustomSection, Encode, ExportKind, MemorySection, MemoryType, Module, RawSection, SectionId,
+    TypeSection,
 };
 use wasmparser::{BinaryReader, FuncValidatorAllocations, Parser, Payload, ValidPayload, Validator};
 
@@ -32,11 +35,13 @@ pub(crate) fn instrument(
         bytes_in: wasm.len() as u64,
         ..Report::default()
     };
-    let bodies = functions(wasm, &plan, without, &mut report)?;
+    let mut markers = MarkerFunctions::default();
+    let bodies = functions(wasm, &plan, without, &mut markers, &mut report)?;
     let mut assembly = Assembly {
         wasm,
         plan: &plan,
         bodies: &bodies,
+        markers: &markers,
         module: Module::new(),
         done: Done::default(),
     };
@@ -57,6 +62,7 @@ fn functions(
     wasm: &[u8],
     plan: &Plan,
     without: Option<StoreKind>,
+    markers: &mut MarkerFunctions,
     report: &mut Report,
 ) -> Result<Bodies, InstrumentError> {
     let mut validator = Validator::new_with_features(verify::features());
@@ -70,7 +76,7 @@ fn functions(
             bodies.first = function.index;
         }
         let mut function = function.into_validator(allocations);
-        let rewritten = function::rewrite(plan, &mut function, &body, without, report)?;
+        let rewritten = function::rewrite(plan, &mut function, &body, without, markers, report)?;
         report.functions_changed += u64::from(rewritten.is_some());
         bodies.bodies.push(rewritten);
         allocations = function.into_allocations();
@@ -90,6 +96,7 @@ struct Assembly<'a> {
     wasm: &'a [u8],
     plan: &'a Plan,
     bodies: &'a Bodies,
+    markers: &'a MarkerFunctions,
     module: Module,
     done: Done,
 }
@@ -133,7 +140,16 @@ impl<'a> Assembly<'a> {
     }
 
     fn section(&mut self, id: u8, range: Range<usize>) -> Result<(), InstrumentError> {
-        if id == SectionId::Memory as u8 {
+        let added = self.markers.all();
+        if id == SectionId::Type as u8 && !added.is_empty() {
+            self.longer(id, range, &marker_types(), MarkerFunction::TYPES.len() as u32)
+        } else if id == SectionId::Function as u8 && !added.is_empty() {
+            let mut entries = Vec::new();
+            for function in added {
+                (self.plan.types + function.ty()).encode(&mut entries);
+            }
+            self.longer(id, range, &entries, added.len() as u32)
+        } else if id == SectionId::Memory as u8 {
             self.memories(Some(range))
         } else if id == SectionId::Export as u8 && self.plan.own_cards {
             self.exports(Some(range))
@@ -191,24 +207,34 @@ impl<'a> Assembly<'a> {
 
     /// The exports, and the cards.
     fn exports(&mut self, range: Option<Range<usize>>) -> Result<(), InstrumentError> {
-        let mut data = Vec::new();
-        let content = range.map_or(&[][..], |range| &self.wasm[range]);
+        let mut entry = Vec::new();
+        CARDS_EXPORT.encode(&mut entry);
+        ExportKind::Memory.encode(&mut entry);
+        self.plan.cards.memory.encode(&mut entry);
+        self.done.exports = true;
+        self.longer(SectionId::Export as u8, range.unwrap_or(0..0), &entry, 1)
+    }
+
+    /// A section that is a list, with entries appended.
+    fn longer(
+        &mut self,
+        id: u8,
+        range: Range<usize>,
+        entries: &[u8],
+        count: u32,
+    ) -> Result<(), InstrumentError> {
+        let content = &self.wasm[range];
         let mut reader = BinaryReader::new(content, 0);
-        let count = if content.is_empty() {
+        let before = if content.is_empty() {
             0
         } else {
             reader.read_var_u32()?
         };
-        count.saturating_add(1).encode(&mut data);
+        let mut data = Vec::with_capacity(content.len() + entries.len() + 5);
+        before.saturating_add(count).encode(&mut data);
         data.extend_from_slice(&content[reader.original_position()..]);
-        CARDS_EXPORT.encode(&mut data);
-        ExportKind::Memory.encode(&mut data);
-        self.plan.cards.memory.encode(&mut data);
-        self.done.exports = true;
-        self.module.section(&RawSection {
-            id: SectionId::Export as u8,
-            data: &data,
-        });
+        data.extend_from_slice(entries);
+        self.module.section(&RawSection { id, data: &data });
         Ok(())
     }
 
@@ -224,9 +250,25 @@ impl<'a> Assembly<'a> {
                     .map_or(body.as_bytes(), |rewritten| &rewritten.bytes),
             );
         }
+        let marker = Marker { plan: self.plan };
+        for function in self.markers.all() {
+            section.function(&function.body(&marker));
+        }
         self.module.section(&section);
         Ok(())
     }
+}
+
+/// The types of marker functions, as entries of a type section.
+fn marker_types() -> Vec<u8> {
+    let mut section = TypeSection::new();
+    for parameters in MarkerFunction::TYPES {
+        section.ty().function(parameters.iter().copied(), []);
+    }
+    let mut bytes = Vec::new();
+    section.encode(&mut bytes);
+    // Without the length and the number of entries, of a byte each.
+    bytes.split_off(2)
 }
 
 fn memory_type(ty: &wasmparser::MemoryType) -> MemoryType {

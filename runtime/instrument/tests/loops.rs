@@ -216,6 +216,7 @@ impl Program<'_> {
             let _ = writeln!(self.text, "(local.set {pointer} (i32.const {from}))");
         }
         let _ = writeln!(self.text, "(local.set {counter} (i32.const {begin}))");
+        let marks = self.held.len();
         let bound = if self.random.below(3) == 0 {
             let free = (0..LOCALS).find(|l| !self.held.contains(l) && *l != counter && *l != pointer);
             match free {
@@ -230,13 +231,9 @@ impl Program<'_> {
             format!("(i32.const {bound})")
         };
         self.loops += 1;
-        let marks = self.held.len();
         self.held.extend([counter, pointer]);
-        let step = if up { step } else { -step };
-        let move_on = format!(
-            "(local.set {pointer} (i32.add (local.get {pointer}) (i32.const {stride})))
-             (local.set {counter} (i32.add (local.get {counter}) (i32.const {step})))\n"
-        );
+        let (next_pointer, next_counter) = self.moves(pointer, counter, stride, step, up);
+        let move_on = format!("(local.set {pointer} {next_pointer}) (local.set {counter} {next_counter})\n");
         match self.random.below(4) {
             0 => {
                 self.text.push_str("(block (loop\n");
@@ -256,11 +253,8 @@ impl Program<'_> {
             2 => {
                 self.text.push_str("(loop\n");
                 self.loop_body(counter, pointer);
-                let _ = writeln!(
-                    self.text,
-                    "(local.set {pointer} (i32.add (local.get {pointer}) (i32.const {stride})))"
-                );
-                let tee = format!("(local.tee {counter} (i32.add (local.get {counter}) (i32.const {step})))");
+                let _ = writeln!(self.text, "(local.set {pointer} {next_pointer})");
+                let tee = format!("(local.tee {counter} {next_counter})");
                 let _ = writeln!(self.text, "(br_if 0 ({test} {tee} {bound})) (nop))");
             }
             _ => {
@@ -273,6 +267,32 @@ impl Program<'_> {
             }
         }
         self.held.truncate(marks);
+    }
+
+    /// The next values of a pointer and a counter: they move by constants, or by what a local holds.
+    fn moves(&mut self, pointer: u64, counter: u64, stride: i64, step: i64, up: bool) -> (String, String) {
+        let op = if up { "i32.add" } else { "i32.sub" };
+        let free = (0..LOCALS).find(|local| !self.held.contains(local));
+        let (Some(local), true) = (free, self.random.below(3) == 0) else {
+            let step = if up { step } else { -step };
+            return (
+                format!("(i32.add (local.get {pointer}) (i32.const {stride}))"),
+                format!("(i32.add (local.get {counter}) (i32.const {step}))"),
+            );
+        };
+        let step = [step, step, step, step, 0, -step][self.random.below(6) as usize];
+        // Assigned before the loop: the loop's own text is not begun yet.
+        let _ = writeln!(self.text, "(local.set {local} (i32.const {step}))");
+        self.held.push(local);
+        let pointer = match self.random.below(3) {
+            0 => format!("(i32.add (local.get {pointer}) (i32.const {stride}))"),
+            1 => format!("(i32.add (local.get {local}) (local.get {pointer}))"),
+            _ => format!("(i32.sub (local.get {pointer}) (local.get {local}))"),
+        };
+        (
+            pointer,
+            format!("({op} (local.get {counter}) (local.get {local}))"),
+        )
     }
 
     fn loop_body(&mut self, counter: u64, pointer: u64) {

@@ -1,26 +1,26 @@
 //! Marks ahead of counted loops.
 //!
 //! A loop without an inner loop and without a point of collection marks, before it begins, every page that its stores can
-//! begin on. For that the address has to be a sum of values that the loop does not change and of *inductions*: locals that each
-//! iteration changes by a constant. How often the loop goes on is bounded by a comparison of an induction with something that
-//! does not change.
+//! begin on. For that the address has to be a sum of values that the loop does not change and of *inductions*: locals to which
+//! each iteration adds the same. How often the loop goes on is bounded by a comparison of an induction with something that does
+//! not change.
 //!
 //! ```text
 //!   first = address in the first iteration        last = first + stride * (how often the loop goes on)
 //!   mark page(first) ..= page(last)               all pages, if that range leaves the address space or the bound wraps
 //! ```
 //!
-//! Over-marking is sound; what would cost is over-marking much. So only stores that run in every full iteration are taken, only
-//! strides up to a page, and only loops that are left through their test.
+//! Over-marking is sound; what would cost is over-marking much. So only stores that run in every full iteration are taken, and
+//! only loops that are left through their test; strides over a page are marked one by one.
 //!
 //! Invariants:
 //! - the range is computed in 64 bits from 32-bit operands, and cannot overflow there;
 //! - nothing is assumed of a bound but what the loop's own test establishes.
 
-use crate::ahead::{Ahead, Span, Sum, Trip, TripKind};
+use crate::ahead::{Ahead, Shape, Span, Step, Sum, TripKind};
 use crate::analysis::Fate;
 use crate::analysis::coalesce::reach;
-use crate::analysis::values::{Linear, Value};
+use crate::analysis::values::{Atom, Linear, Value};
 use crate::limits;
 use crate::plan::Plan;
 use crate::trace::{Condition, Loop, Relation, Site, Trace};
@@ -45,20 +45,22 @@ pub(crate) fn settle(plan: &Plan, trace: &Trace, fates: &mut [Fate]) -> Vec<Ahea
         }
         let view = View { plan, trace, found };
         let trip = view.trip();
-        let mut ahead = Ahead {
-            op: found.op,
-            at: found.at,
-            trip: None,
-            spans: Vec::new(),
-        };
+        let mut spans = Vec::new();
         let mut seen: Vec<Linear> = Vec::new();
         let members = &members[..members.len().min(limits::HOISTED_MAX)];
         for &number in members {
-            view.take(number, members, trip.as_ref(), &mut ahead, &mut seen, fates);
+            let linear = trace.sites[number].address.linear;
+            if !seen.contains(&linear) {
+                seen.push(linear);
+                spans.extend(view.take(number, members, trip.as_ref(), fates));
+            }
         }
-        if !ahead.spans.is_empty() {
-            ahead.trip = trip.filter(|_| ahead.spans.iter().any(|span| span.stride != 0));
-            all.push(ahead);
+        if !spans.is_empty() {
+            all.push(Ahead {
+                op: found.op,
+                at: found.at,
+                spans,
+            });
         }
     }
     all
@@ -71,65 +73,100 @@ struct View<'a> {
     found: &'a Loop,
 }
 
+/// What an iteration adds to a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stride {
+    Constant(i64),
+    /// A multiple of a value that the loop does not change.
+    Multiple {
+        of: Atom,
+        by: i64,
+    },
+}
+
 /// A value of the loop, at its begin and from iteration to iteration.
 struct Moving {
     begin: Sum,
-    stride: i64,
+    stride: Stride,
+}
+
+/// How often the loop goes on.
+struct Trip {
+    kind: TripKind,
+    moving: Sum,
+    bound: Sum,
+    /// Of the moving value.
+    stride: Stride,
 }
 
 impl View<'_> {
-    /// Takes one store, with all others off the same base that are not settled, if their range is known.
+    /// Takes one store, with all others off the same base, if their range is known.
     fn take(
         &self,
         number: usize,
         members: &[usize],
         trip: Option<&Trip>,
-        ahead: &mut Ahead,
-        seen: &mut Vec<Linear>,
         fates: &mut [Fate],
-    ) {
+    ) -> Option<Span> {
         let site = &self.trace.sites[number];
-        if fates[number] != Fate::Open || seen.contains(&site.address.linear) {
-            return;
-        }
-        seen.push(site.address.linear);
-        let Some(moving) = self.moving(site.address) else {
-            return;
-        };
-        if moving.stride != 0 && (trip.is_none() || moving.stride.abs() > limits::STRIDE_BYTES_MAX) {
-            return;
-        }
-        let mut span = Span {
-            begin: moving.begin,
-            stride: moving.stride,
-            low: 0,
-            high: 0,
-        };
+        let moving = self.moving(site.address)?;
+        let (mut low, mut high) = self.extent(site, site);
         let mut taken = Vec::new();
         for &member in members {
             let other = &self.trace.sites[member];
-            if other.address.linear != site.address.linear || fates[member] != Fate::Open {
+            if other.address.linear != site.address.linear {
                 continue;
             }
-            let (low, high) = self.extent(site, other);
-            let wider = Span {
-                low: span.low.min(low),
-                high: span.high.max(high),
-                ..span.clone()
-            };
-            if taken.is_empty() {
-                span = Span { low, high, ..span };
-            } else if wider.high - wider.low <= self.plan.page_bytes() {
-                span = wider;
-            } else {
-                continue;
+            let (begin, end) = self.extent(site, other);
+            if high.max(end) - low.min(begin) <= self.plan.page_bytes() {
+                (low, high) = (low.min(begin), high.max(end));
+                taken.push(member);
             }
-            taken.push(member);
         }
+        let span = self.span(moving, low, high, trip)?;
         for member in taken {
             fates[member] = Fate::Hoisted;
         }
-        ahead.spans.push(span);
+        Some(span)
+    }
+
+    fn span(&self, address: Moving, low: i64, high: i64, trip: Option<&Trip>) -> Option<Span> {
+        if address.stride == Stride::Constant(0) {
+            return Some(Span::Fixed {
+                begin: address.begin,
+                low,
+                high,
+            });
+        }
+        let trip = trip?;
+        let mut step = Sum::default();
+        let (up, kind_of_step, stride) = match (trip.stride, address.stride) {
+            (Stride::Constant(by), Stride::Constant(stride)) => (by > 0, Step::Constant(by.abs()), stride),
+            (Stride::Multiple { of, by }, Stride::Multiple { of: also, by: stride }) if of == also => {
+                self.fixed(&[(of, 1)], &mut step)?;
+                (by > 0, Step::Value, stride)
+            }
+            _ => return None,
+        };
+        if stride.abs() > limits::STRIDE_BYTES_MAX {
+            return None;
+        }
+        let shape = Shape {
+            kind: trip.kind,
+            up,
+            step: kind_of_step,
+            stride,
+            low,
+            high,
+        };
+        let (moving, bound) = (trip.moving.clone(), trip.bound.clone());
+        Some(Span::Moving {
+            shape,
+            moving,
+            bound,
+            begin: address.begin,
+            step,
+        })
     }
 
     /// First byte, and last byte whose page needs a mark, of `other`, relative to the address operand of `site`.
@@ -145,38 +182,53 @@ impl View<'_> {
             terms: Vec::new(),
             constant: value.constant,
         };
-        let mut stride = 0i64;
+        let mut constant = 0i64;
+        let mut multiple = None;
         let mut fixed = Vec::new();
         for &(atom, coefficient) in self.trace.values.terms(value.linear) {
             if atom < self.found.first_atom {
                 fixed.push((atom, coefficient));
                 continue;
             }
-            let phi = self.found.phis.binary_search_by_key(&atom, |phi| phi.atom).ok()?;
-            let phi = &self.found.phis[phi];
-            let next = phi.next.filter(|_| self.found.back_edges == 1)?;
-            if self.trace.values.terms(next.linear) != [(atom, 1)] {
-                return None;
+            let (local, stride) = self.induction(atom)?;
+            begin.terms.push((local, coefficient));
+            match stride {
+                Stride::Constant(by) => constant = constant.wrapping_add(coefficient.wrapping_mul(by)),
+                Stride::Multiple { of, by } if multiple.is_none() => {
+                    multiple = Some((of, self.plan.wrap(coefficient.wrapping_mul(by))));
+                }
+                Stride::Multiple { .. } => return None,
             }
-            stride = stride.wrapping_add(coefficient.wrapping_mul(next.constant));
-            begin.terms.push((phi.local, coefficient));
         }
         self.fixed(&fixed, &mut begin)?;
-        Some(Moving {
-            begin,
-            stride: self.plan.wrap(stride),
-        })
+        let stride = match (multiple, self.plan.wrap(constant)) {
+            (None, by) => Stride::Constant(by),
+            (Some((of, by)), 0) => Stride::Multiple { of, by },
+            _ => return None,
+        };
+        Some(Moving { begin, stride })
+    }
+
+    /// The local of an atom that is an induction of the loop, and what an iteration adds to it.
+    fn induction(&self, atom: Atom) -> Option<(u32, Stride)> {
+        let at = self.found.phis.binary_search_by_key(&atom, |phi| phi.atom).ok()?;
+        let phi = &self.found.phis[at];
+        let next = phi.next.filter(|_| self.found.back_edges == 1)?;
+        let stride = match *self.trace.values.terms(next.linear) {
+            [(one, 1)] if one == atom => Stride::Constant(next.constant),
+            [(of, by), (one, 1)] if one == atom && of < self.found.first_atom && next.constant == 0 => {
+                Stride::Multiple { of, by }
+            }
+            _ => return None,
+        };
+        Some((phi.local, stride))
     }
 
     /// Adds what does not change to a sum over locals, as they are when the loop is entered.
-    fn fixed(&self, terms: &[(u32, i64)], sum: &mut Sum) -> Option<()> {
-        let holder = |wanted: &[(u32, i64)]| {
-            self.found
-                .entry
-                .iter()
-                .take(limits::HOLDERS_MAX)
-                .position(|held| self.trace.values.terms(held.linear) == wanted)
-        };
+    fn fixed(&self, terms: &[(Atom, i64)], sum: &mut Sum) -> Option<()> {
+        let entry = || self.found.entry.iter().take(limits::HOLDERS_MAX);
+        let holder =
+            |wanted: &[(Atom, i64)]| entry().position(|held| self.trace.values.terms(held.linear) == wanted);
         if terms.is_empty() {
             return Some(());
         }
@@ -204,37 +256,37 @@ impl View<'_> {
 
     fn bounded(&self, condition: Condition) -> Option<Trip> {
         let (left, right) = (self.moving(condition.left)?, self.moving(condition.right)?);
-        let left_moves = match (left.stride, right.stride) {
-            (0, 0) => return None,
-            (_, 0) => true,
-            (0, _) => false,
+        let still = Stride::Constant(0);
+        let left_moves = match (left.stride == still, right.stride == still) {
+            (false, true) => true,
+            (true, false) => false,
             _ => return None,
         };
         let (moving, bound) = if left_moves { (left, right) } else { (right, left) };
-        let (signed, inclusive) = match condition.relation {
-            Relation::Different => (false, false),
-            Relation::LessSigned => (true, false),
-            Relation::LessUnsigned => (false, false),
-            Relation::LessEqualSigned => (true, true),
-            Relation::LessEqualUnsigned => (false, true),
-            Relation::Equal => return None,
+        let (by, constant) = match moving.stride {
+            Stride::Constant(by) => (by, true),
+            Stride::Multiple { by, .. } => (by, false),
         };
-        let up = moving.stride > 0;
+        let towards = (by > 0) == left_moves;
+        let kind = |signed, inclusive| towards.then_some(TripKind::While { signed, inclusive });
         let kind = match condition.relation {
-            Relation::Different => TripKind::Until,
-            _ if up == left_moves => TripKind::While { signed, inclusive },
-            _ => return None,
+            Relation::Different => constant.then_some(TripKind::Until),
+            Relation::LessSigned => kind(true, false),
+            Relation::LessUnsigned => kind(false, false),
+            Relation::LessEqualSigned => kind(true, true),
+            Relation::LessEqualUnsigned => kind(false, true),
+            Relation::Equal => None,
+        }?;
+        let known = if constant {
+            by.abs() <= limits::STRIDE_BYTES_MAX
+        } else {
+            by.abs() == 1
         };
-        let step = moving.stride.unsigned_abs();
-        if step > limits::STRIDE_BYTES_MAX as u64 {
-            return None;
-        }
-        Some(Trip {
+        known.then_some(Trip {
             kind,
-            up,
             moving: moving.begin,
             bound: bound.begin,
-            step: step as i64,
+            stride: moving.stride,
         })
     }
 }

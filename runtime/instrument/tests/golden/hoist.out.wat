@@ -1,5 +1,8 @@
 (module
   (type (;0;) (func (param i32 i32)))
+  (type (;1;) (func (param i64 i64)))
+  (type (;2;) (func (param i32 i32 i32)))
+  (type (;3;) (func (param i32 i32 i32 i32)))
   (memory (;0;) 1)
   (memory (;1;) 16 16)
   (export "memory" (memory 0))
@@ -10,7 +13,7 @@
   (export "unknown" (func $f))
   (export "vmsync1:cards" (memory 1))
   (func (;0;) (type 0) (param $p i32) (param $end i32)
-    (local i64 i64 i64 i32 i32)
+    (local i64 i64 i64 i32)
     local.get $end
     local.get $p
     i32.const 12
@@ -25,8 +28,8 @@
     local.get 3
     i64.const 12
     i64.rem_u
-    i64.eqz
-    i32.eqz
+    i64.const 0
+    i64.ne
     select
     local.set 2
     local.get $p
@@ -40,44 +43,35 @@
     i64.add
     local.set 4
     local.get 4
-    i64.const 4294967295
-    i64.gt_u
-    if ;; label = @1
-      i64.const 0
-      local.set 3
-      i64.const 4294967295
-      local.set 4
-    end
+    i64.const 12
+    i64.shr_u
     local.get 3
     i64.const 12
     i64.shr_u
-    i32.wrap_i64
-    local.tee 5
-    i32.const 1
-    i32.store8 1
+    i64.sub
+    i64.const 1
+    i64.gt_u
     local.get 4
-    i64.const 12
-    i64.shr_u
-    i32.wrap_i64
-    local.tee 6
-    i32.const 1
-    i32.store8 1
-    local.get 6
-    local.get 5
-    i32.sub
-    i32.const 1
-    i32.gt_u
+    i64.const 4294967296
+    i64.ge_u
+    i32.or
     if ;; label = @1
-      local.get 5
+      local.get 3
+      local.get 4
+      call 5
+    else
+      local.get 3
+      i64.const 12
+      i64.shr_u
+      i32.wrap_i64
       i32.const 1
-      i32.add
+      i32.store8 1
+      local.get 4
+      i64.const 12
+      i64.shr_u
+      i32.wrap_i64
       i32.const 1
-      local.get 6
-      local.get 5
-      i32.sub
-      i32.const -1
-      i32.add
-      memory.fill 1
+      i32.store8 1
     end
     loop ;; label = @1
       local.get $p
@@ -96,12 +90,11 @@
     end
   )
   (func (;1;) (type 0) (param $a i32) (param $n i32)
-    (local $i i32) (local i64 i64 i64 i32 i32)
+    (local $i i32) (local i64 i64 i64 i32)
     block ;; label = @1
       local.get $n
       i64.extend_i32_s
-      local.set 5
-      local.get 5
+      local.tee 5
       local.get $i
       i64.extend_i32_s
       i64.sub
@@ -121,49 +114,40 @@
       i64.extend_i32_u
       local.tee 4
       local.get 3
-      i64.const 3
-      i64.shl
+      i64.const 8
+      i64.mul
       i64.add
       local.set 5
       local.get 5
-      i64.const 4294967295
-      i64.gt_u
-      if ;; label = @2
-        i64.const 0
-        local.set 4
-        i64.const 4294967295
-        local.set 5
-      end
+      i64.const 12
+      i64.shr_u
       local.get 4
       i64.const 12
       i64.shr_u
-      i32.wrap_i64
-      local.tee 6
-      i32.const 1
-      i32.store8 1
+      i64.sub
+      i64.const 1
+      i64.gt_u
       local.get 5
-      i64.const 12
-      i64.shr_u
-      i32.wrap_i64
-      local.tee 7
-      i32.const 1
-      i32.store8 1
-      local.get 7
-      local.get 6
-      i32.sub
-      i32.const 1
-      i32.gt_u
+      i64.const 4294967296
+      i64.ge_u
+      i32.or
       if ;; label = @2
-        local.get 6
+        local.get 4
+        local.get 5
+        call 5
+      else
+        local.get 4
+        i64.const 12
+        i64.shr_u
+        i32.wrap_i64
         i32.const 1
-        i32.add
+        i32.store8 1
+        local.get 5
+        i64.const 12
+        i64.shr_u
+        i32.wrap_i64
         i32.const 1
-        local.get 7
-        local.get 6
-        i32.sub
-        i32.const -1
-        i32.add
-        memory.fill 1
+        i32.store8 1
       end
       loop ;; label = @2
         local.get $i
@@ -186,7 +170,7 @@
     end
   )
   (func (;2;) (type 0) (param $a i32) (param $n i32)
-    (local i64 i64 i64 i32 i32)
+    (local i64 i64 i64 i32)
     i32.const 16
     i64.extend_i32_u
     local.set 4
@@ -197,6 +181,10 @@
     local.get 4
     i64.sub
     local.set 3
+    local.get 4
+    i64.const 3
+    i64.lt_s
+    local.set 5
     i64.const 1099511627776
     local.get 3
     i64.const 3
@@ -208,9 +196,7 @@
     i64.const 0
     i64.gt_s
     select
-    local.get 4
-    i64.const 3
-    i64.lt_s
+    local.get 5
     select
     local.set 2
     local.get $n
@@ -224,48 +210,35 @@
     i64.add
     local.set 3
     local.get 4
-    i64.const 4294967295
-    i64.gt_u
+    i64.const 12
+    i64.shr_u
     local.get 3
-    i64.const 0
-    i64.lt_s
+    i64.const 12
+    i64.shr_u
+    i64.sub
+    i64.const 1
+    i64.gt_u
+    local.get 4
+    i64.const 4294967296
+    i64.ge_u
     i32.or
     if ;; label = @1
-      i64.const 0
-      local.set 3
-      i64.const 4294967295
-      local.set 4
-    end
-    local.get 3
-    i64.const 12
-    i64.shr_u
-    i32.wrap_i64
-    local.tee 5
-    i32.const 1
-    i32.store8 1
-    local.get 4
-    i64.const 12
-    i64.shr_u
-    i32.wrap_i64
-    local.tee 6
-    i32.const 1
-    i32.store8 1
-    local.get 6
-    local.get 5
-    i32.sub
-    i32.const 1
-    i32.gt_u
-    if ;; label = @1
-      local.get 5
+      local.get 3
+      local.get 4
+      call 5
+    else
+      local.get 3
+      i64.const 12
+      i64.shr_u
+      i32.wrap_i64
       i32.const 1
-      i32.add
+      i32.store8 1
+      local.get 4
+      i64.const 12
+      i64.shr_u
+      i32.wrap_i64
       i32.const 1
-      local.get 6
-      local.get 5
-      i32.sub
-      i32.const -1
-      i32.add
-      memory.fill 1
+      i32.store8 1
     end
     loop ;; label = @1
       local.get $a
@@ -283,10 +256,8 @@
     end
   )
   (func (;3;) (type 0) (param $a i32) (param $n i32)
-    (local i64 i64 i64 i32 i32)
+    (local i64 i64 i64 i32)
     local.get $a
-    local.set 5
-    local.get 5
     i32.const 4
     i32.add
     i32.const 12
@@ -359,6 +330,53 @@
       local.get $q
       i32.ne
       br_if 0 (;@1;)
+    end
+  )
+  (func (;5;) (type 1) (param i64 i64)
+    (local i32 i32)
+    local.get 1
+    i64.const 4294967295
+    i64.gt_u
+    local.get 0
+    i64.const 0
+    i64.lt_s
+    i32.or
+    if ;; label = @1
+      i64.const 0
+      local.set 0
+      i64.const 4294967295
+      local.set 1
+    end
+    local.get 0
+    i64.const 12
+    i64.shr_u
+    i32.wrap_i64
+    local.tee 2
+    i32.const 1
+    i32.store8 1
+    local.get 1
+    i64.const 12
+    i64.shr_u
+    i32.wrap_i64
+    local.tee 3
+    i32.const 1
+    i32.store8 1
+    local.get 3
+    local.get 2
+    i32.sub
+    i32.const 1
+    i32.gt_u
+    if ;; label = @1
+      local.get 2
+      i32.const 1
+      i32.add
+      i32.const 1
+      local.get 3
+      local.get 2
+      i32.sub
+      i32.const -1
+      i32.add
+      memory.fill 1
     end
   )
 )
