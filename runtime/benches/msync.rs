@@ -8,6 +8,9 @@
 //!
 //! Rounds alternate, medians are reported, the spread is the range from the 10th to the 90th percentile.
 
+#[path = "support/plot.rs"]
+mod plot;
+
 use std::{
     fs::{File, OpenOptions},
     os::unix::fs::FileExt,
@@ -334,9 +337,36 @@ fn print_table(rows: &[Row]) {
     }
 }
 
+fn draw(rows: &[Row]) -> String {
+    let groups: Vec<_> = rows
+        .iter()
+        .map(|row| plot::Group {
+            label: format!(
+                "{} ({})",
+                row.pages,
+                if row.call == SYNC_PAGE {
+                    "its page"
+                } else {
+                    "1 GiB"
+                }
+            ),
+            values: [&row.ours, &row.msync, &row.floor]
+                .map(|times| times.median() * 1e3)
+                .to_vec(),
+        })
+        .collect();
+    let series = ["vm_msync SYNC", "msync(MS_SYNC)", "write + fdatasync"];
+    plot::bars(
+        "Random dirty pages of 1 GiB (the call's range), median time of a sync",
+        "ms",
+        &series,
+        &groups,
+    )
+}
+
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let (mut json, mut rounds, mut seed, mut folder) = (false, 41, 1, None);
+    let (mut json, mut rounds, mut seed, mut folder, mut plot) = (false, 41, 1, None, None);
     while let Some(argument) = arguments.next() {
         let mut number = || -> Result<u64> { Ok(arguments.next().context("a number is missing")?.parse()?) };
         match argument.as_str() {
@@ -344,9 +374,12 @@ fn main() -> Result<()> {
             "--rounds" => rounds = number()? as usize,
             "--seed" => seed = number()?,
             "--folder" => folder = arguments.next(),
+            "--plot" => plot = Some(arguments.next().context("a file is missing")?),
             // Cargo's own word for benchmarks.
             "--bench" => {}
-            other => bail!("unknown argument {other}: use --json, --rounds N, --seed N, --folder DIR"),
+            other => bail!(
+                "unknown argument {other}: use --json, --rounds N, --seed N, --folder DIR, --plot FILE.svg"
+            ),
         }
     }
     let place = tempfile::tempdir_in(folder.unwrap_or_else(|| ".".into()))?;

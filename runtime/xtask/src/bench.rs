@@ -10,7 +10,7 @@ use crate::steps::{Workspace, run};
 pub struct Bench {
     /// Which one.
     name: Name,
-    /// Print one JSON object instead of a table.
+    /// Print one JSON object instead of a table and a plot (target/bench/NAME.svg).
     #[arg(long)]
     json: bool,
     /// Arguments for the benchmark itself, see its --help.
@@ -30,6 +30,10 @@ impl Bench {
         let mut cargo = workspace.cargo(["bench", "--workspace", "--bench", "msync", "--"]);
         if self.json {
             cargo.arg("--json");
+        } else {
+            let folder = workspace.target.join("bench");
+            std::fs::create_dir_all(&folder)?;
+            cargo.arg("--plot").arg(folder.join("msync.svg"));
         }
         run("bench msync", cargo.args(&self.arguments))
     }

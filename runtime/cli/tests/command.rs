@@ -1,0 +1,170 @@
+//! The command line: every subcommand, and what it says when something is wrong.
+
+mod support;
+
+use support::{text, vmsync};
+
+const COUNTER: &str = r#"(module
+  (import "vmsync1" "memory_object_open" (func $open (param i32 i32 i64 i32 i32) (result i32)))
+  (import "vmsync1" "vm_map" (func $map (param i32 i32 i32 i32 i32 i32 i64 i32 i32 i32 i32) (result i32)))
+  (import "vmsync1" "vm_msync" (func $msync (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 2)
+  (data (i32.const 0) "counter")
+  (func (export "add") (param $by i32) (result i32)
+    (local $result i32)
+    (local.set $result (call $open (i32.const 0) (i32.const 7) (i64.const 4096) (i32.const 7) (i32.const 16)))
+    (if (local.get $result) (then (return (i32.sub (i32.const 0) (local.get $result)))))
+    (i32.store (i32.const 20) (i32.const 65536))
+    (local.set $result (call $map (i32.const 1) (i32.const 20) (i32.const 4096) (i32.const 0) (i32.const 0)
+      (i32.load (i32.const 16)) (i64.const 0) (i32.const 0) (i32.const 3) (i32.const 3) (i32.const 1)))
+    (if (local.get $result) (then (return (i32.sub (i32.const 0) (local.get $result)))))
+    (i32.store (i32.const 65536) (i32.add (i32.load (i32.const 65536)) (local.get $by)))
+    (local.set $result (call $msync (i32.const 1) (i32.const 65536) (i32.const 4096) (i32.const 2)))
+    (if (local.get $result) (then (return (i32.sub (i32.const 0) (local.get $result)))))
+    (i32.load (i32.const 65536)))
+  (func (export "trap") unreachable))"#;
+
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("counter.wat"), COUNTER).unwrap();
+        Self { folder }
+    }
+
+    fn path(&self, name: &str) -> String {
+        text(&self.folder.path().join(name)).to_string()
+    }
+
+    fn add(&self, by: &str, more: &[&str]) -> support::Said {
+        let map = format!("counter={}", self.path("store"));
+        let module = self.path("counter.wat");
+        let mut arguments = vec!["run", "--invoke", "add", "--map", &map];
+        arguments.extend(more);
+        arguments.extend([module.as_str(), "--", by]);
+        vmsync(&arguments)
+    }
+}
+
+#[test]
+fn a_counter_counts_over_processes_and_trackers() {
+    let place = Place::new();
+    let mut expected = 0;
+    for rung in vmsync::probe().into_iter().filter(|rung| rung.available.is_ok()) {
+        expected += 5;
+        let said = place.add("5", &["--tracker", rung.kind.name(), "--stats"]);
+        assert!(said.err.contains(rung.kind.name()), "{}", said.err);
+        assert_eq!(said.ok(), expected.to_string());
+    }
+}
+
+#[test]
+fn inspect_and_verify_say_what_is_in_a_store_and_where_it_is_damaged() {
+    let place = Place::new();
+    let store = place.path("store");
+    place.add("1", &[]).ok();
+    let listed = vmsync(&["inspect", &store]).ok();
+    assert!(
+        listed.contains("counter") && listed.contains("4.0 KiB"),
+        "{listed}"
+    );
+    let json: serde_json::Value = serde_json::from_str(&vmsync(&["inspect", "--json", &store]).ok()).unwrap();
+    assert_eq!(json["objects"][0]["name"], "counter");
+    assert_eq!(json["objects"][0]["address"], 65536);
+    assert!(vmsync(&["verify", &store]).ok().contains("sound: 1 objects"));
+    let image = std::fs::read_dir(&store)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.metadata().unwrap().len() == 4096 && text(path).contains("object"))
+        .expect("the object has an image");
+    let mut bytes = std::fs::read(&image).unwrap();
+    bytes[1] ^= 4;
+    std::fs::write(&image, bytes).unwrap();
+    let said = vmsync(&["verify", "--json", &store]);
+    let json: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(said.code, Some(1));
+    assert_eq!(json["problems"].as_array().unwrap().len(), 1, "{json}");
+    vmsync(&["verify", &store]).fails(1, &["restore"]);
+}
+
+#[test]
+fn an_instrumented_module_runs_without_being_told() {
+    let place = Place::new();
+    let output = place.path("marked.wasm");
+    let said = vmsync(&["instrument", &place.path("counter.wat"), "-o", &output]).ok();
+    assert!(said.contains("stores"), "{said}");
+    let map = format!("counter={}:main", place.path("store"));
+    let said = vmsync(&[
+        "run", "--stats", "--invoke", "add", "--map", &map, &output, "--", "3",
+    ]);
+    assert!(said.err.contains("tracker barrier"), "{}", said.err);
+    assert_eq!(said.ok(), "3");
+}
+
+#[test]
+fn trackers_explains_every_rung() {
+    let said = vmsync(&["trackers"]).ok();
+    assert_eq!(said.lines().count(), 5, "{said}");
+    assert_eq!(said.matches("chosen").count(), 1, "{said}");
+    let json: serde_json::Value = serde_json::from_str(&vmsync(&["trackers", "--json"]).ok()).unwrap();
+    assert_eq!(json["trackers"].as_array().unwrap().len(), 5);
+}
+
+#[test]
+fn what_is_wrong_is_said_with_what_to_do() {
+    let place = Place::new();
+    let counter = place.path("counter.wat");
+    vmsync(&["run", "--bad"]).fails(2, &["--bad"]);
+    vmsync(&["run", &place.path("missing.wasm")]).fails(1, &["missing.wasm", "No such file"]);
+    vmsync(&["run", &counter]).fails(1, &["_start", "--invoke", "add, trap"]);
+    vmsync(&["run", "--invoke", "add", &counter]).fails(1, &["takes 1 arguments, 0 are given"]);
+    vmsync(&["run", "--invoke", "add", &counter, "--", "x"]).fails(1, &["\"x\" is not a value of type i32"]);
+    vmsync(&["run", "--invoke", "trap", &counter]).fails(134, &["trapped", "unreachable"]);
+    vmsync(&["run", "--map", "counter", &counter]).fails(2, &["NAME=STORE"]);
+    vmsync(&["run", "--map", "../x=s", &counter]).fails(2, &["begins with a dot"]);
+    vmsync(&["run", "--tracker", "magic", &counter]).fails(2, &["uffd-async"]);
+    vmsync(&["run", "--dir", ".", &counter]).fails(2, &["--wasi"]);
+    // NO_ACCESS: nothing was granted.
+    assert_eq!(
+        vmsync(&["run", "--invoke", "add", &counter, "--", "1"]).ok(),
+        "-8"
+    );
+    std::fs::write(place.path("not.wasm"), b"\0asmnonsense").unwrap();
+    vmsync(&["run", &place.path("not.wasm")]).fails(1, &["not.wasm"]);
+    vmsync(&["verify", &place.path("nowhere")]).fails(1, &["nowhere"]);
+    vmsync(&["inspect", &place.path("counter.wat")]).fails(1, &["counter.wat"]);
+}
+
+#[test]
+fn guests_that_cannot_run_are_refused_in_words() {
+    let place = Place::new();
+    let run = |wat: &str| {
+        std::fs::write(place.path("guest.wat"), wat).unwrap();
+        vmsync(&["run", "--invoke", "f", &place.path("guest.wat")])
+    };
+    let import = r#"(import "vmsync1" "mach_task_self" (func (result i32)))"#;
+    run(&format!("(module {import} (func (export \"f\")))")).fails(1, &["exports no memory"]);
+    run(
+        r#"(module (import "wasi_snapshot_preview1" "sched_yield" (func (result i32))) (func (export "f")))"#,
+    )
+    .fails(1, &["--wasi"]);
+    run(r#"(module (import "env" "what" (func)) (memory (export "memory") 1) (func (export "f")))"#)
+        .fails(1, &["env::what"]);
+    run(r#"(module (memory (export "memory") 1 2 shared) (func (export "f")))"#).fails(1, &["thread"]);
+}
+
+#[test]
+fn a_store_in_use_or_read_only_is_refused() {
+    let place = Place::new();
+    place.add("1", &[]).ok();
+    let options = vmsync_pager_file::Options::default();
+    let held = vmsync_pager_file::FileStore::open(place.path("store").as_ref(), &options).unwrap();
+    place.add("1", &[]).fails(1, &["store"]);
+    drop(held);
+    // Opened for reading only: the guest asks for the right to store, and gets NO_ACCESS.
+    assert_eq!(place.add("1", &["--read-only"]).ok(), "-8");
+    assert_eq!(place.add("1", &[]).ok(), "2");
+}

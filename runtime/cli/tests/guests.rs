@@ -1,0 +1,79 @@
+//! The guest programs of `demos/guests`, in Rust and C, under the command and every tracker.
+
+mod support;
+
+use std::path::Path;
+
+use support::{guests, text, vmsync};
+
+/// The trackers that work here.
+fn trackers() -> Vec<&'static str> {
+    vmsync::probe()
+        .into_iter()
+        .filter(|rung| rung.available.is_ok())
+        .map(|rung| rung.kind.name())
+        .collect()
+}
+
+fn run(guest: &Path, store: &Path, name: &str, tracker: &str, more: &[&str]) -> support::Said {
+    let map = format!("{name}={}", text(store));
+    let mut arguments = vec!["run", "--map", &map, "--tracker", tracker];
+    arguments.extend(&more[..more.iter().position(|word| *word == "--").unwrap_or(more.len())]);
+    arguments.push(text(guest));
+    arguments.extend(&more[more.iter().position(|word| *word == "--").unwrap_or(more.len())..]);
+    vmsync(&arguments)
+}
+
+#[test]
+fn counters_in_rust_and_c_count_over_processes() {
+    let Some(guests) = guests() else { return };
+    for name in ["counter", "tally"] {
+        let folder = tempfile::tempdir().unwrap();
+        let store = folder.path().join("store");
+        for (expected, tracker) in (1..).zip(trackers()) {
+            let guest = guests.join(format!("{name}.wasm"));
+            let said = run(&guest, &store, name, tracker, &["--invoke", "add"]);
+            assert_eq!(said.ok(), expected.to_string(), "{name} with {tracker}");
+        }
+    }
+}
+
+#[test]
+fn a_c_program_keeps_a_journal() {
+    let Some(guests) = guests() else { return };
+    let guest = guests.join("journal.wasm");
+    for tracker in trackers() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = folder.path().join("store");
+        let journal = |words: &[&str]| {
+            let mut more = vec!["--wasi", "--"];
+            more.extend(words);
+            run(&guest, &store, "journal", tracker, &more).ok()
+        };
+        journal(&["append", "first"]);
+        journal(&["undo", "never"]);
+        journal(&["append", "second"]);
+        let listed = journal(&["list"]);
+        assert!(
+            listed.contains("first") && listed.contains("second"),
+            "{tracker}: {listed}"
+        );
+        assert!(!listed.contains("never"), "{tracker}: {listed}");
+    }
+}
+
+#[test]
+fn everything_in_the_sdk_works_under_every_tracker() {
+    let Some(guests) = guests() else { return };
+    let guest = guests.join("smoke.wasm");
+    for tracker in trackers() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = folder.path().join("store");
+        let heap = format!("smoke-heap={}", text(&store));
+        for round in 0..2 {
+            let said = run(&guest, &store, "smoke", tracker, &["--wasi", "--map", &heap]);
+            let out = said.ok();
+            assert!(out.contains("passed 19"), "{tracker}, round {round}: {out}");
+        }
+    }
+}
