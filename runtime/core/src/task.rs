@@ -625,7 +625,8 @@ impl<O: ObjectHandle> Task<O> {
         Ok(Msync::new(call, self.page_size, cleaning, segments, verdict))
     }
 
-    /// What the guest sees of a finished call: its own result or, once, an earlier error of an asynchronous call.
+    /// What the guest sees of a finished call: its own result or, once, an earlier error of an asynchronous call. An
+    /// error of its own stands for the earlier ones too, as that of `fsync` does: the pages of all of them are dirty.
     pub fn conclude(&mut self, msync: &Msync<O>, result: KernReturn) -> KernReturn {
         let mut earlier = None;
         for object in msync.objects() {

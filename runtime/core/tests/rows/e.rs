@@ -198,6 +198,19 @@ fn e3_an_asynchronous_call_that_fails_at_once_is_reported_to_everyone_once() {
 }
 
 #[test]
+fn e3_a_failing_sync_reports_the_earlier_error_with_its_own() {
+    let (pager, object, mut guest) = region();
+    guest.store([9], 1);
+    assert_eq!(guest.msync(8..14, ASYNC), KernReturn::Success);
+    pager.fail_queue(object.id(), PagerErrorKind::Io);
+    pager.script(|script| script.completion_fails = Some(PagerErrorKind::NoSpace));
+    assert_eq!(guest.msync(8..14, SYNC), KernReturn::ResourceShortage);
+    pager.script(|script| script.completion_fails = None);
+    assert_eq!(guest.msync(8..14, SYNC), KernReturn::Success);
+    assert_eq!(pager.durable(object.id(), 1)[0], 1, "nothing is lost by that");
+}
+
+#[test]
 fn e3_neither_invalidate_nor_a_probe_takes_the_error_away() {
     let (pager, object, mut guest) = region();
     guest.store([9], 1);
