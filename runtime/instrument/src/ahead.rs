@@ -58,6 +58,15 @@ impl Sum {
         self.constant = self.constant.wrapping_sub(held.wrapping_mul(coefficient));
     }
 
+    pub fn add_constant(&mut self, addend: i64) {
+        self.constant = self.constant.wrapping_add(addend);
+    }
+
+    /// The sum, if it does not depend on a local.
+    fn known(&self) -> Option<i32> {
+        self.terms.is_empty().then_some(self.constant as i32)
+    }
+
     fn push(&self, sink: &mut InstructionSink<'_>, addend: i64) {
         let constant = self.constant.wrapping_add(addend) as i32;
         if self.terms.is_empty() {
@@ -306,6 +315,43 @@ impl Shape {
         self.step != Step::Value && self.stride.abs() <= marker.plan.page_bytes()
     }
 
+    /// How often a loop goes on that moves from one number to another.
+    fn known_steps(&self, moving: i32, bound: i32, step: i64) -> i64 {
+        let (from, to) = if self.up { (moving, bound) } else { (bound, moving) };
+        let TripKind::While { signed, inclusive } = self.kind else {
+            let distance = i64::from(to.wrapping_sub(from) as u32);
+            return if distance % step == 0 {
+                distance / step
+            } else {
+                UNBOUNDED
+            };
+        };
+        let wide = |value: i32| {
+            if signed {
+                i64::from(value)
+            } else {
+                i64::from(value as u32)
+            }
+        };
+        let (lowest, highest) = if signed {
+            (i64::from(i32::MIN), i64::from(i32::MAX))
+        } else {
+            (0, TOP)
+        };
+        let further = i64::from(inclusive);
+        let wraps = if self.up {
+            wide(bound) + further > highest - (step - 1)
+        } else {
+            wide(bound) - further < lowest + (step - 1)
+        };
+        let distance = wide(to) - wide(from) + further;
+        if wraps {
+            UNBOUNDED
+        } else {
+            (distance.max(0) + step - 1) / step
+        }
+    }
+
     /// The marker function: from `moving`, `bound`, `begin`, and `step` where that is a value.
     fn function(&self, marker: &Marker<'_>) -> Function {
         let parameters = MarkerFunction::TYPES[MarkerFunction::Shape(*self).ty() as usize].len() as u32;
@@ -344,8 +390,21 @@ struct Code<'a> {
 }
 
 impl Code<'_> {
-    /// Computes how often the loop goes on, or [`UNBOUNDED`].
+    /// How often the loop goes on, or [`UNBOUNDED`], if that does not depend on a local.
+    fn known_steps(&self) -> Option<i64> {
+        match (self.moving.known(), self.bound.known(), self.shape.step) {
+            (Some(moving), Some(bound), Step::Constant(step)) => {
+                Some(self.shape.known_steps(moving, bound, step))
+            }
+            _ => None,
+        }
+    }
+
+    /// Computes how often the loop goes on, or [`UNBOUNDED`], if that is not known.
     fn steps(&self, sink: &mut InstructionSink<'_>) {
+        if self.known_steps().is_some() {
+            return;
+        }
         match self.shape.kind {
             TripKind::Until => self.until(sink),
             TripKind::While { signed, inclusive } => self.while_before(sink, signed, inclusive),
@@ -496,12 +555,17 @@ impl Code<'_> {
         } else {
             sink.i64_const(near_edge).i64_add().local_tee(near);
         }
-        sink.local_get(self.locals.steps);
-        self.push_stride(sink);
-        sink.i64_mul().i64_add();
-        if far_edge != near_edge {
-            sink.i64_const(far_edge - near_edge).i64_add();
-        }
+        match self.known_steps() {
+            Some(steps) => sink
+                .i64_const(steps * self.shape.stride + (far_edge - near_edge))
+                .i64_add(),
+            None => {
+                sink.local_get(self.locals.steps);
+                self.push_stride(sink);
+                sink.i64_mul().i64_add();
+                sink.i64_const(far_edge - near_edge).i64_add()
+            }
+        };
         sink.local_set(far);
     }
 
@@ -616,5 +680,87 @@ fn divide(sink: &mut InstructionSink<'_>, step: i64) {
         sink.i64_const(i64::from(step.trailing_zeros())).i64_shr_u();
     } else {
         sink.i64_const(step).i64_div_u();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Counts by running the loop.
+    fn counted(kind: TripKind, up: bool, from: i32, bound: i32, step: i64) -> Option<i64> {
+        let mut value = from;
+        for steps in 0..10_000 {
+            let before = match kind {
+                TripKind::Until => value != bound,
+                TripKind::While { signed, inclusive } => {
+                    let wide = |v: i32| if signed { i64::from(v) } else { i64::from(v as u32) };
+                    let (a, b) = if up {
+                        (wide(value), wide(bound))
+                    } else {
+                        (wide(bound), wide(value))
+                    };
+                    a < b || (inclusive && a == b)
+                }
+            };
+            if !before {
+                return Some(steps);
+            }
+            value = value.wrapping_add(if up { step as i32 } else { -step as i32 });
+        }
+        None
+    }
+
+    #[test]
+    fn known_steps_are_those_of_the_loop_or_unbounded() {
+        let edges = [
+            i32::MIN,
+            i32::MIN + 1,
+            i32::MIN + 9,
+            -20,
+            -1,
+            0,
+            1,
+            7,
+            20,
+            i32::MAX - 9,
+            i32::MAX,
+        ];
+        let mut kinds = vec![TripKind::Until];
+        for (signed, inclusive) in [(true, true), (true, false), (false, true), (false, false)] {
+            kinds.push(TripKind::While { signed, inclusive });
+        }
+        let mut exact = 0;
+        for (&from, &bound) in edges
+            .iter()
+            .flat_map(|from| edges.iter().map(move |bound| (from, bound)))
+        {
+            for (&kind, up, step) in kinds
+                .iter()
+                .flat_map(|kind| [true, false].map(|up| (kind, up)))
+                .flat_map(|(kind, up)| [1, 2, 3, 8, 10].map(|step| (kind, up, step)))
+            {
+                let shape = Shape {
+                    kind,
+                    up,
+                    step: Step::Constant(step),
+                    stride: 1,
+                    low: 0,
+                    high: 0,
+                };
+                let known = shape.known_steps(from, bound, step);
+                match counted(kind, up, from, bound, step) {
+                    Some(steps) => {
+                        assert!(
+                            known >= steps,
+                            "{shape:?} from {from} to {bound}: {known} < {steps}"
+                        );
+                        exact += u32::from(known == steps);
+                    }
+                    None => assert!(known >= 10_000, "{shape:?} from {from} to {bound}: {known}"),
+                }
+            }
+        }
+        assert!(exact > 2000, "{exact}");
     }
 }

@@ -50,3 +50,6 @@ pub const HOLDERS_MAX: usize = 1 << 10;
 
 /// Stores of one loop that are looked at: all pairs are compared.
 pub const HOISTED_MAX: usize = 1 << 8;
+
+/// Ranges that are marked ahead of one loop: each is some 50 bytes of code.
+pub const SPANS_MAX: usize = 8;

@@ -136,7 +136,7 @@ mod tests {
         );
         assert!(
             Options {
-                suspect_bytes: 15,
+                suspect_bytes: 2049,
                 ..Options::default()
             }
             .check()

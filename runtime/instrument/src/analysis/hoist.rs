@@ -46,13 +46,16 @@ pub(crate) fn settle(plan: &Plan, trace: &Trace, fates: &mut [Fate]) -> Vec<Ahea
         let view = View { plan, trace, found };
         let trip = view.trip();
         let mut spans = Vec::new();
-        let mut seen: Vec<Linear> = Vec::new();
+        let mut given_up: Vec<Linear> = Vec::new();
         let members = &members[..members.len().min(limits::HOISTED_MAX)];
         for &number in members {
             let linear = trace.sites[number].address.linear;
-            if !seen.contains(&linear) {
-                seen.push(linear);
-                spans.extend(view.take(number, members, trip.as_ref(), fates));
+            if fates[number] != Fate::Open || given_up.contains(&linear) || spans.len() == limits::SPANS_MAX {
+                continue;
+            }
+            match view.take(number, members, trip.as_ref(), fates) {
+                Some(span) => spans.push(span),
+                None => given_up.push(linear),
             }
         }
         if !spans.is_empty() {
@@ -114,7 +117,7 @@ impl View<'_> {
         let mut taken = Vec::new();
         for &member in members {
             let other = &self.trace.sites[member];
-            if other.address.linear != site.address.linear {
+            if other.address.linear != site.address.linear || fates[member] != Fate::Open {
                 continue;
             }
             let (begin, end) = self.extent(site, other);
@@ -191,7 +194,12 @@ impl View<'_> {
                 continue;
             }
             let (local, stride) = self.induction(atom)?;
-            begin.terms.push((local, coefficient));
+            match self.found.entry.get(local as usize) {
+                Some(entry) if entry.is_constant() => {
+                    begin.add_constant(coefficient.wrapping_mul(entry.constant))
+                }
+                _ => begin.terms.push((local, coefficient)),
+            }
             match stride {
                 Stride::Constant(by) => constant = constant.wrapping_add(coefficient.wrapping_mul(by)),
                 Stride::Multiple { of, by } if multiple.is_none() => {

@@ -117,6 +117,8 @@
       i64.const 8
       i64.mul
       i64.add
+      i64.const 0
+      i64.add
       local.set 5
       local.get 5
       i64.const 12
@@ -207,6 +209,8 @@
     local.get 2
     i64.const -4
     i64.mul
+    i64.add
+    i64.const 0
     i64.add
     local.set 3
     local.get 4
