@@ -122,7 +122,8 @@ fn measure(store: &Arc<FileStore>, floor: &mut Floor, pages: u64, count: usize, 
     object.close();
     let (commit, returned, floor) = (median(commits), median(returns), median(floors));
     println!(
-        "{count:>5} pages {:<8} {bytes:>8} B   commit {commit:>10.1?} (of it returning {returned:>9.1?})   floor {floor:>10.1?}   ratio {:.2}",
+        "{count:>5} pages {:<8} {bytes:>8} B   commit {commit:>10.1?} (returning {returned:>9.1?})   \
+         floor {floor:>10.1?}   ratio {:.2}",
         if whole { "whole" } else { "8 B each" },
         commit.as_secs_f64() / floor.as_secs_f64()
     );
@@ -185,7 +186,8 @@ fn main() {
         let after = store.stats();
         let group = (after.calls - before.calls) as f64 / (after.records - before.records) as f64;
         println!(
-            "turn {turn}: 1 thread {one:>8.0}/s   64 threads {many:>8.0}/s   ratio {:.1}   calls in a record {group:.1}",
+            "turn {turn}: 1 thread {one:>8.0}/s   64 threads {many:>8.0}/s   ratio {:.1}   \
+             calls in a record {group:.1}",
             many / one
         );
     }

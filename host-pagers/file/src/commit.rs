@@ -22,7 +22,9 @@ use crate::{
     error::within,
     journal::Journal,
     layout::record::{HEADER_BYTES, record_bytes},
-    limits::{APPLY_INLINE_PAGES, BACK_PRESSURE, GATHER_YIELDS_MAX, UNAPPLIED_PAGES_MAX},
+    limits::{
+        APPLY_INLINE_PAGES, BACK_PRESSURE, GATHER_YIELDS_MAX, OBJECTS_TOUCHED_MAX, UNAPPLIED_PAGES_MAX,
+    },
     object::{Object, PageBytes},
     queue::Group,
     stats::count,
@@ -126,7 +128,7 @@ impl Shared {
             return Ok(());
         };
         let length = record.len() - HEADER_BYTES;
-        if !journal.has_room(length) {
+        if !journal.has_room(length) || lock(&self.queue).touched.len() >= OBJECTS_TOUCHED_MAX {
             self.roll(journal, length)
                 .map_err(|error| within("the journal cannot go on in a fresh segment", error))?;
         }
@@ -157,7 +159,8 @@ impl Shared {
         count(&self.counters.syncs, 1);
         let mut queue = lock(&self.queue);
         queue.seal();
-        if journal.sealed_bytes() > self.options.checkpoint_bytes {
+        let many = queue.sealed.len() >= OBJECTS_TOUCHED_MAX;
+        if many || journal.sealed_bytes() > self.options.checkpoint_bytes {
             queue.checkpoint_wanted = true;
             self.work.notify_one();
         }

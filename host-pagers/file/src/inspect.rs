@@ -1,6 +1,4 @@
-//! [`inspect`]: what a store holds, without opening it. Changes nothing and reads no page.
-
-use std::path::Path;
+//! [`inspect_on`]: what a store holds, without opening it. Changes nothing and reads no page.
 
 use vmsync_core::{
     PageSize, PagerError, PagerErrorKind,
@@ -48,21 +46,11 @@ pub struct JournalSummary {
     pub sequence_next: u64,
 }
 
-/// Summarizes the store in the folder `path`.
+/// Summarizes the store on `disk`.
 ///
 /// # Errors
 /// [`PagerErrorKind::Busy`] while a program has it open for writing, [`PagerErrorKind::NotFound`] where there is none,
 /// [`PagerErrorKind::Damaged`] and [`PagerErrorKind::Version`] as for opening it, and what reading fails with.
-#[cfg(unix)]
-pub fn inspect(path: &Path) -> Result<Summary> {
-    use crate::disk::native::{Folder, NativeDisk};
-    inspect_on(&NativeDisk::new(path, Folder::Existing)?)
-}
-
-/// Summarizes the store on `disk`.
-///
-/// # Errors
-/// As [`inspect`].
 pub fn inspect_on(disk: &dyn Disk) -> Result<Summary> {
     let _lock = disk.lock(Sharing::Shared)?;
     let superblock = existing(disk)?.ok_or_else(|| {

@@ -41,6 +41,8 @@ mod inspect;
 mod journal;
 mod layout;
 pub mod limits;
+#[cfg(unix)]
+mod native;
 mod object;
 mod pager;
 mod problem;
@@ -53,12 +55,10 @@ mod store;
 mod verify;
 mod waiter;
 
-#[cfg(unix)]
-pub use inspect::inspect;
 pub use inspect::{JournalSummary, Summary, inspect_on};
+#[cfg(unix)]
+pub use native::{inspect, verify};
 pub use problem::Problem;
 pub use stats::Stats;
 pub use store::{Background, FileStore, Options};
-#[cfg(unix)]
-pub use verify::verify;
 pub use verify::{Report, verify_on};

@@ -48,6 +48,10 @@ pub const CALL_BYTES_MAX: usize = 2 << 30;
 /// The largest object: what ext4 can hold in a file with 4 KiB blocks.
 pub const OBJECT_BYTES_MAX: u64 = 1 << 44;
 
+/// Objects with records in the active segment before it is sealed, and a checkpoint follows: each keeps a file open,
+/// and 1024 is a usual limit of those.
+pub const OBJECTS_TOUCHED_MAX: usize = 128;
+
 /// Objects in a store: the catalog is written into every segment.
 pub const OBJECTS_MAX: usize = 1 << 16;
 

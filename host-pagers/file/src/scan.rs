@@ -216,6 +216,23 @@ fn read_record(
     Ok(whole.then_some((header, sum, body)))
 }
 
+/// The segment is whole and goes on where the log ends.
+fn check_place(log: &Log, header: SegmentHeader, segment: &SegmentFile) -> Result<(), Trouble> {
+    let name = segment_name(segment.slot);
+    if segment.length < header.capacity {
+        let what = format!("the file has {} bytes of {}", segment.length, header.capacity);
+        return Err(Problem::new(name, segment.length, what).into());
+    }
+    if (header.sequence, header.chain) != (log.sequence_next, log.chain) {
+        let what = format!(
+            "the segment begins with call {} behind a record with checksum {:#x}; found call {} and {:#x} before it",
+            header.sequence, header.chain, log.sequence_next, log.chain
+        );
+        return Err(Problem::new(name, 0, what).into());
+    }
+    Ok(())
+}
+
 /// Adds the records of one segment to the log.
 fn scan_segment(
     log: &mut Log,
@@ -225,21 +242,11 @@ fn scan_segment(
     next: Option<SegmentHeader>,
 ) -> Result<(), Trouble> {
     let name = segment_name(segment.slot);
-    if segment.length < header.capacity {
-        let what = format!("the file has {} bytes of {}", segment.length, header.capacity);
-        return Err(Problem::new(name, segment.length, what).into());
-    }
     let first = log.live.is_empty();
     if first {
         log.chain = header.chain;
     }
-    if (header.sequence, header.chain) != (log.sequence_next, log.chain) {
-        let what = format!(
-            "the segment begins with call {} behind a record with checksum {:#x}; found call {} and {:#x} before it",
-            header.sequence, header.chain, log.sequence_next, log.chain
-        );
-        return Err(Problem::new(name, 0, what).into());
-    }
+    check_place(log, header, &segment)?;
     // An activation that was reported as failed, and arrived: the next one began at the same place.
     let repeated = next.is_some_and(|next| (next.sequence, next.chain) == (header.sequence, header.chain));
     if repeated && !first {

@@ -16,7 +16,6 @@
 
 use std::{
     collections::HashMap,
-    path::Path,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak},
     thread::JoinHandle,
     time::Duration,
@@ -134,7 +133,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl FileStore {
-    /// Opens the store in the folder `path`.
+    /// Opens the store on `disk`.
     ///
     /// # Errors
     /// - [`PagerErrorKind::Busy`]: it is open elsewhere, in this process or another;
@@ -143,21 +142,6 @@ impl FileStore {
     /// - [`PagerErrorKind::Version`]: another format version;
     /// - [`PagerErrorKind::Invalid`]: another page size, or options that make no sense;
     /// - [`PagerErrorKind::NoSpace`], [`PagerErrorKind::Denied`], [`PagerErrorKind::Io`]: the disk's.
-    #[cfg(unix)]
-    pub fn open(path: &Path, options: &Options) -> Result<Arc<Self>> {
-        use crate::disk::native::{Folder, NativeDisk};
-        let folder = if options.create && !options.read_only {
-            Folder::Created
-        } else {
-            Folder::Existing
-        };
-        Self::open_on(Arc::new(NativeDisk::new(path, folder)?), options)
-    }
-
-    /// Opens the store on `disk`.
-    ///
-    /// # Errors
-    /// As [`FileStore::open`].
     pub fn open_on(disk: Arc<dyn Disk>, options: &Options) -> Result<Arc<Self>> {
         if options.segment_bytes < SEGMENT_BYTES_MIN {
             return Err(invalid(format!(

@@ -1,4 +1,4 @@
-//! [`verify`]: reads all of a store and reports everything that contradicts itself. Changes nothing.
+//! [`verify_on`]: reads all of a store and reports everything that contradicts itself. Changes nothing.
 //!
 //! ```text
 //!   superblock slots -> segment headers -> records -> catalog -> each page: image, with the journal over it,
@@ -9,7 +9,7 @@
 //! - every live byte is covered by a checksum that is compared here;
 //! - a page without a checksum was never written, and is zero.
 
-use std::{collections::BTreeMap, path::Path};
+use std::collections::BTreeMap;
 
 use vmsync_core::{PagerError, PagerErrorKind};
 
@@ -34,7 +34,7 @@ use crate::{
 /// Pages that are read at a time.
 const CHUNK_PAGES: u64 = 256;
 
-/// What [`verify`] found.
+/// What [`verify_on`] found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// What is wrong; empty for a sound store.
@@ -45,21 +45,11 @@ pub struct Report {
     pub pages: u64,
 }
 
-/// Checks the store in the folder `path`.
+/// Checks the store on `disk`.
 ///
 /// # Errors
 /// [`PagerErrorKind::Busy`] while a program has the store open for writing, [`PagerErrorKind::NotFound`] where there is
 /// none, and what reading fails with. Damage is no error: it is in the report.
-#[cfg(unix)]
-pub fn verify(path: &Path) -> Result<Report> {
-    use crate::disk::native::{Folder, NativeDisk};
-    verify_on(&NativeDisk::new(path, Folder::Existing)?)
-}
-
-/// Checks the store on `disk`.
-///
-/// # Errors
-/// As [`verify`].
 pub fn verify_on(disk: &dyn Disk) -> Result<Report> {
     let _lock = disk.lock(Sharing::Shared)?;
     let mut report = Report::default();

@@ -219,13 +219,13 @@ fn the_same_seed_is_the_same_run() {
 /// Moves what follows each journal sync up to the next one in front of it: a store that puts pages into the images
 /// before their record is durable.
 fn apply_before_sync(trace: &[Change]) -> Vec<Change> {
-    let is_image = |change: &Change| matches!(change, Change::Write(name, ..) if name.starts_with("object-") && !name.ends_with(".sums"));
-    let is_journal_sync =
-        |change: &Change| matches!(change, Change::Sync(name) if name.starts_with("journal-"));
     let mut changed: Vec<Change> = Vec::new();
     for change in trace {
-        match changed.iter().rposition(is_journal_sync) {
-            Some(sync) if is_image(change) && changed[sync + 1..].iter().all(is_image_after_swap) => {
+        let sync = changed
+            .iter()
+            .rposition(|earlier| matches!(earlier, Change::Sync(name) if name.starts_with("journal-")));
+        match sync {
+            Some(sync) if is_page(change) && changed[sync + 1..].iter().all(is_page) => {
                 changed.insert(sync, change.clone());
             }
             _ => changed.push(change.clone()),
@@ -234,8 +234,9 @@ fn apply_before_sync(trace: &[Change]) -> Vec<Change> {
     changed
 }
 
-fn is_image_after_swap(change: &Change) -> bool {
-    matches!(change, Change::Write(name, ..) if name.starts_with("object-"))
+/// Whether `change` writes to an image.
+fn is_page(change: &Change) -> bool {
+    matches!(change, Change::Write(name, ..) if name.starts_with("object-") && !name.ends_with(".sums"))
 }
 
 /// Each canary is a bug that the search above has to find.

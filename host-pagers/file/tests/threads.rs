@@ -1,0 +1,144 @@
+//! Many threads and one store, cut off at random moments: what was reported to any of them is there, calls over two
+//! objects are whole, and what is read is never undone by calls that fail beside it.
+
+mod common;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+};
+
+use common::{PAGE, client, contents, tiny};
+use vmsync_core::pager::SynchronizeFlags;
+use vmsync_pager_conformance::{Client, random::Random};
+use vmsync_pager_file::{
+    Background, FileStore, Options,
+    disk::memory::{Failure, Fault, MemoryDisk},
+    verify_on,
+};
+
+const THREADS: usize = 6;
+
+/// What a thread was told, and the last that it tried.
+#[derive(Default)]
+struct Progress {
+    reported: AtomicU64,
+}
+
+/// Writes a rising number to its own object and to its page of the shared one, in one call; whatever fails is tried
+/// again with the next number.
+fn work(index: u64, own: &Client, shared: &Client, progress: &Progress, stop: &AtomicBool) {
+    let mut last = 0;
+    for number in 1u64.. {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        let (call, mut page) = (Client::call(), vec![0; PAGE]);
+        page[..8].copy_from_slice(&number.to_le_bytes());
+        let given = own
+            .give(call, number % 3, &page)
+            .and_then(|()| shared.give(call, index, &page));
+        assert!(given.is_ok());
+        let flags = |more| SynchronizeFlags {
+            synchronous: true,
+            more,
+        };
+        own.synchronize(call, (0, 4), flags(true)).unwrap();
+        shared.synchronize(call, (index, 1), flags(false)).unwrap();
+        let outcomes = (
+            own.recorder.wait(own.range(0, 4)),
+            shared.recorder.wait(shared.range(index, 1)),
+        );
+        assert_eq!(outcomes.0.is_ok(), outcomes.1.is_ok(), "one call, one outcome");
+        if outcomes.0.is_ok() {
+            progress.reported.store(number, Ordering::SeqCst);
+            last = number;
+        }
+        let supplied = shared.read(index, 1);
+        assert!(supplied[..8] == last.to_le_bytes(), "thread {index} at {number}");
+    }
+}
+
+/// Opens what a power cut leaves, and compares it with what was reported before.
+fn examine(disk: &MemoryDisk, reported: &[u64]) {
+    disk.heal();
+    assert_eq!(verify_on(disk).unwrap().problems, []);
+    let store = FileStore::open_on(Arc::new(disk.clone()), &tiny()).unwrap();
+    let found = contents(&store).unwrap();
+    let number = |bytes: &[u8]| u64::from_le_bytes(bytes[..8].try_into().unwrap());
+    for (index, least) in reported.iter().enumerate() {
+        let shared = number(&found["shared"][index * PAGE..]);
+        let own = found[&format!("own-{index}")]
+            .chunks(PAGE)
+            .map(number)
+            .max()
+            .unwrap();
+        assert_eq!(shared, own, "thread {index}: a call over two objects is whole");
+        assert!(
+            shared >= *least,
+            "thread {index}: {shared} is there, {least} was reported"
+        );
+    }
+}
+
+fn cut_off(faults: bool) {
+    let mut random = Random::from_environment("threads");
+    let disk = MemoryDisk::new();
+    let options = Options {
+        segment_bytes: 64 << 10,
+        background: Background::Thread,
+        ..tiny()
+    };
+    let store = FileStore::open_on(Arc::new(disk.clone()), &options).unwrap();
+    let shared = client(&store, "shared", THREADS as u64).unwrap();
+    let own: Vec<Client> = (0..THREADS)
+        .map(|index| client(&store, &format!("own-{index}"), 4).unwrap())
+        .collect();
+    let progress: Vec<Progress> = (0..THREADS).map(|_| Progress::default()).collect();
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for (index, own) in own.iter().enumerate() {
+            let (shared, progress, stop) = (&shared, &progress[index], &stop);
+            scope.spawn(move || work(index as u64, own, shared, progress, stop));
+        }
+        for _ in 0..60 {
+            thread::sleep(std::time::Duration::from_millis(random.below(4)));
+            if faults && random.once_in(2) {
+                disk.heal();
+                let failures = [Failure::Io, Failure::NoSpace, Failure::FalseAlarm, Failure::Short];
+                let failure = failures[random.below(4) as usize];
+                disk.inject(Fault {
+                    after: disk.operations() + random.below(20),
+                    count: 2,
+                    failure,
+                });
+            }
+            let reported: Vec<u64> = progress
+                .iter()
+                .map(|progress| progress.reported.load(Ordering::SeqCst))
+                .collect();
+            let salt = random.number();
+            let mut draw = Random::new(salt);
+            let part = 1 + random.below(4);
+            examine(&disk.after_power_cut(&mut |_, _| draw.once_in(part)), &reported);
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    let stats = store.stats();
+    println!("{stats:?}");
+    assert!(stats.calls > 100 && stats.checkpoints > 0);
+    own.iter().for_each(|client| client.recorder.assert_exact());
+}
+
+#[test]
+fn power_cuts_under_load() {
+    cut_off(false);
+}
+
+#[test]
+fn power_cuts_and_failures_under_load() {
+    cut_off(true);
+}
