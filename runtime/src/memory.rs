@@ -193,18 +193,15 @@ unsafe impl LinearMemory for Linear {
     }
 }
 
-/// Where the marks of an instrumented guest are.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct CardMemory {
-    pub base: *mut u8,
-    pub bytes: usize,
-}
-
 /// A guest's linear memory with its tracker.
 pub(crate) struct GuestMemory {
-    reservation: Arc<Reservation>,
+    // Dropped in this order: the tracker lets go before the memories it looks at can be unmapped.
     tracker: Box<dyn Tracker>,
+    _cards: Option<Arc<Reservation>>,
+    reservation: Arc<Reservation>,
     page_size: PageSize,
+    /// How many pages the tracker can tell apart: a card table may be smaller than the memory.
+    trackable_pages: u64,
     /// What is to be tracked, writable or not.
     tracked: PageSet,
     /// The part of `tracked` that shows a file.
@@ -221,20 +218,21 @@ impl GuestMemory {
         reservation: Arc<Reservation>,
         kind: TrackerKind,
         page_size: PageSize,
-        cards: Option<CardMemory>,
+        cards: Option<Arc<Reservation>>,
     ) -> Result<Self, TrackerError> {
         let range = LinearRange {
             base: reservation.base.as_ptr(),
             bytes_reserved: reservation.capacity as u64,
         };
-        let tracker: Box<dyn Tracker> = match (kind, cards) {
+        let tracker: Box<dyn Tracker> = match (kind, &cards) {
             (TrackerKind::Barrier, Some(cards)) => {
+                let first = cards.base.as_ptr().cast::<AtomicU8>();
                 let table = CardTable {
-                    first: cards.base.cast::<AtomicU8>(),
-                    cards: cards.bytes as u64,
+                    first,
+                    cards: cards.size() as u64,
                 };
-                // SAFETY: the card memory belongs to the same instance, which lives as long as the store that owns
-                // this value; nothing collects while the guest runs. Attached ranges are mapped readable.
+                // SAFETY: the card memory's reservation is kept beside the tracker; nothing collects while the guest
+                // runs. Attached ranges are mapped readable.
                 Box::new(unsafe { Barrier::new(table, range, page_size, Straddle::NextPageSuspect) })
             }
             (TrackerKind::Barrier, None) => {
@@ -247,9 +245,12 @@ impl GuestMemory {
             // only this value changes their protection while they are attached.
             _ => unsafe { vmsync_tracker::new_tracker(kind, range, page_size)? },
         };
+        let trackable_pages = cards.as_ref().map_or(u64::MAX, |cards| cards.size() as u64);
         Ok(Self {
-            reservation,
             tracker,
+            _cards: cards,
+            reservation,
+            trackable_pages,
             page_size,
             tracked: PageSet::new(),
             file_backed: PageSet::new(),
@@ -307,6 +308,10 @@ impl GuestMemory {
 
     fn track(&mut self, range: ByteRange, backing: Backing) -> Result<(), MemoryError> {
         let pages = self.page_range(range);
+        if pages.end > self.trackable_pages {
+            let message = "the module's card table does not reach this far: instrument it again".into();
+            return Err(MemoryError { message });
+        }
         self.tracker.attach(range, backing)?;
         self.tracked.insert(pages);
         if backing == Backing::PrivateFile {

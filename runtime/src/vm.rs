@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 use vmsync_core::{
-    ByteRange, KernReturn, PagerError,
+    ByteRange, KernReturn, PageRange, PagerError,
     abi::{Behavior, OpenFlags, VmProt, VmSync},
     limits::OBJECT_BYTES_MAX,
     map::EntryBacking,
@@ -32,11 +32,7 @@ use vmsync_core::{
 use wasmtime::{AsContext, AsContextMut, Memory};
 
 use crate::{
-    Error, Grant, Host, Stats,
-    limits::GRANTS_MAX,
-    memory::{CardMemory, GuestMemory},
-    object::Object,
-    writeback::drive,
+    Error, Grant, Host, Stats, limits::GRANTS_MAX, memory::GuestMemory, object::Object, writeback::drive,
 };
 
 /// The virtual memory of one guest.
@@ -188,7 +184,8 @@ impl Vm {
             self.host.tracker()
         };
         let page_size = self.host.options().page_size;
-        let memory = GuestMemory::new(reservation, kind, page_size, place.cards)?;
+        let cards = place.cards.and_then(|base| self.host.reservations().find(base));
+        let memory = GuestMemory::new(reservation, kind, page_size, cards)?;
         let address_end = if place.is_64 { u64::MAX } else { 1 << 32 };
         let mut task = Task::new(page_size, address_end);
         task.observe_size(place.size);
@@ -265,8 +262,22 @@ impl Vm {
             tracing::warn!("a mapping over the shadow stack of an instrumented guest was refused");
             return Err(KernReturn::NoSpace);
         }
+        if request.overwrite {
+            self.return_precious(request.address, request.size)?;
+        }
         let Attached { task, memory } = self.attached()?;
         task.map_region(request, memory)
+    }
+
+    /// Hands the precious pages of a range back, before its regions go.
+    fn return_precious(&mut self, address: u64, size: u64) -> Result<(), KernReturn> {
+        let call = self.host.next_call();
+        let time_out = self.host.options().pager_time_out;
+        let Attached { task, memory } = self.attached()?;
+        let mut deallocation = task.deallocate(address, size, call)?;
+        drive(&mut deallocation.returns, memory, time_out);
+        self.count(&deallocation.returns);
+        Ok(())
     }
 
     pub(crate) fn vm_deallocate(&mut self, address: u64, size: u64) -> Result<(), KernReturn> {
@@ -399,25 +410,36 @@ impl Vm {
     }
 }
 
+/// The instance is gone: precious pages go back, what else was not committed is forgotten, and others may write what
+/// this task wrote.
+impl Drop for Vm {
+    fn drop(&mut self) {
+        let Some(attached) = &self.attached else { return };
+        let pages = PageRange::new(0, attached.task.map().end());
+        let everything = attached.task.page_size().byte_range(pages);
+        // Whether the pager took them or not, the memory goes.
+        let _ = self.return_precious(0, everything.len());
+        if let Some(attached) = &mut self.attached {
+            attached.task.terminate();
+        }
+    }
+}
+
 /// Where the calling instance's memory is.
 pub(crate) struct MemoryPlace {
     base: *const u8,
     size: u64,
     is_64: bool,
-    cards: Option<CardMemory>,
+    cards: Option<*const u8>,
 }
 
 impl MemoryPlace {
     pub fn of(memory: &Memory, store: &impl AsContext, cards: Option<Memory>) -> Self {
-        let cards = cards.map(|cards| CardMemory {
-            base: cards.data_ptr(store),
-            bytes: cards.data_size(store),
-        });
         Self {
             base: memory.data_ptr(store),
             size: memory.data_size(store) as u64,
             is_64: memory.ty(store).is_64(),
-            cards,
+            cards: cards.map(|cards| cards.data_ptr(store).cast_const()),
         }
     }
 }
