@@ -3,11 +3,22 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::json;
-use vmsync::instrument::{MemoryChoice, Options, instrument};
+use vmsync::instrument::{Analyses, MemoryChoice, Options, instrument};
 
 use crate::output::{print_json, print_line};
+
+/// What saves marks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Analysis {
+    /// No marks for stores to the shadow stack.
+    ShadowStack,
+    /// One mark for neighbouring stores.
+    Coalesce,
+    /// Marks of a loop's whole range ahead of it.
+    Hoist,
+}
 
 /// Rewrite a module so that its stores mark a card table.
 #[derive(Args)]
@@ -20,6 +31,9 @@ pub struct Instrument {
     /// The exported memory to track.
     #[arg(long, default_value = "memory")]
     memory: String,
+    /// Leave an analysis out that saves marks (repeatable).
+    #[arg(long, value_name = "ANALYSIS")]
+    without: Vec<Analysis>,
     /// Print what was done as JSON.
     #[arg(long)]
     json: bool,
@@ -29,8 +43,14 @@ impl Instrument {
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         let input = wat::parse_file(&self.input)
             .with_context(|| format!("cannot read the module {}", self.input.display()))?;
+        let with = |analysis| !self.without.contains(&analysis);
         let options = Options {
             memory: MemoryChoice::Export(self.memory.clone()),
+            analyses: Analyses {
+                shadow_stack: with(Analysis::ShadowStack),
+                coalesce: with(Analysis::Coalesce),
+                hoist: with(Analysis::Hoist),
+            },
             ..Options::default()
         };
         let done = instrument(&input, &options)
