@@ -389,5 +389,9 @@ fn main() -> Result<()> {
     } else {
         print_table(&rows)
     }
+    if let Some(file) = plot {
+        std::fs::write(&file, draw(&rows)).with_context(|| format!("cannot write {file}"))?;
+        eprintln!("plot: {file}");
+    }
     Ok(())
 }
