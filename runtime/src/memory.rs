@@ -469,7 +469,9 @@ impl TaskMemory for GuestMemory {
     }
 
     fn unmap(&mut self, range: ByteRange) -> Result<(), MemoryError> {
-        self.map_anonymous(range, ProtFlags::empty())
+        self.map_anonymous(range, ProtFlags::empty())?;
+        // A tracker that lets go of a range may make it writable.
+        self.set_protection(range, MprotectFlags::empty())
     }
 
     fn fill(&mut self, offset: u64, bytes: &[u8]) -> Result<(), MemoryError> {
