@@ -23,7 +23,7 @@ use crate::{Error, Vm, prepare::CARDS_EXPORT, vm::MemoryPlace};
 const MEMORY_EXPORT: &str = "memory";
 
 /// A word of the guest's memory: its bytes, and how far it reaches.
-trait Word: Copy + 'static {
+trait Word: wasmtime::WasmTy + Copy + 'static {
     const BYTES: u64;
     /// One behind the highest address that it holds; `u64::MAX` for 64 bits.
     const END: u64;
@@ -45,6 +45,11 @@ impl Word for i64 {
         self.cast_unsigned()
     }
 }
+
+/// Finds a guest's [`Vm`] in the data of its store.
+trait Get<T>: Fn(&mut T) -> &mut Vm + Send + Sync + Copy + 'static {}
+
+impl<T, G: Fn(&mut T) -> &mut Vm + Send + Sync + Copy + 'static> Get<T> for G {}
 
 /// Adds `vmsync1` to `linker` for guests with a 32-bit memory. `get` finds the guest's [`Vm`] in the store's data.
 ///
@@ -80,7 +85,7 @@ struct Call<'a, T: 'static, G> {
     get: G,
 }
 
-impl<'a, T: 'static, G: Fn(&mut T) -> &mut Vm + Copy> Call<'a, T, G> {
+impl<'a, T: 'static, G: Get<T>> Call<'a, T, G> {
     fn enter(mut caller: Caller<'a, T>, get: G) -> wasmtime::Result<Self> {
         let memory = match caller.get_export(MEMORY_EXPORT) {
             Some(Extern::Memory(memory)) => memory,
@@ -227,24 +232,14 @@ impl<'a, T: 'static, G: Fn(&mut T) -> &mut Vm + Copy> Call<'a, T, G> {
     }
 }
 
-fn add<W, T, G>(linker: &mut Linker<T>, get: G) -> Result<(), Error>
-where
-    W: Word + wasmtime::WasmTy,
-    T: 'static,
-    G: Fn(&mut T) -> &mut Vm + Send + Sync + Copy + 'static,
-{
+fn add<W: Word, T: 'static, G: Get<T>>(linker: &mut Linker<T>, get: G) -> Result<(), Error> {
     linker.func_wrap(MODULE, "mach_task_self", || TASK_SELF.cast_signed())?;
     add_msync::<W, T, G>(linker, get)?;
     add_regions::<W, T, G>(linker, get)?;
     add_objects::<W, T, G>(linker, get)
 }
 
-fn add_msync<W, T, G>(linker: &mut Linker<T>, get: G) -> Result<(), Error>
-where
-    W: Word + wasmtime::WasmTy,
-    T: 'static,
-    G: Fn(&mut T) -> &mut Vm + Send + Sync + Copy + 'static,
-{
+fn add_msync<W: Word, T: 'static, G: Get<T>>(linker: &mut Linker<T>, get: G) -> Result<(), Error> {
     fn msync(vm: &mut Vm, task: i32, range: (u64, u64), flags: i32, word_end: u64) -> i32 {
         match vm.check_task(task.cast_unsigned()) {
             Ok(()) => vm
@@ -284,12 +279,7 @@ where
     Ok(())
 }
 
-fn add_regions<W, T, G>(linker: &mut Linker<T>, get: G) -> Result<(), Error>
-where
-    W: Word + wasmtime::WasmTy,
-    T: 'static,
-    G: Fn(&mut T) -> &mut Vm + Send + Sync + Copy + 'static,
-{
+fn add_regions<W: Word, T: 'static, G: Get<T>>(linker: &mut Linker<T>, get: G) -> Result<(), Error> {
     linker.func_wrap(
         MODULE,
         "vm_map",
@@ -411,12 +401,7 @@ where
     Ok(())
 }
 
-fn add_objects<W, T, G>(linker: &mut Linker<T>, get: G) -> Result<(), Error>
-where
-    W: Word + wasmtime::WasmTy,
-    T: 'static,
-    G: Fn(&mut T) -> &mut Vm + Send + Sync + Copy + 'static,
-{
+fn add_objects<W: Word, T: 'static, G: Get<T>>(linker: &mut Linker<T>, get: G) -> Result<(), Error> {
     linker.func_wrap(
         MODULE,
         "memory_object_open",
