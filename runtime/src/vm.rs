@@ -43,7 +43,11 @@ pub struct Vm {
     stack_end: u64,
     stats: Stats,
     last_error: Option<PagerError>,
+    on_msync: Option<OnMsync>,
 }
+
+/// What a host has to do after every call.
+type OnMsync = Box<dyn FnMut(&Stats) + Send + Sync>;
 
 struct Attached {
     task: Task<Object>,
@@ -55,6 +59,7 @@ pub struct VmBuilder {
     host: Host,
     grants: IndexMap<String, Grant>,
     stack_end: u64,
+    on_msync: Option<OnMsync>,
 }
 
 impl VmBuilder {
@@ -69,6 +74,14 @@ impl VmBuilder {
     #[must_use]
     pub fn stack_end(mut self, address: u64) -> Self {
         self.stack_end = address;
+        self
+    }
+
+    /// Calls `observer` with the counts after every `vm_msync`, before the guest goes on: what it writes down then
+    /// holds for every call whose result the guest has seen, also where the process is killed.
+    #[must_use]
+    pub fn on_msync(mut self, observer: impl FnMut(&Stats) + Send + Sync + 'static) -> Self {
+        self.on_msync = Some(Box::new(observer));
         self
     }
 
@@ -89,6 +102,7 @@ impl VmBuilder {
             stack_end: self.stack_end,
             stats: Stats::default(),
             last_error: None,
+            on_msync: self.on_msync,
         })
     }
 }
@@ -100,6 +114,7 @@ impl Vm {
             host: host.clone(),
             grants: IndexMap::new(),
             stack_end: 0,
+            on_msync: None,
         }
     }
 
@@ -221,6 +236,9 @@ impl Vm {
         self.count(&msync);
         self.stats.msyncs += 1;
         self.stats.msyncs_failed += u64::from(result != KernReturn::Success);
+        if let Some(observer) = &mut self.on_msync {
+            observer(&self.stats);
+        }
         result
     }
 

@@ -44,8 +44,16 @@ impl FromStr for MapArgument {
     }
 }
 
-/// Opens each store once and grants what the arguments say, in their order.
-pub fn grants(arguments: &[MapArgument], read_only: bool) -> anyhow::Result<Vec<(String, Grant)>> {
+/// What `--map` stands for.
+pub struct Granted {
+    /// The guest's names and what they open, in the order of the arguments.
+    pub grants: Vec<(String, Grant)>,
+    /// The stores behind them, each once.
+    pub stores: Vec<Arc<FileStore>>,
+}
+
+/// Opens each store once and grants what the arguments say.
+pub fn grants(arguments: &[MapArgument], read_only: bool) -> anyhow::Result<Granted> {
     let mut stores: Vec<(PathBuf, Arc<FileStore>)> = Vec::new();
     let mut grants = Vec::new();
     for argument in arguments {
@@ -74,7 +82,10 @@ pub fn grants(arguments: &[MapArgument], read_only: bool) -> anyhow::Result<Vec<
             if read_only { grant.read_only() } else { grant },
         ));
     }
-    Ok(grants)
+    Ok(Granted {
+        grants,
+        stores: stores.into_iter().map(|(_, store)| store).collect(),
+    })
 }
 
 #[cfg(test)]

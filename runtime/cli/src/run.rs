@@ -1,10 +1,17 @@
 //! `vmsync run`: a guest in a process of its own.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use vmsync::{Host, HostOptions, TrackerKind, Vm};
+use serde_json::json;
+use vmsync::{Host, HostOptions, Stats, TrackerKind, Vm};
+use vmsync_pager_file::FileStore;
 use wasmtime::{Config, Engine, Func, Instance, Linker, Module, Store, Trap, Val, ValType};
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder, p1::WasiP1Ctx};
 
@@ -42,6 +49,9 @@ pub struct Run {
     /// Print what the guest's calls did when it ends, on standard error.
     #[arg(long)]
     stats: bool,
+    /// Print the counts so far after every vm_msync, one JSON object a line, on standard error.
+    #[arg(long)]
+    trace_syncs: bool,
     /// Arguments of the guest or of the invoked function.
     #[arg(last = true)]
     arguments: Vec<String>,
@@ -75,8 +85,13 @@ impl Run {
         self.check(&module)?;
         let linker = self.linker(&engine, &module)?;
         let mut vm = Vm::builder(&host).stack_end(prepared.stack_end);
-        for (name, grant) in grants(&self.maps, self.read_only)? {
+        let granted = grants(&self.maps, self.read_only)?;
+        for (name, grant) in granted.grants {
             vm = vm.grant(name, grant);
+        }
+        if self.trace_syncs {
+            let tracker = host.tracker();
+            vm = vm.on_msync(move |stats| trace_sync(tracker, stats, &granted.stores));
         }
         let state = State {
             vm: vm.build()?,
@@ -207,6 +222,18 @@ impl Run {
             stats.msyncs, stats.msyncs_failed, stats.pages_returned, stats.pages_flushed
         );
     }
+}
+
+/// One line for programs; `print_stats` has the words. A reader that has gone away is not an error.
+fn trace_sync(tracker: TrackerKind, stats: &Stats, stores: &[Arc<FileStore>]) {
+    let stores: Vec<_> = stores.iter().map(|store| store.stats()).collect();
+    let sum = |count: fn(&vmsync_pager_file::Stats) -> u64| stores.iter().map(count).sum::<u64>();
+    let line = json!({
+        "tracker": tracker.name(), "msyncs": stats.msyncs, "msyncs_failed": stats.msyncs_failed,
+        "pages_returned": stats.pages_returned, "pages_changed": sum(|store| store.pages_changed),
+        "bytes_journaled": sum(|store| store.bytes_journaled), "checkpoints": sum(|store| store.checkpoints),
+    });
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 fn parse(ty: &ValType, text: &str) -> anyhow::Result<Val> {
