@@ -62,14 +62,17 @@ struct Shared {
     tracker: TrackerKind,
     reservations: Arc<Reservations>,
     objects: Mutex<Objects>,
-    calls: AtomicU64,
 }
+
+/// The numbers of objects and calls, counted for the process: hosts may share a pager, which tells them apart by
+/// these.
+static OBJECTS: AtomicU64 = AtomicU64::new(0);
+static CALLS: AtomicU64 = AtomicU64::new(0);
 
 #[derive(Default)]
 struct Objects {
     pagers: Vec<Arc<dyn Pager>>,
     open: IndexMap<(PagerId, ObjectName), Weak<SharedObject>>,
-    next_id: u64,
 }
 
 impl Default for Host {
@@ -88,7 +91,6 @@ impl Host {
             tracker,
             reservations: Arc::default(),
             objects: Mutex::default(),
-            calls: AtomicU64::new(0),
         };
         Self {
             shared: Arc::new(shared),
@@ -121,7 +123,7 @@ impl Host {
     }
 
     pub(crate) fn next_call(&self) -> CallId {
-        CallId(self.shared.calls.fetch_add(1, Ordering::Relaxed) + 1)
+        CallId(CALLS.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
     /// The object `name` of `pager`, opened if no guest has it open yet.
@@ -138,8 +140,7 @@ impl Host {
         if let Some(object) = objects.open.get(&key).and_then(Weak::upgrade) {
             return reuse(object, name, request);
         }
-        objects.next_id += 1;
-        let id = ObjectId(objects.next_id);
+        let id = ObjectId(OBJECTS.fetch_add(1, Ordering::Relaxed) + 1);
         let object = SharedObject::open(id, pager_id, pager.clone(), name, request)?;
         objects.open.retain(|_, other| other.strong_count() > 0);
         objects.open.insert(key, Arc::downgrade(&object));

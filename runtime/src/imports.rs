@@ -20,7 +20,7 @@ use wasmtime::{Caller, Extern, Linker, Memory};
 use crate::{Error, Vm, prepare::CARDS_EXPORT, vm::MemoryPlace};
 
 /// The memory that a guest must export.
-const MEMORY_EXPORT: &str = "memory";
+pub(crate) const MEMORY_EXPORT: &str = "memory";
 
 /// A word of the guest's memory: its bytes, and how far it reaches.
 trait Word: wasmtime::WasmTy + Copy + 'static {

@@ -274,7 +274,11 @@ impl GuestMemory {
         self.tracker.reports_superset()
     }
 
+    /// Where `range` is, and how long. An empty range may be anywhere: a guest names it.
     fn pointer(&self, range: ByteRange) -> (*mut std::ffi::c_void, usize) {
+        if range.is_empty() {
+            return (self.reservation.base.as_ptr().cast(), 0);
+        }
         assert!(
             range.end <= self.reservation.size() as u64,
             "{range} leaves the linear memory"

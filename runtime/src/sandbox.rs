@@ -132,7 +132,7 @@ impl Guest {
     /// # Errors
     /// What the guest would see.
     pub fn msync(&mut self, range: ByteRange, flags: VmSync) -> Result<(), Error> {
-        Vm::msync(&mut self.store, self.memory, |vm| vm, range, flags)
+        Vm::msync(&mut self.store, &self.instance, |vm| vm, range, flags)
     }
 
     /// What the guest's calls have done so far.

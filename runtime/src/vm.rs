@@ -29,10 +29,11 @@ use vmsync_core::{
     task::{MapRequest, Placement, Region, Task},
     tracker::TrackerKind,
 };
-use wasmtime::{AsContext, AsContextMut, Memory};
+use wasmtime::{AsContext, AsContextMut, Instance, Memory};
 
 use crate::{
-    Error, Grant, Host, Stats, limits::GRANTS_MAX, memory::GuestMemory, object::Object, writeback::drive,
+    Error, Grant, Host, Stats, imports::MEMORY_EXPORT, limits::GRANTS_MAX, memory::GuestMemory,
+    object::Object, prepare::CARDS_EXPORT, writeback::drive,
 };
 
 /// The virtual memory of one guest.
@@ -142,18 +143,23 @@ impl Vm {
             .is_some_and(|attached| attached.memory.reports_superset())
     }
 
-    /// `vm_msync` on the guest's behalf, while it is not running. `memory` is what the instance exports as `memory`.
+    /// `vm_msync` on the guest's behalf, while it is not running.
     ///
     /// # Errors
-    /// What the guest would see.
+    /// What the guest would see; [`Error::Config`] when `instance` exports no memory named `memory`.
     pub fn msync<T: 'static>(
         store: &mut impl AsContextMut<Data = T>,
-        memory: Memory,
+        instance: &Instance,
         get: impl Fn(&mut T) -> &mut Vm,
         range: ByteRange,
         flags: VmSync,
     ) -> Result<(), Error> {
-        let place = MemoryPlace::of(&memory, store, None);
+        let memory = instance
+            .get_memory(&mut *store, MEMORY_EXPORT)
+            .ok_or_else(|| Error::Config(format!("the guest exports no memory named \"{MEMORY_EXPORT}\"")))?;
+        // It may be the first call for this guest: the marks of an instrumented one are found as its own calls do.
+        let cards = instance.get_memory(&mut *store, CARDS_EXPORT);
+        let place = MemoryPlace::of(&memory, &*store, cards);
         let mut context = store.as_context_mut();
         let vm = get(context.data_mut());
         vm.enter(&place)?;

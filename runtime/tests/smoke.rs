@@ -41,7 +41,11 @@ fn a_guest_finds_its_last_synced_state_under_every_tracker() {
 fn survives(kind: TrackerKind) {
     let pager = Arc::new(MemoryPager::new(Options::default()));
     let grant = Grant::new(pager, ObjectName::new("counter").unwrap());
-    let sandbox = Sandbox::builder().grant("counter", grant).tracker(kind).build().unwrap();
+    let sandbox = Sandbox::builder()
+        .grant("counter", grant)
+        .tracker(kind)
+        .build()
+        .unwrap();
     for round in 0..3 {
         let mut guest = sandbox.instantiate(COUNTER.as_bytes()).unwrap();
         assert_eq!(guest.call::<(), i32>("start", ()).unwrap(), 0);
@@ -49,7 +53,10 @@ fn survives(kind: TrackerKind) {
         assert_eq!(guest.call::<i32, i32>("sync", 2).unwrap(), 0);
         let returned = guest.stats().pages_returned;
         let exact = !guest.vm().reports_superset();
-        assert!(if exact { returned == 1 } else { returned >= 1 }, "{kind}: {returned} pages");
+        assert!(
+            if exact { returned == 1 } else { returned >= 1 },
+            "{kind}: {returned} pages"
+        );
         // Not synced, so gone with the instance.
         guest.call::<i32, i32>("add", 3).unwrap();
         guest.call::<i32, i32>("add", 5).unwrap();

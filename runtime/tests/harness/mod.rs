@@ -12,6 +12,7 @@
 #![allow(dead_code)]
 
 pub mod guest;
+pub mod own;
 pub mod rig;
 
 use std::sync::OnceLock;

@@ -1,0 +1,30 @@
+//! The examples do what they say.
+
+#[path = "../examples/counter.rs"]
+#[allow(dead_code)]
+mod counter;
+#[path = "../examples/wasi.rs"]
+#[allow(dead_code)]
+mod wasi;
+
+use wasmtime_wasi::{WasiCtxBuilder, p2::pipe::MemoryOutputPipe};
+
+#[test]
+fn the_counter_counts_on() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    for expected in 1..4 {
+        let counted = counter::count(folder.path());
+        assert_eq!(counted.expect("the guest runs"), expected);
+    }
+}
+
+#[test]
+fn the_log_of_the_wasi_guest_grows() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    for expected in ["*\n", "**\n", "***\n"] {
+        let output = MemoryOutputPipe::new(100);
+        let context = WasiCtxBuilder::new().stdout(output.clone()).build_p1();
+        wasi::run(folder.path(), context).expect("the guest runs");
+        assert_eq!(output.contents(), expected);
+    }
+}
