@@ -14,6 +14,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("vmsync-instrument", &[]),
     ("vmsync-tracker", &["vmsync-core"]),
     ("vmsync-pager-file", &["vmsync-core"]),
+    ("vmsync-pager-kv", &["vmsync-core"]),
     ("vmsync-pager-memory", &["vmsync-core"]),
     ("vmsync-pager-conformance", &["vmsync-core"]),
     (
@@ -32,6 +33,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("vmsync-instrument", &["anyhow", "wasmtime", "rustix", "libc"]),
     ("vmsync-tracker", &["anyhow", "wasmtime"]),
     ("vmsync-pager-file", &["anyhow", "wasmtime", "libc"]),
+    ("vmsync-pager-kv", &["anyhow", "wasmtime", "libc"]),
     ("vmsync-pager-memory", &["anyhow", "wasmtime"]),
 ];
 

@@ -1,0 +1,268 @@
+//! [`Db`]: the database of a store, opened for reading or for writing, and opened again after a failure.
+//!
+//! Invariants:
+//! - a store has the format and the page size that it was opened for, or it does not open;
+//! - after a failed sync the database is not used again (see `backend.rs`);
+//! - nobody waits for another lock while holding `slot` for writing.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use redb::{
+    Builder, Database, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, WriteTransaction,
+    backends::FileBackend,
+};
+use vmsync_core::{PageSize, PagerError, PagerErrorKind};
+
+use crate::{
+    backend::{Backend, MakeBackend},
+    error::{Result, Step, guarded, input_output, invalid},
+    store::{Check, Options},
+    tables::{self, Contents, FORMAT_VERSION, Found},
+};
+
+/// The database of a store.
+pub(crate) struct Db {
+    pub(crate) path: PathBuf,
+    options: Options,
+    make: Box<MakeBackend>,
+    slot: RwLock<Option<Opened>>,
+    sync_failed: Arc<AtomicBool>,
+    /// An operation failed: the database has to be opened again.
+    failed: AtomicBool,
+}
+
+enum Opened {
+    Write(Database),
+    Read(ReadOnlyDatabase),
+}
+
+impl Db {
+    /// Opens the database in `path`.
+    pub(crate) fn open(path: &Path, options: &Options) -> Result<(Self, Contents)> {
+        let exists = path
+            .metadata()
+            .map(|metadata| metadata.len() > 0)
+            .or_else(|error| {
+                if error.kind() == io::ErrorKind::NotFound {
+                    Ok(false)
+                } else {
+                    Err(error)
+                }
+            })
+            .map_err(|error| input_output(path, &error))?;
+        if !exists && !options.create {
+            let message = format!("there is no store in {}: create it", path.display());
+            return Err(PagerError::new(PagerErrorKind::NotFound, message));
+        }
+        let (own, create) = (path.to_owned(), options.create);
+        let make = move || -> io::Result<Box<dyn redb::StorageBackend>> {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(create)
+                .truncate(false)
+                .open(&own)?;
+            Ok(Box::new(FileBackend::new(file).map_err(io::Error::other)?))
+        };
+        let opened = Self::open_on(path, options, Box::new(make))?;
+        if !exists {
+            sync_folder(path)?;
+        }
+        Ok(opened)
+    }
+
+    /// Opens the database that lies on the backends of `make`, and is called `path` in messages.
+    pub(crate) fn open_on(
+        path: &Path,
+        options: &Options,
+        make: Box<MakeBackend>,
+    ) -> Result<(Self, Contents)> {
+        let db = Self {
+            path: path.to_owned(),
+            options: options.clone(),
+            make,
+            slot: RwLock::new(None),
+            sync_failed: Arc::default(),
+            failed: AtomicBool::new(true),
+        };
+        let contents = db.reopen(options.check)?;
+        Ok((db, contents))
+    }
+
+    /// Closes the database, if it is open, and opens it.
+    pub(crate) fn reopen(&self, check: Check) -> Result<Contents> {
+        if self.sync_failed.load(Ordering::Acquire) {
+            let message = format!(
+                "{}: the disk could not sync, so what is on it is unknown: check the disk, then open the store again",
+                self.path.display()
+            );
+            return Err(PagerError::new(PagerErrorKind::Io, message));
+        }
+        let mut slot = self.slot.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(old) = slot.take() {
+            // Its failure was told when it happened.
+            let _ = guarded(&self.path, || {
+                drop(old);
+                Ok(())
+            });
+        }
+        let opened = self.open_slot(check)?;
+        let contents = self.contents(&opened)?;
+        self.check_contents(&contents)?;
+        *slot = Some(opened);
+        self.failed.store(false, Ordering::Release);
+        Ok(contents)
+    }
+
+    fn open_slot(&self, check: Check) -> Result<Opened> {
+        let mut builder = Builder::new();
+        builder.set_cache_size(self.options.cache_bytes);
+        if self.options.read_only {
+            return guarded(&self.path, || {
+                Ok(Opened::Read(builder.open_read_only(&self.path)?))
+            });
+        }
+        builder.set_check_integrity_on_open(check == Check::OnOpen);
+        let inner = (self.make)().map_err(|error| input_output(&self.path, &error))?;
+        let backend = Backend {
+            inner,
+            sync_failed: self.sync_failed.clone(),
+        };
+        guarded(&self.path, || {
+            Ok(Opened::Write(builder.create_with_backend(backend)?))
+        })
+    }
+
+    fn contents(&self, opened: &Opened) -> Result<Contents> {
+        let load = || guarded(&self.path, || tables::load(&opened.begin_read()?));
+        let mut found = load()?;
+        if let (Found::Fresh, Opened::Write(database), true) = (&found, opened, self.options.create) {
+            guarded(&self.path, || {
+                tables::create(database.begin_write()?, self.options.page_size)
+            })?;
+            found = load()?;
+        }
+        match found {
+            Found::Store(contents) => Ok(contents),
+            Found::Fresh => {
+                let message = format!("{} is empty: create a store in it", self.path.display());
+                Err(PagerError::new(PagerErrorKind::NotFound, message))
+            }
+            Found::Foreign => Err(invalid(format!(
+                "{} is a database of another program: choose another file",
+                self.path.display()
+            ))),
+        }
+    }
+
+    fn check_contents(&self, contents: &Contents) -> Result<()> {
+        if contents.format != FORMAT_VERSION {
+            let message = format!(
+                "{} has format version {}, and this program knows {FORMAT_VERSION}: use the program that wrote it",
+                self.path.display(),
+                contents.format
+            );
+            return Err(PagerError::new(PagerErrorKind::Version, message));
+        }
+        if contents.page_size != self.options.page_size.bytes() {
+            return Err(invalid(format!(
+                "{} has pages of {} bytes, not {}: open it with its own page size",
+                self.path.display(),
+                contents.page_size,
+                self.options.page_size.bytes()
+            )));
+        }
+        Ok(())
+    }
+
+    /// Whether it has to be opened again before it is of use.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    /// A snapshot of what is committed now.
+    pub(crate) fn snapshot(&self) -> Result<ReadTransaction> {
+        self.with(|opened| Ok(opened.begin_read()?))
+    }
+
+    /// Runs `work` with a snapshot that was taken earlier.
+    pub(crate) fn read<T>(&self, work: impl FnOnce() -> Step<T>) -> Result<T> {
+        self.watched(work)
+    }
+
+    /// Runs `work` in a transaction that it commits.
+    pub(crate) fn write<T>(&self, work: impl FnOnce(WriteTransaction) -> Step<T>) -> Result<T> {
+        self.with(|opened| match opened {
+            Opened::Write(database) => work(database.begin_write()?),
+            Opened::Read(_) => Err(redb::Error::Io(io::ErrorKind::PermissionDenied.into())),
+        })
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&Opened) -> Step<T>) -> Result<T> {
+        let slot = self.slot.read().unwrap_or_else(PoisonError::into_inner);
+        self.watched(|| match &*slot {
+            Some(opened) => work(opened),
+            None => Err(redb::Error::PreviousIo),
+        })
+    }
+
+    fn watched<T>(&self, work: impl FnOnce() -> Step<T>) -> Result<T> {
+        let done = guarded(&self.path, work);
+        // What is damaged is so after another opening as well.
+        if done
+            .as_ref()
+            .is_err_and(|error| error.kind != PagerErrorKind::Damaged)
+        {
+            self.failed.store(true, Ordering::Release);
+        }
+        done
+    }
+
+    /// The page size of the store.
+    pub(crate) fn page_size(&self) -> PageSize {
+        self.options.page_size
+    }
+}
+
+impl Drop for Db {
+    fn drop(&mut self) {
+        let slot = self.slot.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let opened = slot.take();
+        // What is committed is on the disk; a file that was not closed cleanly is repaired when it is opened.
+        let _ = guarded(&self.path, || {
+            drop(opened);
+            Ok(())
+        });
+    }
+}
+
+impl Opened {
+    fn begin_read(&self) -> std::result::Result<ReadTransaction, redb::TransactionError> {
+        match self {
+            Self::Write(database) => database.begin_read(),
+            Self::Read(database) => database.begin_read(),
+        }
+    }
+}
+
+/// Makes a new file's name durable. Folders cannot be synced everywhere; where not, names are durable anyway.
+fn sync_folder(path: &Path) -> Result<()> {
+    if !cfg!(unix) {
+        return Ok(());
+    }
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(|error| input_output(folder, &error))
+}

@@ -1,0 +1,211 @@
+//! Tests with a disk that fails.
+
+use std::{
+    io,
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+
+use redb::{StorageBackend, backends::InMemoryBackend};
+use vmsync_core::{
+    PageSize, PagerErrorKind,
+    pager::{InitRequest, Pager, SynchronizeFlags},
+};
+use vmsync_pager_conformance::Client;
+
+use crate::{
+    Check, KvStore, Options,
+    database::Db,
+    error::{Step, guarded},
+};
+
+/// A disk in memory that outlives its openings, and fails on demand.
+#[derive(Clone, Debug, Default)]
+struct Disk {
+    bytes: Arc<InMemoryBackend>,
+    plan: Arc<Mutex<Plan>>,
+    /// Operations that still work; negative: all do.
+    left: Arc<AtomicI64>,
+}
+
+/// What fails when no operation is left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Plan {
+    #[default]
+    Nothing,
+    /// Writes, once; later ones work.
+    OneWrite,
+    /// Syncs, after the bytes were written.
+    Sync,
+    /// Growing and shrinking, once.
+    OneLength,
+}
+
+impl Disk {
+    fn fail(&self, plan: Plan, after: i64) {
+        self.left.store(after, Ordering::Relaxed);
+        *self.plan.lock().unwrap_or_else(PoisonError::into_inner) = plan;
+    }
+
+    fn step(&self, kinds: &[Plan]) -> io::Result<()> {
+        let mut plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
+        if !kinds.contains(&plan) || self.left.fetch_sub(1, Ordering::Relaxed) > 0 {
+            return Ok(());
+        }
+        if *plan != Plan::Sync {
+            *plan = Plan::Nothing;
+        }
+        Err(io::ErrorKind::StorageFull.into())
+    }
+
+    fn open(&self) -> Arc<KvStore> {
+        let (options, own) = (Options::default(), self.clone());
+        let make = move || Ok(Box::new(own.clone()) as Box<dyn StorageBackend>);
+        let opened = Db::open_on(Path::new("disk in memory"), &options, Box::new(make)).unwrap();
+        KvStore::start(options, opened).unwrap()
+    }
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> io::Result<u64> {
+        self.bytes.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.bytes.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.step(&[Plan::OneLength])?;
+        self.bytes.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.step(&[Plan::Sync])
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.step(&[Plan::OneWrite])?;
+        self.bytes.write(offset, data)
+    }
+}
+
+fn client(store: &Arc<KvStore>) -> Client {
+    let request = InitRequest {
+        page_size: PageSize::KIB_4,
+        size_min: 64 * 4096,
+        create: true,
+        write: true,
+    };
+    Client::open_with(store.clone(), "object", request).unwrap()
+}
+
+fn commit(client: &Client, pages: u64, byte: u8) -> Result<(), vmsync_core::PagerError> {
+    let call = Client::call();
+    (0..pages).for_each(|page| client.give_full(call, page, byte));
+    client.sync(call, 0, pages)
+}
+
+/// Fails each write of a commit in turn, also those behind the one that makes it count.
+#[test]
+fn a_failed_call_shows_nothing_and_can_be_repeated() {
+    for plan in [Plan::OneWrite, Plan::OneLength] {
+        let mut failures = 0;
+        for after in 0..40 {
+            let disk = Disk::default();
+            let store = disk.open();
+            let client = client(&store);
+            commit(&client, 2, 1).unwrap();
+            let version = client.attributes().version;
+            disk.fail(plan, after);
+            let answer = commit(&client, 20, 2);
+            disk.fail(Plan::Nothing, 0);
+            if let Err(error) = answer {
+                failures += 1;
+                assert_eq!(error.kind, PagerErrorKind::NoSpace, "{error}");
+                client.assert_full(0, 1);
+                client.assert_full(1, 1);
+                client.assert_full(2, 0);
+                assert_eq!(client.attributes().version, version);
+                commit(&client, 3, 3).unwrap();
+            } else {
+                commit(&client, 3, 3).unwrap();
+            }
+            assert!(client.attributes().version > version);
+            let rest = client.read(3, 17);
+            client.close();
+            drop(store);
+            let store = disk.open();
+            let again = self::client(&store);
+            (0..3).for_each(|page| again.assert_full(page, 3));
+            assert!(again.read(3, 17) == rest, "what was shown is what is kept");
+            again.close();
+        }
+        assert!(
+            plan != Plan::OneWrite || failures > 3,
+            "{failures} commits failed"
+        );
+    }
+}
+
+#[test]
+fn an_asynchronous_failure_is_told() {
+    let disk = Disk::default();
+    let store = disk.open();
+    let client = client(&store);
+    commit(&client, 2, 1).unwrap();
+    disk.fail(Plan::OneWrite, 0);
+    let call = Client::call();
+    client.give_full(call, 0, 2);
+    let flags = SynchronizeFlags {
+        synchronous: false,
+        more: false,
+    };
+    client.synchronize(call, (0, 2), flags).unwrap();
+    client.recorder.wait(client.range(0, 2)).unwrap();
+    // A call behind it: waits for it, and is not part of what failed unless it joined its group.
+    while store.flush().is_err() {}
+    let failures = client.recorder.take_write_behind_failures();
+    assert_eq!(failures.len(), 1);
+    assert_eq!(failures[0].0, client.range(0, 2));
+    assert_eq!(failures[0].1.kind, PagerErrorKind::NoSpace);
+    client.assert_full(0, 1);
+    client.close();
+}
+
+#[test]
+fn after_a_failed_sync_nothing_is_trusted() {
+    let disk = Disk::default();
+    let store = disk.open();
+    let client = client(&store);
+    commit(&client, 2, 1).unwrap();
+    disk.fail(Plan::Sync, 0);
+    commit(&client, 2, 2).unwrap_err();
+    disk.fail(Plan::Nothing, 0);
+    let error = commit(&client, 2, 3).unwrap_err();
+    assert_eq!(error.kind, PagerErrorKind::Io);
+    assert!(error.message.contains("check the disk"), "{error}");
+    let mut page = vec![0; 4096];
+    let access = vmsync_core::abi::VmProt::READ;
+    // What is in memory of the last commit that worked is still good.
+    if store.data_request(client.object, 0, access, &mut page).is_ok() {
+        assert!(page.iter().all(|byte| *byte == 1));
+    }
+    client.close();
+    drop(store);
+    let found = self::client(&disk.open()).read(0, 2);
+    let first = found[0];
+    assert!((1..=2).contains(&first) && found.iter().all(|byte| *byte == first));
+}
+
+#[test]
+fn a_panic_of_the_database_is_damage() {
+    let answer = guarded(Path::new("file"), || -> Step<()> { panic!("page out of range") });
+    let error = answer.unwrap_err();
+    assert_eq!(error.kind, PagerErrorKind::Damaged);
+    assert!(error.message.contains("page out of range"), "{error}");
+    assert_eq!(Options::default().check, Check::OnOpen);
+}
