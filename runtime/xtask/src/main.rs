@@ -4,6 +4,7 @@ mod bench;
 mod demo;
 mod guests;
 mod rules;
+mod sim;
 mod steps;
 mod tests;
 mod wasm_toolchain;
@@ -30,6 +31,8 @@ enum Task {
     Test(tests::Test),
     /// Compare with what others do, on this machine.
     Bench(bench::Bench),
+    /// Cut the power of the file store at every step of random runs.
+    Sim(sim::Sim),
     /// Build the guest programs into target/guests.
     Guests,
     /// Check what crates may depend on what.
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Task::Demo(task) => task.run(&workspace),
         Task::Test(task) => task.run(&workspace),
         Task::Bench(task) => task.run(&workspace),
+        Task::Sim(task) => task.run(&workspace),
         Task::Guests => workspace.guests(),
         Task::Rules => rules::check(&workspace),
     });

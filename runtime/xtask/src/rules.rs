@@ -22,6 +22,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &["vmsync-abi", "vmsync-core", "vmsync-instrument", "vmsync-tracker"],
     ),
     ("vmsync-cli", &["vmsync", "vmsync-pager-file"]),
+    ("vmsync-sim", &["vmsync-core", "vmsync-pager-file"]),
     ("vmsync-xtask", &[]),
     ("vmsync-crash", &["vmsync-pager-file"]),
 ];

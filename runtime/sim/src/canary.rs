@@ -1,0 +1,102 @@
+//! Bugs that the simulator must find: each breaks one rule of the store by changing what reached the disk and when.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    life::Life,
+    platter::{Change, FileNumber},
+};
+
+/// A bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Canary {
+    /// The sync of the journal does nothing.
+    JournalNotSynced,
+    /// The sync of images does nothing.
+    ImagesNotSynced,
+    /// The sync of checksums does nothing.
+    SumsNotSynced,
+    /// The sync of the superblock does nothing.
+    StoreNotSynced,
+    /// The sync of names does nothing.
+    NamesNotSynced,
+    /// Pages go into the images before the record that changes them is durable.
+    ImagesEarly,
+}
+
+impl Canary {
+    /// All of them, by the name that the command knows.
+    pub const ALL: [(&'static str, Self); 6] = [
+        ("journal-not-synced", Self::JournalNotSynced),
+        ("images-not-synced", Self::ImagesNotSynced),
+        ("sums-not-synced", Self::SumsNotSynced),
+        ("store-not-synced", Self::StoreNotSynced),
+        ("names-not-synced", Self::NamesNotSynced),
+        ("images-early", Self::ImagesEarly),
+    ];
+
+    /// Makes `life` one of a store with the bug. The number of changes stays, so that the history fits.
+    pub fn spoil(self, life: &mut Life) {
+        let names = names(life);
+        let is = |file: &FileNumber, want: fn(&str) -> bool| names.get(file).is_some_and(|name| want(name));
+        let nothing = || Change::Write(0, 0, [].into());
+        if self == Self::ImagesEarly {
+            return images_early(
+                &mut life.trace,
+                |file| is(file, is_image),
+                |file| is(file, is_journal),
+            );
+        }
+        for change in &mut life.trace {
+            let hit = match (self, &*change) {
+                (Self::JournalNotSynced, Change::Sync(file)) => is(file, is_journal),
+                (Self::ImagesNotSynced, Change::Sync(file)) => is(file, is_image),
+                (Self::SumsNotSynced, Change::Sync(file)) => is(file, |name| name.ends_with(".sums")),
+                (Self::StoreNotSynced, Change::Sync(file)) => is(file, |name| name == "STORE"),
+                (Self::NamesNotSynced, Change::SyncNames) => true,
+                _ => false,
+            };
+            if hit {
+                *change = nothing();
+            }
+        }
+    }
+}
+
+fn is_journal(name: &str) -> bool {
+    name.starts_with("journal-")
+}
+
+fn is_image(name: &str) -> bool {
+    name.starts_with("object-") && !name.ends_with(".sums")
+}
+
+/// The name of every file that the life had.
+fn names(life: &Life) -> BTreeMap<FileNumber, String> {
+    let mut names: BTreeMap<FileNumber, String> = (0..).zip(life.base.keys().cloned()).collect();
+    for change in &life.trace {
+        if let Change::Create(name, file) = change {
+            names.insert(*file, name.clone());
+        }
+    }
+    names
+}
+
+/// Moves writes of images that directly follow a sync of the journal in front of it.
+fn images_early(
+    trace: &mut [Change],
+    is_image: impl Fn(&FileNumber) -> bool,
+    is_journal: impl Fn(&FileNumber) -> bool,
+) {
+    let mut sync = None;
+    for index in 0..trace.len() {
+        match (&trace[index], sync) {
+            (Change::Sync(file), _) if is_journal(file) => sync = Some(index),
+            (Change::Write(file, ..), Some(at)) if is_image(file) => {
+                trace[at..=index].rotate_right(1);
+                sync = Some(at + 1);
+            }
+            _ => sync = None,
+        }
+    }
+}

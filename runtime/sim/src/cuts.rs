@@ -1,0 +1,224 @@
+//! Cuts the power of a recorded life before every change, and opens what is left.
+//!
+//! ```text
+//!   Life --replay--> Platter --each Choice--> Image --verify, open, read--> Finding --judge--> Broken or nothing
+//! ```
+
+use std::{
+    collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use vmsync_core::PagerErrorKind;
+use vmsync_pager_file::{FileStore, Options, inspect_on, verify_on};
+
+use crate::{
+    disk::SimDisk,
+    history::{Breach, Print, print},
+    life::{Broken, Life, contents, options},
+    limits::{READ_ONLY_ONCE_IN, SUBSETS_ALL_MAX, SUBSETS_SAMPLED, TEARS},
+    platter::{Choice, Image, Platter, Tear, image_sum},
+    random::Random,
+};
+
+/// What opening a disk shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// There never was a store.
+    Nothing,
+    /// Damage was told, by verifying or opening.
+    Refused(String),
+    /// It opens, and holds this.
+    Holds(Print),
+}
+
+/// A life's findings so far.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    /// Moments at which the power was cut.
+    pub cuts: u64,
+    /// Disks that were left by the cuts.
+    pub survivors: u64,
+    /// Different disks among them, each verified, opened and read.
+    pub images: u64,
+}
+
+/// Where and how a life broke its promise.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// The change before which the power was cut.
+    pub index: usize,
+    /// What survived.
+    pub choice: Choice,
+    /// What is wrong.
+    pub broken: Broken,
+}
+
+/// Verifies, opens and reads the disk `image`, as a new process would.
+pub fn find(image: &Image, read_only: bool) -> Result<Finding, Broken> {
+    let look = || {
+        let disk = SimDisk::new(image, 1 << 40);
+        if inspect_on(&disk).is_err_and(|error| error.kind == PagerErrorKind::NotFound) {
+            return Ok(Finding::Nothing);
+        }
+        match verify_on(&disk) {
+            Err(error) => return Ok(Finding::Refused(format!("verify fails: {error}"))),
+            Ok(report) => {
+                if let Some(problem) = report.problems.first() {
+                    return Ok(Finding::Refused(format!("verify reports {problem}")));
+                }
+            }
+        }
+        let read_only_finding = read_only.then(|| open(image, true)).flatten();
+        let found = open(image, false);
+        match (found, read_only_finding) {
+            (Some(found), Some(other)) if found != other => {
+                let what = format!("opened for reading it is {other:?}, for writing {found:?}");
+                Err((Breach::Mixed, what))
+            }
+            (found, _) => Ok(found.expect("only a reader has to come back later")),
+        }
+    };
+    catch_unwind(AssertUnwindSafe(look)).unwrap_or_else(|_| Err((Breach::Lost, "the store panics".into())))
+}
+
+/// Opens and reads; `None` where a reader is told to let a writer open first.
+fn open(image: &Image, read_only: bool) -> Option<Finding> {
+    let disk = SimDisk::new(image, 1 << 40);
+    let options = Options {
+        create: false,
+        read_only,
+        ..options()
+    };
+    let found = match FileStore::open_on(Arc::new(disk.clone()), &options) {
+        Ok(store) => {
+            let found = contents(&store, 0);
+            // What it holds was read; its closing would only take a checkpoint.
+            disk.freeze();
+            drop(store);
+            found
+        }
+        Err(error) if read_only && error.kind == PagerErrorKind::Denied => return None,
+        Err(error) if error.kind == PagerErrorKind::NotFound => return Some(Finding::Nothing),
+        Err(error) => Err(error),
+    };
+    Some(match found {
+        Ok(found) => Finding::Holds(print(&found)),
+        Err(error) => Finding::Refused(format!("it does not open: {error}")),
+    })
+}
+
+/// What may survive of the pending changes of `platter`: everything where they are few, else samples.
+pub fn choices(platter: &Platter, random: &mut Random) -> Vec<Choice> {
+    let count = platter.pending();
+    let whole = |kept: Vec<bool>| Choice { kept, torn: None };
+    let mut choices: Vec<Choice> = Vec::new();
+    if count <= SUBSETS_ALL_MAX {
+        let subset = |mask: usize| (0..count).map(|bit| mask >> bit & 1 == 1).collect();
+        choices.extend((0..1usize << count).map(|mask| whole(subset(mask))));
+    } else {
+        let some = random.below(count);
+        choices.push(whole(vec![false; count]));
+        choices.push(whole(vec![true; count]));
+        choices.push(whole((0..count).map(|index| index < some).collect()));
+        choices.push(whole((0..count).map(|index| index >= some).collect()));
+        choices.push(whole((0..count).map(|index| index == some).collect()));
+        choices.push(whole((0..count).map(|index| index != some).collect()));
+        choices.push(whole((0..count).map(|index| index == count - 1).collect()));
+        for sample in 0..SUBSETS_SAMPLED {
+            let part = 2 + sample % 4;
+            let rare = sample % 2 == 0;
+            choices.push(whole((0..count).map(|_| random.once_in(part) == rare).collect()));
+        }
+    }
+    let sectors = platter.sectors();
+    let wide: Vec<usize> = (0..count).filter(|index| sectors[*index] > 1).collect();
+    if wide.is_empty() {
+        return choices;
+    }
+    for tear in 0..TEARS {
+        // The last write is the one that the cut most likely interrupts.
+        let torn = match tear % 2 {
+            0 => wide[wide.len() - 1],
+            _ => wide[random.below(wide.len())],
+        };
+        let at = 1 + random.below(sectors[torn] - 1);
+        let how = [Tear::Head(at), Tear::Tail(at), Tear::Some(random.number())][random.below(3)];
+        let others = random.below(3);
+        let keep = |index| index == torn || others == 0 || (others == 1 && index < torn);
+        let mut kept: Vec<bool> = (0..count).map(keep).collect();
+        if others == 2 {
+            kept.iter_mut()
+                .enumerate()
+                .for_each(|(index, kept)| *kept = index == torn || random.once_in(2));
+        }
+        choices.push(Choice {
+            kept,
+            torn: Some((torn, how)),
+        });
+    }
+    choices
+}
+
+/// Cuts the power before every change of `life`, and after the last. `also` sees every moment.
+///
+/// # Errors
+/// The first cut after which the store is not what it promised.
+pub fn cut_everywhere(
+    life: &Life,
+    random: &mut Random,
+    counts: &mut Counts,
+    mut also: impl FnMut(usize, &Platter, &mut Random) -> Result<(), Broken>,
+) -> Result<(), Box<Failure>> {
+    let mut platter = Platter::new(&life.base);
+    let mut seen: HashMap<u64, Finding> = HashMap::new();
+    for index in 0..=life.trace.len() {
+        counts.cuts += 1;
+        for choice in choices(&platter, random) {
+            counts.survivors += 1;
+            let image = platter.cut(&choice);
+            let fail = |broken| {
+                let choice = choice.clone();
+                Box::new(Failure {
+                    index,
+                    choice,
+                    broken,
+                })
+            };
+            let sum = image_sum(&image);
+            let finding = match seen.get(&sum) {
+                Some(finding) => finding,
+                None => {
+                    counts.images += 1;
+                    let finding = find(&image, random.once_in(READ_ONLY_ONCE_IN)).map_err(fail)?;
+                    seen.entry(sum).or_insert(finding)
+                }
+            };
+            judge(life, index, finding).map_err(fail)?;
+        }
+        also(index, &platter, random).map_err(|broken| {
+            let choice = Choice {
+                kept: vec![true; platter.pending()],
+                torn: None,
+            };
+            Box::new(Failure {
+                index,
+                choice,
+                broken,
+            })
+        })?;
+        if let Some(change) = life.trace.get(index) {
+            platter.apply(change);
+        }
+    }
+    Ok(())
+}
+
+fn judge(life: &Life, index: usize, finding: &Finding) -> Result<(), Broken> {
+    match finding {
+        Finding::Nothing => life.history.judge(index, None),
+        Finding::Holds(found) => life.history.judge(index, Some(found)),
+        Finding::Refused(why) => Err((Breach::Lost, format!("the store is refused: {why}"))),
+    }
+}

@@ -1,0 +1,151 @@
+//! Damage that no store can undo, and that it has to see: flipped bits, misdirected and phantom writes, cut and
+//! missing files.
+//!
+//! A damaged disk passes if opening or verifying tells, or if it holds what it held before: then no live byte was hit.
+//! One exception: the journal's end, when it is damaged, looks as a torn record does, for which the state before it is
+//! right: by a bit the last record, by a sector, a page or a file as many of the last ones as it held.
+
+use std::sync::Arc;
+
+use vmsync_pager_file::limits::SECTOR_BYTES;
+
+use crate::{
+    cuts::{Finding, find},
+    history::{Breach, Print},
+    life::Broken,
+    limits::{DAMAGES, PAGE},
+    platter::{Image, write},
+    random::Random,
+};
+
+/// What damage did.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// Damaged disks.
+    pub damaged: u64,
+    /// Those that were told of.
+    pub detected: u64,
+    /// Those that hold what they held.
+    pub harmless: u64,
+    /// Those that look as after a torn last record.
+    pub torn: u64,
+}
+
+/// States that the loss of the journal's end leaves.
+pub struct Earlier<'a> {
+    /// Of its last record.
+    pub record: Vec<&'a Print>,
+    /// Of any number of its last records.
+    pub journal: Vec<&'a Print>,
+}
+
+/// Damages copies of `image`, which holds `state`.
+///
+/// # Errors
+/// Damage that nobody saw.
+pub fn damage(
+    image: &Image,
+    state: &Print,
+    earlier: &Earlier<'_>,
+    random: &mut Random,
+    seen: &mut Seen,
+) -> Result<(), Broken> {
+    for _ in 0..DAMAGES {
+        let mut damaged = image.clone();
+        let what = spoil(&mut damaged, random);
+        if damaged == *image {
+            continue;
+        }
+        seen.damaged += 1;
+        match find(&damaged, random.once_in(4))? {
+            Finding::Refused(_) => seen.detected += 1,
+            Finding::Nothing if state.is_empty() => seen.harmless += 1,
+            Finding::Holds(found) if found == *state => seen.harmless += 1,
+            Finding::Holds(found) if earlier.explains(&what, &found) => seen.torn += 1,
+            other => {
+                let found = match other {
+                    Finding::Holds(found) => format!("{found:?}"),
+                    _ => "no store".into(),
+                };
+                return Err((
+                    Breach::Undetected,
+                    format!("{what}: found {found} instead of {state:?}"),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Earlier<'_> {
+    /// Whether `found` is what is left when `what` took the end of the journal.
+    fn explains(&self, what: &str, found: &Print) -> bool {
+        let states = match (what.contains("journal-"), what.starts_with("bit ")) {
+            (false, _) => return false,
+            (true, true) => &self.record,
+            (true, false) => &self.journal,
+        };
+        states.contains(&found)
+    }
+}
+
+/// Damages one file; says how.
+fn spoil(image: &mut Image, random: &mut Random) -> String {
+    let names: Vec<String> = image
+        .iter()
+        .filter(|(name, bytes)| !bytes.is_empty() && *name != "LOCK")
+        .map(|(name, _)| name.clone())
+        .collect();
+    if names.is_empty() {
+        return "nothing".into();
+    }
+    let name = names[random.below(names.len())].clone();
+    let other = names[random.below(names.len())].clone();
+    let source = image[&other].clone();
+    let content = Arc::make_mut(image.get_mut(&name).expect("one of the names"));
+    let length = content.len();
+    match random.below(8) {
+        0 => {
+            let length = random.below(length);
+            content.truncate(length);
+            format!("{name} cut to {length} bytes")
+        }
+        1 => {
+            image.remove(&name);
+            format!("{name} missing")
+        }
+        2 | 3 => {
+            let unit = [SECTOR_BYTES, PAGE][random.below(2)];
+            let (from, to) = (
+                random.below(source.len().div_ceil(unit)),
+                random.below(length.div_ceil(unit)),
+            );
+            let bytes = &source[from * unit..source.len().min((from + 1) * unit)];
+            write(content, to * unit, bytes);
+            content.truncate(length);
+            format!("{unit} bytes at unit {from} of {other} written over unit {to} of {name}")
+        }
+        4 => {
+            let sector = random.below(length.div_ceil(SECTOR_BYTES)) * SECTOR_BYTES;
+            let end = length.min(sector + SECTOR_BYTES);
+            content[sector..end].fill(0);
+            format!("a sector at {sector} of {name} never written")
+        }
+        _ => {
+            let bit = live_bit(content, random);
+            content[bit / 8] ^= 1 << (bit % 8);
+            format!("bit {bit} of {name} flipped")
+        }
+    }
+}
+
+/// A bit near bytes that are not zero: most of a file may be room.
+fn live_bit(content: &[u8], random: &mut Random) -> usize {
+    for _ in 0..8 {
+        let byte = random.below(content.len());
+        if content[byte] != 0 {
+            return byte * 8 + random.below(8);
+        }
+    }
+    random.below(content.len().min(256)) * 8 + random.below(8)
+}

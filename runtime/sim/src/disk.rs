@@ -1,0 +1,320 @@
+//! [`SimDisk`]: the disk that a store runs on here. It keeps a trace of every change, and fails on demand.
+//!
+//! Invariants:
+//! - a read sees every write before it, as a page cache does, also what a failed sync lost;
+//! - only changes are counted, traced and failed;
+//! - the clock and the operating system are never asked.
+
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use vmsync_core::{PagerError, PagerErrorKind};
+use vmsync_pager_file::disk::{Access, Disk, DiskFile, DiskLock, Result, Sharing};
+
+use crate::platter::{Change, FileNumber, Image, write};
+
+/// How an operation fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// `EIO`: nothing is written; of a sync: pending writes are lost or not, and count as clean.
+    Io,
+    /// `ENOSPC`, the same way.
+    NoSpace,
+    /// A write stops in the middle.
+    Short,
+    /// An error although everything was done.
+    FalseAlarm,
+}
+
+/// Operations that fail, by number.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// Which.
+    pub operations: Range<u64>,
+    /// How.
+    pub failure: Failure,
+}
+
+/// A disk in memory.
+#[derive(Clone, Default)]
+pub struct SimDisk(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    names: BTreeMap<String, FileNumber>,
+    files: BTreeMap<FileNumber, Arc<Vec<u8>>>,
+    file_next: FileNumber,
+    trace: Option<Vec<Change>>,
+    faults: Vec<Fault>,
+    failed: u64,
+    operations: u64,
+    nonces: u64,
+    frozen: bool,
+    writer: bool,
+    readers: usize,
+}
+
+impl SimDisk {
+    /// A disk that holds `image`. `nonces` makes the stores on it differ from those on others.
+    pub fn new(image: &Image, nonces: u64) -> Self {
+        let mut state = State {
+            nonces,
+            ..State::default()
+        };
+        for (name, bytes) in image {
+            state.names.insert(name.clone(), state.file_next);
+            state.files.insert(state.file_next, bytes.clone());
+            state.file_next += 1;
+        }
+        Self(Arc::new(Mutex::new(state)))
+    }
+
+    /// The same, with a trace of all changes.
+    pub fn traced(image: &Image, nonces: u64) -> Self {
+        let disk = Self::new(image, nonces);
+        disk.state().trace = Some(Vec::new());
+        disk
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many changes were traced.
+    pub fn position(&self) -> usize {
+        self.state().trace.as_ref().map_or(0, Vec::len)
+    }
+
+    /// Takes the trace.
+    pub fn take_trace(&self) -> Vec<Change> {
+        self.state().trace.take().unwrap_or_default()
+    }
+
+    /// How many changing operations were asked for.
+    pub fn operations(&self) -> u64 {
+        self.state().operations
+    }
+
+    /// How many failed on demand.
+    pub fn failed(&self) -> u64 {
+        self.state().failed
+    }
+
+    /// Adds a fault.
+    pub fn inject(&self, fault: Fault) {
+        self.state().faults.push(fault);
+    }
+
+    /// Removes all faults.
+    pub fn heal(&self) {
+        self.state().faults.clear();
+    }
+
+    /// The process is killed: from now on nothing it does has an effect.
+    pub fn freeze(&self) {
+        self.state().frozen = true;
+    }
+
+    /// A new process: no locks are left of the one before.
+    pub fn thaw(&self) {
+        let mut state = self.state();
+        (state.frozen, state.writer, state.readers) = (false, false, 0);
+    }
+
+    /// Everything as reads see it.
+    pub fn image(&self) -> Image {
+        let state = self.state();
+        let entry = |(name, file): (&String, &FileNumber)| (name.clone(), state.files[file].clone());
+        state.names.iter().map(entry).collect()
+    }
+}
+
+fn error(kind: PagerErrorKind, what: &str, name: &str) -> PagerError {
+    PagerError::new(kind, format!("{what} {name}"))
+}
+
+impl State {
+    fn attempt(&mut self, name: &str, change: Change) -> Result<()> {
+        if self.frozen {
+            return Err(error(PagerErrorKind::Io, "the process was killed:", name));
+        }
+        let number = self.operations;
+        self.operations += 1;
+        let hit = self
+            .faults
+            .iter()
+            .find(|fault| fault.operations.contains(&number));
+        let Some(failure) = hit.map(|fault| fault.failure) else {
+            self.apply(change);
+            return Ok(());
+        };
+        self.failed += 1;
+        match (failure, change) {
+            (Failure::FalseAlarm, change) => self.apply(change),
+            (_, Change::Sync(file)) => {
+                self.apply(Change::Lose(file, number.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+            }
+            (Failure::Short, Change::Write(file, offset, bytes)) => {
+                self.apply(Change::Write(file, offset, bytes[..bytes.len() / 2].into()));
+            }
+            _ => {}
+        }
+        let kind = match failure {
+            Failure::NoSpace => PagerErrorKind::NoSpace,
+            _ => PagerErrorKind::Io,
+        };
+        Err(error(kind, "an injected error on", name))
+    }
+
+    fn apply(&mut self, change: Change) {
+        match &change {
+            Change::Create(name, file) => {
+                self.names.insert(name.clone(), *file);
+                self.files.insert(*file, Arc::default());
+                self.file_next = self.file_next.max(file + 1);
+            }
+            Change::Remove(name) => drop(self.names.remove(name)),
+            Change::Write(file, offset, bytes) => write(self.content(*file), *offset, bytes),
+            Change::SetLength(file, length) => self.content(*file).resize(*length, 0),
+            Change::SyncNames | Change::Sync(_) | Change::Lose(..) => {}
+        }
+        if let Some(trace) = &mut self.trace {
+            trace.push(change);
+        }
+    }
+
+    fn content(&mut self, file: FileNumber) -> &mut Vec<u8> {
+        Arc::make_mut(self.files.get_mut(&file).expect("files stay as long as the disk"))
+    }
+}
+
+struct SimFile {
+    disk: SimDisk,
+    name: String,
+    file: FileNumber,
+    writes: bool,
+}
+
+impl SimFile {
+    fn attempt(&self, change: Change) -> Result<()> {
+        if !self.writes {
+            return Err(error(PagerErrorKind::Denied, "opened for reading:", &self.name));
+        }
+        self.disk.state().attempt(&self.name, change)
+    }
+}
+
+impl DiskFile for SimFile {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        let state = self.disk.state();
+        let content = &state.files[&self.file];
+        let start = usize::try_from(offset).map_or(content.len(), |start| start.min(content.len()));
+        let count = buffer.len().min(content.len() - start);
+        buffer[..count].copy_from_slice(&content[start..start + count]);
+        Ok(count)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.attempt(Change::Write(self.file, to_usize(offset), bytes.into()))
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.attempt(Change::Sync(self.file))
+    }
+
+    fn length(&self) -> Result<u64> {
+        Ok(self.disk.state().files[&self.file].len() as u64)
+    }
+
+    fn set_len(&self, length: u64) -> Result<()> {
+        self.attempt(Change::SetLength(self.file, to_usize(length)))
+    }
+}
+
+struct SimLock {
+    disk: SimDisk,
+    sharing: Sharing,
+}
+
+impl DiskLock for SimLock {}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        let mut state = self.disk.state();
+        match self.sharing {
+            Sharing::Exclusive => state.writer = false,
+            Sharing::Shared => state.readers = state.readers.saturating_sub(1),
+        }
+    }
+}
+
+impl Disk for SimDisk {
+    fn open(&self, name: &str, access: Access) -> Result<Box<dyn DiskFile>> {
+        let mut state = self.state();
+        let file = match state.names.get(name) {
+            Some(file) => *file,
+            None if access == Access::Create => {
+                let file = state.file_next;
+                state.attempt(name, Change::Create(name.into(), file))?;
+                file
+            }
+            None => return Err(error(PagerErrorKind::NotFound, "no file", name)),
+        };
+        Ok(Box::new(SimFile {
+            disk: self.clone(),
+            name: name.into(),
+            file,
+            writes: access != Access::Read,
+        }))
+    }
+
+    fn remove(&self, name: &str) -> Result<()> {
+        let mut state = self.state();
+        if !state.names.contains_key(name) {
+            return Err(error(PagerErrorKind::NotFound, "no file", name));
+        }
+        state.attempt(name, Change::Remove(name.into()))
+    }
+
+    fn list(&self) -> Result<Vec<String>> {
+        Ok(self.state().names.keys().cloned().collect())
+    }
+
+    fn sync_names(&self) -> Result<()> {
+        self.state().attempt("the folder", Change::SyncNames)
+    }
+
+    fn lock(&self, sharing: Sharing) -> Result<Box<dyn DiskLock>> {
+        let mut state = self.state();
+        if state.writer || (sharing == Sharing::Exclusive && state.readers > 0) {
+            return Err(error(PagerErrorKind::Busy, "it is open:", "the simulated disk"));
+        }
+        match sharing {
+            Sharing::Exclusive => state.writer = true,
+            Sharing::Shared => state.readers += 1,
+        }
+        drop(state);
+        Ok(Box::new(SimLock {
+            disk: self.clone(),
+            sharing,
+        }))
+    }
+
+    fn nonce(&self) -> u128 {
+        let mut state = self.state();
+        state.nonces += 1;
+        u128::from(state.nonces).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)
+    }
+
+    fn place(&self) -> String {
+        "simulated disk".into()
+    }
+}
+
+/// For offsets into files that are in memory.
+fn to_usize(offset: u64) -> usize {
+    usize::try_from(offset).expect("a file in memory")
+}

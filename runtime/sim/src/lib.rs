@@ -1,0 +1,70 @@
+//! A deterministic simulator of the file store: random tasks, failing disks, and a power cut before every single
+//! change of the disk.
+//!
+//! ```text
+//!   seed --> run --> Life: tasks take turns on a store on a SimDisk   [life, task, disk]
+//!                     |      trace of the disk, history of what was promised and when   [history]
+//!                     v
+//!                   cut_everywhere: replays the trace onto a Platter, and before each change ...   [platter, cuts]
+//!                     |-- each surviving image --> verify, open, read --> judged by the history
+//!                     '-- now and then, damaged --> must be told   [damage]
+//!                     next life on one of the images, three in a row
+//!   canary: the same with a bug in the trace, which must be found   [canary]
+//! ```
+//!
+//! # What is promised
+//!
+//! After any cut all objects together read as after one and the same step: the last one that was reported as durable,
+//! or a later one that had begun. A call that failed counts as begun until something later is reported as durable.
+//!
+//! # The fault model
+//!
+//! To be survived, in any combination that a seed makes:
+//!
+//! | fault | here |
+//! |---|---|
+//! | power cut | before every write, length, sync, creation and removal, and after the last |
+//! | lost, reordered unsynced writes | every subset of up to six pending changes, samples of more; names and lengths too |
+//! | torn write | first, last or any sectors of 512 bytes of one write arrive |
+//! | killed process | its writes stay in the cache, unsynced; the next process goes on; then the power goes |
+//! | `EIO`, `ENOSPC` | one to four operations in a row change nothing and fail |
+//! | short write | the first half arrives, and an error |
+//! | false alarm | everything is done, and an error |
+//! | failed sync | some pending writes arrive, the others never will, reads still see them all |
+//! | cut during recovery | a life begins with a recovery, and is cut everywhere as well |
+//!
+//! To be told, by opening or verifying, or to hit nothing that counts:
+//!
+//! | fault | here |
+//! |---|---|
+//! | bit rot | one bit of any file |
+//! | misdirected write | a sector or page of one file over one of the same or another |
+//! | phantom write | a sector that reads as zeroes |
+//! | truncation, loss | a file is cut, or missing |
+//!
+//! The journal's end is the exception: a damaged last record looks torn, and the state before it is accepted; where a
+//! sector, a page or a file took several of the last records, the state before those. The images may tell nevertheless,
+//! and mostly do; a mix is never accepted. A store without objects whose `STORE` goes is no store any more, and that is accepted as well.
+//!
+//! Neither: a sync that reports success and does nothing. No store on one disk survives it; here it is a canary.
+//!
+//! # Invariants
+//!
+//! - the same seed is the same run, byte for byte;
+//! - no clock, no thread and no operating system take part in a run;
+//! - the disk and the model are the simulator's own: a bug in the store's test disk cannot hide one in the store.
+//!
+//! Non-goals: several processes on one store, real concurrency, a page cache that forgets what a failed sync lost.
+#![forbid(unsafe_code)]
+
+pub mod canary;
+pub mod cuts;
+pub mod damage;
+pub mod disk;
+pub mod history;
+pub mod life;
+pub mod limits;
+pub mod platter;
+pub mod random;
+pub mod run;
+pub mod task;

@@ -1,0 +1,609 @@
+//! [`Life`]: what several tasks did to a store between two power cuts, recorded.
+//!
+//! ```text
+//!   seed --> World { disk, store, tasks, model } --turns--> Life { image before, trace of the disk, history }
+//! ```
+//!
+//! Invariants:
+//! - all that is random comes from the seed, in one order;
+//! - after every turn that can change something the store supplies what the model says, whatever failed;
+//! - the model has two states: what is supplied, and what is left of it if all that is queued fails.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use vmsync_core::{
+    ByteRange, PageSize, PagerError, PagerErrorKind,
+    abi::VmProt,
+    pager::{CallId, InitRequest, ObjectId, ObjectName, Pager, ReturnFlags, SynchronizeFlags},
+};
+use vmsync_pager_file::{Background, FileStore, Options};
+
+use crate::{
+    disk::{Failure, Fault, SimDisk},
+    history::{Breach, Contents, History, Print, Step, print},
+    limits::{
+        ATTEMPTS, FAULT_OPERATIONS_MAX, FAULTS_MAX, NAMES, PAGE, PAGES_FIRST_MAX, PAGES_MAX, TASKS, TURNS,
+    },
+    platter::{Change, Image},
+    random::Random,
+    task::{Call, Ear, Open, Resident, Task},
+};
+
+/// What went wrong, and how.
+pub type Broken = (Breach, String);
+
+/// A recorded life of a store.
+#[derive(Clone, Debug)]
+pub struct Life {
+    /// The disk before.
+    pub base: Image,
+    /// What was done to it.
+    pub trace: Vec<Change>,
+    /// What was promised when.
+    pub history: History,
+    /// How many operations failed on demand.
+    pub faults: u64,
+}
+
+/// The smallest segments, so that a short life meets roll-overs and checkpoints; no thread, so that the seed decides.
+pub fn options() -> Options {
+    Options {
+        segment_bytes: 16 << 10,
+        checkpoint_bytes: 16 << 10,
+        background: Background::Caller,
+        ..Options::default()
+    }
+}
+
+/// Reads every object of `store`, through handles with numbers from `first` on.
+///
+/// # Errors
+/// The store's.
+pub fn contents(store: &FileStore, first: u64) -> Result<Contents, PagerError> {
+    let mut found = Contents::new();
+    for ((name, attributes), number) in store.list().into_iter().zip(first..) {
+        let object = ObjectId(number);
+        let request = InitRequest {
+            page_size: PageSize::KIB_4,
+            size_min: 0,
+            create: false,
+            write: false,
+        };
+        store.init(object, &name, request, Arc::new(Ear::default()))?;
+        let mut bytes = vec![0; usize::try_from(attributes.size).expect("a small object")];
+        let answer = store.data_request(object, 0, VmProt::READ, &mut bytes);
+        store.terminate(object);
+        answer?;
+        found.insert(name.as_str().into(), bytes);
+    }
+    Ok(found)
+}
+
+struct World {
+    disk: SimDisk,
+    store: Option<Arc<FileStore>>,
+    tasks: Vec<Task>,
+    supplied: Contents,
+    firm: Contents,
+    history: History,
+    random: Random,
+    numbers: u64,
+    faulty: bool,
+}
+
+impl Life {
+    /// Runs tasks on a store on the disk `base`, which holds `state`.
+    ///
+    /// # Errors
+    /// What the store did wrong while it ran.
+    pub fn record(base: &Image, state: Option<Print>, seed: u64, faulty: bool) -> Result<Self, Broken> {
+        let disk = SimDisk::traced(base, seed);
+        let mut world = World {
+            disk,
+            store: None,
+            tasks: (0..TASKS).map(|_| Task::default()).collect(),
+            supplied: Contents::new(),
+            firm: Contents::new(),
+            history: History::default(),
+            random: Random::new(seed),
+            numbers: 1 << 32,
+            faulty,
+        };
+        world.history.steps.push(Step {
+            start: 0,
+            end: 0,
+            promised: true,
+            state,
+            what: "the life before".into(),
+        });
+        world.begin()?;
+        for turn in 0..TURNS {
+            world
+                .turn(turn)
+                .map_err(|(breach, why)| (breach, format!("in turn {turn}: {why}")))?;
+        }
+        world.end();
+        let faults = world.disk.failed();
+        Ok(Self {
+            base: base.clone(),
+            trace: world.disk.take_trace(),
+            history: world.history,
+            faults,
+        })
+    }
+}
+
+fn mixed(what: impl Into<String>) -> Broken {
+    (Breach::Mixed, what.into())
+}
+
+fn lost(what: impl Into<String>) -> Broken {
+    (Breach::Lost, what.into())
+}
+
+/// Stores, and what becomes of them.
+impl World {
+    fn store(&self) -> Arc<FileStore> {
+        self.store.clone().expect("a store is open between turns")
+    }
+
+    fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    fn step(&mut self, start: usize, promised: bool, state: Print, what: impl Into<String>) {
+        self.history.steps.push(Step {
+            start,
+            end: self.disk.position(),
+            promised,
+            state: Some(state),
+            what: what.into(),
+        });
+    }
+
+    fn begin(&mut self) -> Result<(), Broken> {
+        self.open_store("open")?;
+        if !self.faulty {
+            return Ok(());
+        }
+        for _ in 0..=self.random.below(FAULTS_MAX) {
+            let first = self.disk.operations() + self.random.below(400) as u64;
+            let count = 1 + self.random.below(FAULT_OPERATIONS_MAX) as u64;
+            let failures = [Failure::Io, Failure::NoSpace, Failure::Short, Failure::FalseAlarm];
+            self.disk.inject(Fault {
+                operations: first..first + count,
+                failure: failures[self.random.below(failures.len())],
+            });
+        }
+        Ok(())
+    }
+
+    /// Opens the store; what it then holds must be allowed by the history.
+    fn open_store(&mut self, what: &str) -> Result<(), Broken> {
+        let start = self.disk.position();
+        let open = || FileStore::open_on(Arc::new(self.disk.clone()), &options());
+        let opened = (0..ATTEMPTS).find_map(|_| open().ok());
+        let store = match opened {
+            Some(store) => store,
+            None => {
+                self.disk.heal();
+                open().map_err(|error| lost(format!("{what}: the store does not open: {error}")))?
+            }
+        };
+        let first = self.numbers + 1;
+        self.numbers += NAMES.len() as u64;
+        let found = contents(&store, first).map_err(|error| lost(format!("{what}: {error}")))?;
+        let state = print(&found);
+        if self.history.steps.iter().any(|step| step.state.is_some()) {
+            self.history.judge(usize::MAX, Some(&state))?;
+        }
+        self.store = Some(store);
+        (self.supplied, self.firm) = (found.clone(), found);
+        // A fresh store is durable when it is open; what a recovery found may still be on its way.
+        let promised = self.history.steps[0].state.is_none() && self.history.steps.len() == 1;
+        self.step(start, promised, state, what);
+        Ok(())
+    }
+
+    /// Ends the process, cleanly or not, and starts another.
+    fn reopen(&mut self, clean: bool) -> Result<(), Broken> {
+        let start = self.disk.position();
+        self.tasks.iter_mut().for_each(|task| *task = Task::default());
+        if !clean {
+            self.disk.freeze();
+        }
+        self.store = None;
+        self.disk.thaw();
+        if clean {
+            let state = print(&self.supplied);
+            self.step(start, !self.faulty, state, "close");
+        }
+        self.open_store(if clean { "open again" } else { "open after a kill" })
+    }
+
+    fn end(&mut self) {
+        let start = self.disk.position();
+        self.tasks.clear();
+        self.store = None;
+        let state = print(&self.supplied);
+        self.step(start, !self.faulty, state, "close");
+    }
+}
+
+/// Turns.
+impl World {
+    fn turn(&mut self, turn: usize) -> Result<(), Broken> {
+        let task = self.random.below(TASKS);
+        if self.tasks[task].call.is_some() {
+            return self.go_on(task);
+        }
+        match self.random.below(40) {
+            0 => return self.checkpoint(),
+            1 => return self.flush(),
+            2 => return self.remove(),
+            3 if turn > 20 => return self.reopen(true),
+            4 if turn > 20 => return self.reopen(false),
+            5 => return self.close(task),
+            6..10 => return self.open(task),
+            10 => self.discard(task),
+            _ => {}
+        }
+        if self.tasks[task].open.is_empty() {
+            return self.open(task);
+        }
+        self.change_pages(task)?;
+        self.start_call(task);
+        Ok(())
+    }
+
+    /// The state after a change of the catalog, or of nothing but durability, that worked: all before is durable.
+    fn promised(&mut self, start: usize, what: &str) -> Result<(), Broken> {
+        self.firm = self.supplied.clone();
+        let state = print(&self.supplied);
+        self.step(start, true, state, what);
+        self.compare(what)
+    }
+
+    /// All that was queued is written. Where nothing was, nothing new is promised: a call that failed since the last
+    /// promise may still have arrived.
+    fn written(&mut self, start: usize, what: &str) -> Result<(), Broken> {
+        match start == self.disk.position() && self.firm == self.supplied {
+            true => self.compare(what),
+            false => self.promised(start, what),
+        }
+    }
+
+    fn compare(&mut self, what: &str) -> Result<(), Broken> {
+        match self.read()? == self.supplied {
+            true => Ok(()),
+            false => Err(mixed(format!("after {what} the store supplies something else"))),
+        }
+    }
+
+    fn read(&mut self) -> Result<Contents, Broken> {
+        let first = self.numbers + 1;
+        self.numbers += NAMES.len() as u64;
+        contents(&self.store(), first).map_err(|error| lost(format!("the store does not read: {error}")))
+    }
+
+    /// Something failed that would have given `would`. What is supplied is as before, with what is queued or without.
+    fn failed(&mut self, start: usize, would: &Contents, what: &str) -> Result<(), Broken> {
+        let what = format!("{what}, which failed");
+        self.step(start, false, print(would), what.clone());
+        let found = self.read()?;
+        let late: usize = self
+            .tasks
+            .iter()
+            .flat_map(|task| task.open.values())
+            .map(|open| open.ear.take_late())
+            .sum();
+        if found != self.supplied {
+            if found != self.firm {
+                return Err(mixed(format!("after {what}, the store supplies something else")));
+            }
+            if late == 0 && self.tasks.iter().any(|task| !task.open.is_empty()) {
+                // The objects of the queued calls may be closed, and then nobody is there to be told.
+                let open: Vec<_> = self.tasks.iter().flat_map(|task| task.open.keys()).collect();
+                let gone = |name: &&&String| self.firm.get(**name) != self.supplied.get(**name);
+                if let Some(name) = open.iter().find(gone) {
+                    return Err(lost(format!(
+                        "after {what}, queued pages of {name} are gone untold"
+                    )));
+                }
+            }
+            self.supplied = self.firm.clone();
+            for open in self.tasks.iter_mut().flat_map(|task| task.open.values_mut()) {
+                open.resident.values_mut().for_each(|page| page.dirty = true);
+            }
+        }
+        let state = print(&self.supplied);
+        self.step(start, false, state, what);
+        Ok(())
+    }
+
+    fn checkpoint(&mut self) -> Result<(), Broken> {
+        let start = self.disk.position();
+        match self.store().checkpoint() {
+            Ok(()) => self.written(start, "checkpoint"),
+            Err(_) => self.failed(start, &self.supplied.clone(), "checkpoint"),
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), Broken> {
+        let start = self.disk.position();
+        match self.store().flush() {
+            Ok(()) => self.written(start, "flush"),
+            Err(_) => self.failed(start, &self.supplied.clone(), "flush"),
+        }
+    }
+
+    fn is_open(&self, name: &str) -> bool {
+        self.tasks.iter().any(|task| task.open.contains_key(name))
+    }
+
+    fn remove(&mut self) -> Result<(), Broken> {
+        let name = NAMES[self.random.below(NAMES.len())];
+        let start = self.disk.position();
+        let outcome = self.store().remove_object(&object_name(name));
+        let what = format!("remove {name}");
+        let mut would = self.supplied.clone();
+        would.remove(name);
+        match outcome {
+            Ok(()) if self.is_open(name) => Err(lost(format!("{what}: it was open"))),
+            Ok(()) => {
+                if !self.supplied.contains_key(name) {
+                    return Err(mixed(format!("{what}: there was none")));
+                }
+                self.supplied = would;
+                self.promised(start, &what)
+            }
+            Err(error) if error.kind == PagerErrorKind::Busy && self.is_open(name) => Ok(()),
+            Err(error) if error.kind == PagerErrorKind::NotFound && !self.supplied.contains_key(name) => {
+                Ok(())
+            }
+            Err(error) => self
+                .refused(&error, &what)
+                .and_then(|()| self.failed(start, &would, &what)),
+        }
+    }
+
+    /// An error must have a reason.
+    fn refused(&self, error: &PagerError, what: &str) -> Result<(), Broken> {
+        match self.faulty && matches!(error.kind, PagerErrorKind::Io | PagerErrorKind::NoSpace) {
+            true => Ok(()),
+            false => Err(lost(format!("{what}: {error}"))),
+        }
+    }
+
+    /// Opens an object that no task has open: makes it, grows it or takes it as it is.
+    fn open(&mut self, task: usize) -> Result<(), Broken> {
+        let free: Vec<_> = NAMES.into_iter().filter(|name| !self.is_open(name)).collect();
+        if free.is_empty() || self.tasks[task].open.len() >= 2 {
+            return self.close(task);
+        }
+        let name = free[self.random.below(free.len())];
+        let before = self.supplied.get(name).map_or(0, |bytes| bytes.len() / PAGE);
+        let pages = match before {
+            0 => 1 + self.random.below(PAGES_FIRST_MAX),
+            _ => (before + self.random.below(2)).min(PAGES_MAX),
+        };
+        let (object, ear) = (ObjectId(self.number()), Arc::new(Ear::default()));
+        let request = InitRequest {
+            page_size: PageSize::KIB_4,
+            size_min: (pages * PAGE) as u64,
+            create: true,
+            write: true,
+        };
+        let mut would = self.supplied.clone();
+        would.entry(name.into()).or_default().resize(pages * PAGE, 0);
+        let start = self.disk.position();
+        let what = format!("open {name} with {pages} pages instead of {before}");
+        match self
+            .store()
+            .init(object, &object_name(name), request, ear.clone())
+        {
+            Ok(_) => {
+                let resident = BTreeMap::new();
+                let open = Open {
+                    object,
+                    ear,
+                    resident,
+                };
+                self.tasks[task].open.insert(name.into(), open);
+                if would == self.supplied {
+                    return Ok(());
+                }
+                self.supplied = would;
+                self.promised(start, &what)
+            }
+            Err(error) => self
+                .refused(&error, &what)
+                .and_then(|()| self.failed(start, &would, &what)),
+        }
+    }
+
+    fn close(&mut self, task: usize) -> Result<(), Broken> {
+        if let Some((_, open)) = self.tasks[task].open.pop_first() {
+            self.store().terminate(open.object);
+            let heard = open.ear.take();
+            if !heard.completed.is_empty() {
+                return Err(mixed("a completion that nobody asked for"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Calls.
+impl World {
+    /// Drops resident pages without returning them, as KILLPAGES does.
+    fn discard(&mut self, task: usize) {
+        for open in self.tasks[task].open.values_mut() {
+            open.resident.clear();
+        }
+    }
+
+    /// Stores into some pages, which are read in where they are not resident.
+    fn change_pages(&mut self, task: usize) -> Result<(), Broken> {
+        for _ in 0..=self.random.below(4) {
+            let names: Vec<String> = self.tasks[task].open.keys().cloned().collect();
+            let name = &names[self.random.below(names.len())];
+            let expected = &self.supplied[name];
+            let page = self.random.below(expected.len() / PAGE);
+            let store = self.store.clone().expect("open");
+            let open = self.tasks[task].open.get_mut(name).expect("one of its names");
+            if !open.resident.contains_key(&page) {
+                let mut bytes = vec![0; PAGE];
+                let offset = (page * PAGE) as u64;
+                store
+                    .data_request(open.object, offset, VmProt::READ | VmProt::WRITE, &mut bytes)
+                    .map_err(|error| lost(format!("page {page} of {name} does not read: {error}")))?;
+                if bytes != expected[page * PAGE..(page + 1) * PAGE] {
+                    return Err(mixed(format!("page {page} of {name} is supplied wrongly")));
+                }
+                open.resident.insert(page, Resident { bytes, dirty: false });
+            }
+            let resident = open.resident.get_mut(&page).expect("made so above");
+            resident.dirty = true;
+            scribble(&mut self.random, &mut resident.bytes);
+        }
+        Ok(())
+    }
+
+    fn start_call(&mut self, task: usize) {
+        let random = &mut self.random;
+        let all = random.once_in(2);
+        let pages = self.tasks[task].capture(|| all || !random.once_in(4));
+        let mut objects: Vec<String> = pages.iter().map(|(name, ..)| name.clone()).collect();
+        objects.dedup();
+        if objects.is_empty() {
+            objects.extend(self.tasks[task].open.keys().next().cloned());
+        }
+        let id = CallId(self.number());
+        self.tasks[task].call = Some(Call {
+            id,
+            synchronous: !self.random.once_in(4),
+            invalidate: self.random.once_in(4),
+            pages,
+            returned: 0,
+            objects,
+            synchronized: 0,
+        });
+    }
+
+    /// Sends the next message of the call that `task` is in.
+    fn go_on(&mut self, task: usize) -> Result<(), Broken> {
+        let mut call = self.tasks[task].call.take().expect("only then it goes on");
+        let store = self.store();
+        if self.random.once_in(40) {
+            store.abort(call.id);
+            self.tasks[task].mark_dirty(&call.pages);
+            return self.compare("abort");
+        }
+        if let Some((name, page, bytes)) = call.pages.get(call.returned) {
+            let flags = ReturnFlags {
+                dirty: true,
+                kernel_copy: !call.invalidate,
+            };
+            let object = self.tasks[task].open[name].object;
+            store
+                .data_return(call.id, object, (page * PAGE) as u64, bytes, flags)
+                .map_err(|error| lost(format!("page {page} of {name} does not go back: {error}")))?;
+            call.returned += 1;
+            self.tasks[task].call = Some(call);
+            return Ok(());
+        }
+        let name = &call.objects[call.synchronized];
+        call.synchronized += 1;
+        let more = call.synchronized < call.objects.len();
+        let flags = SynchronizeFlags {
+            synchronous: call.synchronous,
+            more,
+        };
+        let (object, range) = (self.tasks[task].open[name].object, self.range(name));
+        let start = self.disk.position();
+        let answer = store.synchronize(call.id, object, range, flags);
+        if more {
+            answer.map_err(|error| lost(format!("a synchronize with more to come: {error}")))?;
+            self.tasks[task].call = Some(call);
+            return Ok(());
+        }
+        self.conclude(task, &call, start, answer)
+    }
+
+    fn range(&self, name: &str) -> ByteRange {
+        ByteRange::new(0, self.supplied[name].len() as u64)
+    }
+
+    /// The call was sent: takes its completions, which all say the same, and brings the model up to date.
+    fn conclude(
+        &mut self,
+        task: usize,
+        call: &Call,
+        start: usize,
+        answer: Result<(), PagerError>,
+    ) -> Result<(), Broken> {
+        let mut outcomes = vec![];
+        for name in &call.objects {
+            let completed = self.tasks[task].open[name].ear.take_completed();
+            if answer.is_ok() && (completed.len() != 1 || completed[0].0 != self.range(name)) {
+                return Err(lost(format!(
+                    "{} completions for {name} instead of one",
+                    completed.len()
+                )));
+            }
+            outcomes.extend(completed.into_iter().map(|(_, outcome)| outcome));
+        }
+        outcomes.push(answer.and_then(|()| outcomes.first().cloned().unwrap_or(Ok(()))));
+        if outcomes.iter().any(Result::is_ok) != outcomes.iter().all(Result::is_ok) {
+            return Err(mixed("one call's completions contradict each other"));
+        }
+        let kind = if call.synchronous { "SYNC" } else { "ASYNC" };
+        let what = format!(
+            "{kind} of {} pages of {}",
+            call.pages.len(),
+            call.objects.join(" and ")
+        );
+        let mut would = self.supplied.clone();
+        for (name, page, bytes) in &call.pages {
+            would.get_mut(name).expect("open objects stay")[page * PAGE..(page + 1) * PAGE]
+                .copy_from_slice(bytes);
+        }
+        if let Some(Err(error)) = outcomes.pop() {
+            self.refused(&error, &what)?;
+            self.tasks[task].mark_dirty(&call.pages);
+            return self.failed(start, &would, &what);
+        }
+        self.supplied = would;
+        if call.invalidate {
+            self.tasks[task].invalidate(&call.pages);
+        }
+        if call.synchronous {
+            return self.promised(start, &what);
+        }
+        let state = print(&self.supplied);
+        self.step(start, false, state, what.clone());
+        self.compare(&what)
+    }
+}
+
+fn object_name(name: &str) -> ObjectName {
+    ObjectName::new(name).expect("the names are valid")
+}
+
+/// Changes some bytes of a page, or all, or none.
+fn scribble(random: &mut Random, page: &mut [u8]) {
+    match random.below(6) {
+        0 => random.fill(page),
+        1 => page.fill(random.number() as u8),
+        2 => {}
+        _ => {
+            for _ in 0..=random.below(4) {
+                let start = random.below(page.len());
+                let end = (start + 1 + random.below(16)).min(page.len());
+                random.fill(&mut page[start..end]);
+            }
+        }
+    }
+}

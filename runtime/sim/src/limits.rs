@@ -1,0 +1,49 @@
+//! Every bound of the simulator and its reason.
+
+/// Objects that tasks use; more than tasks, so that some are always free to be opened, and calls cover several.
+pub const NAMES: [&str; 5] = ["alpha", "beta", "gamma", "delta", "epsilon"];
+
+/// Tasks that take turns.
+pub const TASKS: usize = 3;
+
+/// The page size in bytes.
+pub const PAGE: usize = 4096;
+
+/// Pages that an object begins with, at most.
+pub const PAGES_FIRST_MAX: usize = 3;
+
+/// Pages that an object grows to: small, so that calls meet on the same ones.
+pub const PAGES_MAX: usize = 6;
+
+/// Turns that the tasks of one life get together: enough for a few checkpoints on the smallest segments.
+pub const TURNS: usize = 90;
+
+/// Lives that follow each other on one disk, each on what a power cut left of the one before.
+pub const LIVES: usize = 3;
+
+/// Up to so many unsynced changes, every subset of them is tried: 64 disks.
+pub const SUBSETS_ALL_MAX: usize = 6;
+
+/// Random subsets that are tried where there are more.
+pub const SUBSETS_SAMPLED: usize = 12;
+
+/// Tears of one write that are tried at each cut.
+pub const TEARS: usize = 6;
+
+/// Faults of one life, at most: each is a window of failing operations.
+pub const FAULTS_MAX: usize = 4;
+
+/// Operations that fail in one window, at most.
+pub const FAULT_OPERATIONS_MAX: usize = 4;
+
+/// One cut of so many also gets its disks damaged.
+pub const DAMAGE_ONCE_IN: usize = 16;
+
+/// Damages of one disk.
+pub const DAMAGES: usize = 8;
+
+/// One disk of so many is opened read-only as well.
+pub const READ_ONLY_ONCE_IN: usize = 8;
+
+/// Attempts at something that injected faults may refuse, before the faults are taken away.
+pub const ATTEMPTS: usize = 4;

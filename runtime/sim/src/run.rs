@@ -1,0 +1,176 @@
+//! [`run`]: everything that one seed stands for: some lives on one disk, each cut everywhere and damaged.
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::{
+    canary::Canary,
+    cuts::{Counts, Failure, Finding, choices, cut_everywhere, find},
+    damage::{Earlier, Seen, damage},
+    history::{Breach, Print, Step},
+    life::{Broken, Life},
+    limits::{DAMAGE_ONCE_IN, LIVES},
+    platter::{Change, Choice, Image, Platter},
+    random::Random,
+};
+
+/// What came of a seed.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// What was cut and opened.
+    pub counts: Counts,
+    /// What was damaged.
+    pub seen: Seen,
+    /// Operations that failed on demand.
+    pub faults: u64,
+    /// A checksum of everything that was done and found.
+    pub trace_sum: u64,
+    /// What went wrong, and where.
+    pub violation: Option<(Breach, String)>,
+}
+
+/// Runs `seed`, on a store with a bug where one is given. Lives after the first violation are not lived.
+pub fn run(seed: u64, canary: Option<Canary>) -> Outcome {
+    let mut outcome = Outcome::default();
+    let mut random = Random::new(seed);
+    let (mut base, mut state, mut past) = (Image::new(), None, Vec::new());
+    for number in 0..LIVES {
+        let faulty = canary.is_none() && random.once_in(2);
+        let life = match Life::record(&base, state.take(), random.number(), faulty) {
+            Ok(life) => life,
+            Err((breach, why)) => {
+                outcome.violation = Some((breach, format!("life {number}, {why}")));
+                break;
+            }
+        };
+        match outcome.examine(life, canary, &mut past, &mut random) {
+            Ok((left, found)) => (base, state) = (left, found),
+            Err((breach, why)) => {
+                outcome.violation = Some((breach, format!("life {number}, {why}")));
+                break;
+            }
+        }
+    }
+    let verdict = format!("{:?} {:?} {:?}", outcome.counts, outcome.seen, outcome.violation);
+    outcome.trace_sum = xxh3_64_with_seed(verdict.as_bytes(), outcome.trace_sum);
+    outcome
+}
+
+impl Outcome {
+    /// Cuts `life` everywhere; a disk that it left, for the next life, and what that holds.
+    fn examine(
+        &mut self,
+        mut life: Life,
+        canary: Option<Canary>,
+        past: &mut Vec<Print>,
+        random: &mut Random,
+    ) -> Result<(Image, Option<Print>), Broken> {
+        self.faults += life.faults;
+        if let Some(canary) = canary {
+            canary.spoil(&mut life);
+        }
+        for change in &life.trace {
+            self.trace_sum = change_sum(change, self.trace_sum);
+        }
+        // The next life begins in the middle of this one as often as at its end.
+        let next = random.below(life.trace.len() * 2).min(life.trace.len());
+        let mut left = None;
+        let (counts, seen, earlier) = (&mut self.counts, &mut self.seen, &*past);
+        let cut = cut_everywhere(&life, random, counts, |index, platter, random| {
+            if index == next {
+                let choices = choices(platter, random);
+                left = Some(platter.cut(&choices[random.below(choices.len())]));
+            }
+            match canary.is_none() && life.faults == 0 && random.once_in(DAMAGE_ONCE_IN) {
+                true => damage_at(&life, index, platter, earlier, random, seen),
+                false => Ok(()),
+            }
+        });
+        cut.map_err(|failure| (failure.broken.0, told(&life, &failure)))?;
+        past.extend(life.history.steps.into_iter().filter_map(|step| step.state));
+        let left = left.expect("every index was met");
+        match find(&left, false)? {
+            Finding::Holds(found) => Ok((left, Some(found))),
+            _ => Ok((left, None)),
+        }
+    }
+}
+
+/// Damages the disk as a killed process leaves it before change `index`.
+fn damage_at(
+    life: &Life,
+    index: usize,
+    platter: &Platter,
+    past: &[Print],
+    random: &mut Random,
+    seen: &mut Seen,
+) -> Result<(), Broken> {
+    let kept = vec![true; platter.pending()];
+    let image = platter.cut(&Choice { kept, torn: None });
+    let Finding::Holds(state) = find(&image, false)? else {
+        return Ok(());
+    };
+    let steps = &life.history.steps;
+    let at = steps
+        .iter()
+        .rposition(|step| step.state.as_ref() == Some(&state) && step.start <= index);
+    let before: Vec<&Step> = steps[..at.unwrap_or(0)]
+        .iter()
+        .rev()
+        .skip_while(|step| step.state.as_ref() == Some(&state))
+        .collect();
+    // A record holds what was queued since the last promise.
+    let record = before
+        .iter()
+        .position(|step| step.promised)
+        .map_or(before.len(), |last| last + 1);
+    let states = before.iter().filter_map(|step| step.state.as_ref());
+    let earlier = Earlier {
+        record: states.clone().take(record).collect(),
+        journal: states.chain(past).collect(),
+    };
+    damage(&image, &state, &earlier, random, seen)
+}
+
+/// A failure in words, with the steps around it.
+fn told(life: &Life, failure: &Failure) -> String {
+    let kept: String = failure
+        .choice
+        .kept
+        .iter()
+        .map(|kept| if *kept { '1' } else { '0' })
+        .collect();
+    let torn = match failure.choice.torn {
+        Some((index, tear)) => format!(", {index} torn: {tear:?}"),
+        None => String::new(),
+    };
+    let steps = &life.history.steps;
+    let around = steps
+        .iter()
+        .enumerate()
+        .filter(|(_, step)| step.start <= failure.index + 40 && step.end + 40 >= failure.index);
+    let lines: Vec<_> = around
+        .map(|(number, step)| {
+            let sign = if step.promised { "durable" } else { "" };
+            format!(
+                "    step {number}: {}..{} {} {sign}",
+                step.start, step.end, step.what
+            )
+        })
+        .collect();
+    format!(
+        "power cut before change {} of {}, pending changes kept: [{kept}]{torn}: {}\n{}",
+        failure.index,
+        life.trace.len(),
+        failure.broken.1,
+        lines.join("\n")
+    )
+}
+
+fn change_sum(change: &Change, sum: u64) -> u64 {
+    match change {
+        Change::Write(file, offset, bytes) => {
+            xxh3_64_with_seed(bytes, sum ^ file.rotate_left(32) ^ *offset as u64)
+        }
+        other => xxh3_64_with_seed(format!("{other:?}").as_bytes(), sum),
+    }
+}

@@ -1,0 +1,43 @@
+//! A few seeds of the simulator, that it finds bugs, and that a seed is a run.
+
+use vmsync_sim::{canary::Canary, run::run};
+
+#[test]
+fn no_power_cut_breaks_a_promise() {
+    let (mut cuts, mut faults, mut detected) = (0, 0, 0);
+    for seed in 1..=3 {
+        let outcome = run(seed, None);
+        if let Some((breach, why)) = outcome.violation {
+            panic!("{breach:?}: seed {seed}: {why}");
+        }
+        cuts += outcome.counts.cuts;
+        faults += outcome.faults;
+        detected += outcome.seen.detected;
+    }
+    println!("{cuts} cuts, {faults} faults, {detected} damages detected");
+    assert!(cuts > 500, "the runs are long enough to mean something: {cuts}");
+    assert!(faults > 0, "some operations failed");
+    assert!(detected > 0, "some damage was done");
+}
+
+#[test]
+fn every_canary_is_found() {
+    for (name, canary) in Canary::ALL {
+        let found = (1..=12).find_map(|seed| Some((seed, run(seed, Some(canary)).violation?)));
+        let Some((seed, (breach, why))) = found else {
+            panic!("{name}: no power cut showed it");
+        };
+        println!(
+            "{name}: {breach:?} at seed {seed}: {}",
+            why.lines().next().unwrap_or_default()
+        );
+    }
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    let sum = |seed| run(seed, Some(Canary::JournalNotSynced)).trace_sum;
+    assert_eq!(run(7, None).trace_sum, run(7, None).trace_sum);
+    assert_eq!(sum(7), sum(7));
+    assert_ne!(sum(7), sum(8));
+}
