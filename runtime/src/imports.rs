@@ -152,18 +152,32 @@ impl<'a, T: 'static, G: Get<T>> Call<'a, T, G> {
         self.vm().check_writable(address_pointer, W::BYTES)?;
         request.overwrite = flags.contains(VmFlags::OVERWRITE);
         if flags.contains(VmFlags::ANYWHERE) {
-            if request.size == 0 {
-                return Err(KernReturn::InvalidArgument);
-            }
-            let placement = self.vm().place(request.size, mask)?;
-            self.grow(placement.memory_size)?;
-            request.address = placement.address;
-        } else if request.address & mask != 0 {
+            self.map_anywhere(&mut request, mask)?;
+            return self.write_word::<W>(address_pointer, request.address);
+        }
+        if request.address & mask != 0 {
             return Err(KernReturn::NoSpace);
         }
         self.vm().vm_map(&request)?;
-        // The result may lie inside the new region, if the guest was told to put it there.
-        self.write_word::<W>(address_pointer, request.address)
+        // The new region may lie over the pointer. Where it takes no stores nothing is told: the guest chose the address.
+        let _ = self.write_word::<W>(address_pointer, request.address);
+        Ok(())
+    }
+
+    /// Finds a place and maps there; a mapping that is refused leaves a hole there, for the next one.
+    fn map_anywhere(&mut self, request: &mut MapRequest, mask: u64) -> Result<(), KernReturn> {
+        if request.size == 0 {
+            return Err(KernReturn::InvalidArgument);
+        }
+        let placement = self.vm().place(request.size, mask)?;
+        self.grow(placement.memory_size)?;
+        request.address = placement.address;
+        let mapped = self.vm().vm_map(request);
+        if mapped.is_err() {
+            // Its own failure would change nothing of the answer.
+            let _ = self.vm().vm_deallocate(request.address, request.size);
+        }
+        mapped
     }
 
     fn region<W: Word>(&mut self, task: i32, pointers: [u64; 5], flavor: i32) -> Result<(), KernReturn> {

@@ -6,6 +6,9 @@ use std::time::Duration;
 /// patience of a person.
 pub const PAGER_TIME_OUT: Duration = Duration::from_secs(30);
 
+/// The longest that a host can choose to wait: for ever in practice, and no clock overflows.
+pub const PAGER_TIME_OUT_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// Address space of a 64-bit linear memory, in bytes: pages cost nothing until they are used, but a host has 2^47
 /// bytes for all of its guests.
 pub const MEMORY64_RESERVED_BYTES_MAX: usize = 1 << 38;

@@ -9,7 +9,7 @@ use vmsync_core::{
     object::ObjectHandle,
 };
 
-use crate::object::Object;
+use crate::{limits::PAGER_TIME_OUT_MAX, object::Object};
 
 /// Drives `msync` to its end. `time_out` bounds all waiting of the call together.
 pub(crate) fn drive(
@@ -30,7 +30,7 @@ pub(crate) fn drive(
             Poll::Blocked(still) if still != object => continue,
             Poll::Blocked(_) => {}
         }
-        let deadline = *deadline.get_or_insert_with(|| Instant::now() + time_out);
+        let deadline = *deadline.get_or_insert_with(|| Instant::now() + time_out.min(PAGER_TIME_OUT_MAX));
         if !object.0.wait(events, deadline) {
             return msync.time_out(memory);
         }

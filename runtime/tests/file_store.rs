@@ -219,8 +219,10 @@ fn a_read_only_store_is_for_loads() {
         writer.touch([1], 7);
         assert_eq!(writer.msync(BASE, 4 * P, SYNC), KernReturn::Success);
         drop(writer);
-        let mut options = Options::default();
-        options.read_only = true;
+        let options = Options {
+            read_only: true,
+            ..Options::default()
+        };
         let store = FileStore::open(folder.path(), &options).expect("it is there");
         let grants = [
             Grant::new(store.clone(), name("a")),
@@ -327,8 +329,10 @@ fn a_full_disk_is_resource_shortage_until_there_is_room() {
     };
     let kind = rungs()[0];
     let path = disk.0.path().join("store");
-    let mut options = Options::default();
-    options.segment_bytes = 256 << 10;
+    let options = Options {
+        segment_bytes: 256 << 10,
+        ..Options::default()
+    };
     let store = FileStore::open(&path, &options).expect("an empty store fits");
     let mut guest = Guest::new(&sandbox(store.clone(), kind), Width::Bits32);
     guest.map_region("a", 16);

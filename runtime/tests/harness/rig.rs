@@ -55,6 +55,12 @@ pub const IMPATIENT: RigOptions = RigOptions {
     pager_time_out: Duration::from_millis(50),
 };
 
+/// Calls never give up.
+pub const PATIENT: RigOptions = RigOptions {
+    supply: Supply::Copy,
+    pager_time_out: Duration::MAX,
+};
+
 /// A sandbox with everything behind it.
 pub struct Rig {
     /// The rung.

@@ -110,6 +110,28 @@ fn vm_map_checks_rights_and_bounds() {
 }
 
 #[test]
+fn a_refused_mapping_anywhere_takes_no_room() {
+    each_width(|rig, width| {
+        let mut guest = Guest::new(&rig.sandbox, width);
+        let refused = Window {
+            flags: 1,
+            ..Window::new(0x7fff, 4)
+        };
+        for _ in 0..40 {
+            assert_eq!(guest.try_map(refused), KernReturn::InvalidObject);
+        }
+        let size = guest.call::<(), i64>("size", ());
+        assert!(size <= 65, "{size} pages of 64 KiB");
+        let good = Window {
+            port: guest.open("a", 4),
+            ..refused
+        };
+        guest.map(good);
+        assert_eq!(guest.call::<(), i64>("size", ()), size);
+    });
+}
+
+#[test]
 fn vm_protect_bounds_what_is_allowed() {
     each_width(|rig, width| {
         let mut guest = rig.region_of(width, 2);

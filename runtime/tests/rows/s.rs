@@ -14,7 +14,7 @@ use crate::{
     harness::{
         BASE, P, each, each_with,
         guest::Window,
-        rig::{IMPATIENT, error},
+        rig::{IMPATIENT, PATIENT, error},
     },
 };
 
@@ -64,6 +64,17 @@ fn s2_the_guest_waits_for_a_completion_from_another_thread() {
         let start = Instant::now();
         assert_eq!(guest.msync(BASE, 4 * P, SYNC), KernReturn::Success);
         assert!(start.elapsed() >= pause);
+        answer.join().expect("the pager's thread");
+    });
+}
+
+#[test]
+fn s2_a_host_may_be_willing_to_wait_for_ever() {
+    each_with(PATIENT, |rig| {
+        let mut guest = rig.region(4);
+        guest.touch([1], 7);
+        let answer = answer_later(&rig.pager, 1, || thread::sleep(Duration::from_millis(5)));
+        assert_eq!(guest.msync(BASE, 4 * P, SYNC), KernReturn::Success);
         answer.join().expect("the pager's thread");
     });
 }
