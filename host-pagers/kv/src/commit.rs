@@ -69,8 +69,7 @@ impl Shared {
             .wait_timeout_while(self.lock(), WAIT_MAX, |state| state.leading);
         let (mut state, outcome) = waited.unwrap_or_else(PoisonError::into_inner);
         if outcome.timed_out() {
-            let message = format!("{}: the disk does not keep up: retry", self.db.path.display());
-            return Err(PagerError::new(PagerErrorKind::TimedOut, message));
+            return Err(self.too_slow());
         }
         state.leading = true;
         Ok(Lead(self))
@@ -167,8 +166,12 @@ impl Shared {
     /// Removes an object that nobody uses, behind everything that is queued.
     pub(crate) fn take_object(&self, name: &ObjectName) -> Result<()> {
         // What was queued for it and fails now is lost with it.
-        self.commit_until(self.last_ticket());
+        let ticket = self.lock().ticket;
+        self.commit_until(ticket);
         let lead = self.take_lead()?;
+        if self.lock().settled < ticket {
+            return Err(self.too_slow());
+        }
         self.open_again(&lead)?;
         let Some(id) = self.lock().catalog.get(name).map(|entry| entry.id) else {
             let message = format!("no object \"{name}\" in this store");
@@ -191,14 +194,14 @@ impl Shared {
         };
         let ticket = self.lock().enqueue(call, None);
         self.commit_until(ticket);
-        receiver.recv_timeout(WAIT_MAX).unwrap_or_else(|_| {
-            let message = format!("{}: the disk does not keep up: retry", self.db.path.display());
-            Err(PagerError::new(PagerErrorKind::TimedOut, message))
-        })
+        receiver
+            .recv_timeout(WAIT_MAX)
+            .unwrap_or_else(|_| Err(self.too_slow()))
     }
 
-    fn last_ticket(&self) -> u64 {
-        self.lock().ticket
+    fn too_slow(&self) -> PagerError {
+        let message = format!("{}: the disk does not keep up: retry", self.db.path.display());
+        PagerError::new(PagerErrorKind::TimedOut, message)
     }
 }
 

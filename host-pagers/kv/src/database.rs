@@ -6,12 +6,12 @@
 //! - nobody waits for another lock while holding `slot` for writing.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io,
     path::{Path, PathBuf},
     sync::{
         Arc, PoisonError, RwLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -62,21 +62,14 @@ impl Db {
             let message = format!("there is no store in {}: create it", path.display());
             return Err(PagerError::new(PagerErrorKind::NotFound, message));
         }
-        let (own, create) = (path.to_owned(), options.create);
-        let make = move || -> io::Result<Box<dyn redb::StorageBackend>> {
-            let file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(create)
-                .truncate(false)
-                .open(&own)?;
-            Ok(Box::new(FileBackend::new(file).map_err(io::Error::other)?))
-        };
-        let opened = Self::open_on(path, options, Box::new(make))?;
         if !exists {
-            sync_folder(path)?;
+            create_whole(path, options)?;
         }
-        Ok(opened)
+        Self::open_on(
+            path,
+            options,
+            make_file(path, OpenOptions::new().read(true).write(true)),
+        )
     }
 
     /// Opens the database that lies on the backends of `make`, and is called `path` in messages.
@@ -251,6 +244,44 @@ impl Opened {
             Self::Read(database) => database.begin_read(),
         }
     }
+}
+
+/// Makes backends for the file `path`.
+fn make_file(path: &Path, how: &OpenOptions) -> Box<MakeBackend> {
+    let (own, how) = (path.to_owned(), how.clone());
+    Box::new(move || {
+        let file = how.open(&own)?;
+        Ok(Box::new(FileBackend::new(file).map_err(io::Error::other)?))
+    })
+}
+
+/// Makes an empty store beside `path` and gives it its name when it is whole: a crash leaves no half one there. Where
+/// another process was faster, its store stays.
+fn create_whole(path: &Path, options: &Options) -> Result<()> {
+    static CREATED: AtomicU64 = AtomicU64::new(0);
+    let number = CREATED.fetch_add(1, Ordering::Relaxed);
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}-{number}.new", std::process::id()));
+    let fresh = PathBuf::from(name);
+    let how = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .clone();
+    let named = Db::open_on(&fresh, options, make_file(&fresh, &how)).and_then(|opened| {
+        drop(opened);
+        match fs::hard_link(&fresh, path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            // A file system without links.
+            Err(_) => fs::rename(&fresh, path).map_err(|error| input_output(path, &error)),
+            Ok(()) => Ok(()),
+        }
+    });
+    // It went away where it was renamed; where it stays, nobody looks at it.
+    let _ = fs::remove_file(&fresh);
+    named?;
+    sync_folder(path)
 }
 
 /// Makes a new file's name durable. Folders cannot be synced everywhere; where not, names are durable anyway.

@@ -6,7 +6,8 @@
 //! - only the leader changes `catalog`, `calls_committed`, `undo` and `unsure`, and there is one at a time.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    mem,
     sync::Arc,
 };
 
@@ -167,19 +168,22 @@ impl State {
 
     /// Takes over what a database that was opened again holds.
     pub(crate) fn reload(&mut self, contents: Contents) {
-        let unsure = std::mem::take(&mut self.unsure);
+        let unsure = mem::take(&mut self.unsure);
         if contents.calls != self.calls_committed {
             for (place, bytes) in unsure {
                 self.undo.entry(place).or_insert(bytes);
             }
         }
-        let old = std::mem::replace(&mut self.catalog, contents.catalog);
+        let old = mem::replace(&mut self.catalog, contents.catalog);
         for (name, entry) in &mut self.catalog {
             // What a call that was reported as failed has left in them is not shown.
             if let Some(old) = old.get(name).filter(|old| old.id == entry.id) {
                 (entry.version, entry.address) = (old.version, old.address);
             }
         }
+        // A removal that was reported as failed may have taken place; then there is nothing to put back.
+        let ids: BTreeSet<u64> = self.catalog.values().map(|entry| entry.id).collect();
+        self.undo.retain(|(id, _), _| ids.contains(id));
         self.object_next = self.object_next.max(contents.object_next);
         self.calls_committed = self.calls_committed.max(contents.calls);
     }

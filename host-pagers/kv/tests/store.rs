@@ -134,6 +134,28 @@ fn set_number(path: &Path, table: &str, number: u64) {
 }
 
 #[test]
+fn a_new_store_is_whole_or_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    drop(open(&path));
+    let names: Vec<_> = folder
+        .path()
+        .read_dir()
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(names, ["store"]);
+    let empty = folder.path().join("empty");
+    std::fs::write(&empty, "").unwrap();
+    drop(open(&empty));
+    let missing = folder.path().join("no-folder").join("store");
+    assert_eq!(
+        kind(KvStore::open(&missing, &Options::default())),
+        Some(PagerErrorKind::NotFound)
+    );
+}
+
+#[test]
 fn a_reader_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
