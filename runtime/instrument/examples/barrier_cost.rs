@@ -4,16 +4,16 @@
 //! cargo run --release -p vmsync-instrument --example barrier_cost [-- MODULE.wasm ...]
 //! ```
 //!
-//! The kernels are `examples/kernels/kernels.wat`; with `clang-19` on the path also `kernels.c`, built on the fly. Each further
-//! module that is named has its functions without parameters run, or is only measured in size if it imports something. `ROUNDS` sets how often each kernel
-//! runs (default 9), `ONLY` a part of the names of those that do.
+//! The kernels are `examples/kernels/kernels.wat`; with `clang-19` on the path also `kernels.c`, built on the fly. Of each
+//! further module that is named, the functions without parameters are run; one that imports something is only measured in
+//! size. `ROUNDS` sets how often each kernel runs (default 9), `ONLY` a part of the names of those that do.
 //!
 //! Every variant of a kernel has to return what the plain one returns.
 
 use anyhow::{Context, Result, ensure};
 use std::process::Command;
 use std::time::{Duration, Instant};
-use vmsync_instrument::{Analyses, Options, instrument};
+use vmsync_instrument::{Analyses, Options, Report, instrument};
 use wasmtime::{Config, Engine, Module, Store, Val};
 
 struct Variant {
@@ -144,94 +144,111 @@ fn median(mut times: Vec<Duration>) -> f64 {
     times[times.len() / 2].as_secs_f64()
 }
 
+/// What is measured, and what came out so far.
+struct Bench {
+    engine: Engine,
+    variants: Vec<Variant>,
+    rounds: usize,
+    only: String,
+    /// For each variant, its kernels' times relative to the plain ones.
+    ratios: Vec<Vec<f64>>,
+    sizes: Vec<String>,
+}
+
+impl Bench {
+    fn input(&mut self, input: &Input) -> Result<()> {
+        let plain = Module::new(&self.engine, &input.wasm)?;
+        let mut marked = Vec::new();
+        for variant in &self.variants {
+            let done = instrument(&input.wasm, &variant.options)?;
+            self.sizes.push(size(&input.name, variant.name, &done.report));
+            marked.push(Module::new(&self.engine, &done.wasm)?);
+        }
+        let runs = plain.imports().len() == 0;
+        for export in plain.exports().filter(|_| runs) {
+            let fits = |ty: &wasmtime::FuncType| ty.params().len() == 0 && ty.results().len() == 1;
+            let name = format!("{}/{}", input.name, export.name());
+            if export.ty().func().is_some_and(fits) && name.contains(&self.only) {
+                self.kernel(&name, export.name(), &plain, &marked)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn kernel(&mut self, name: &str, export: &str, plain: &Module, marked: &[Module]) -> Result<()> {
+        let mut times = vec![Vec::new(); marked.len() + 1];
+        let (_, expected) = run(&self.engine, plain, export)?;
+        for _ in 0..self.rounds {
+            for (module, times) in std::iter::once(plain).chain(marked).zip(&mut times) {
+                let (took, results) = run(&self.engine, module, export)?;
+                ensure!(
+                    results == expected,
+                    "{name} returns something else when instrumented"
+                );
+                times.push(took);
+            }
+        }
+        let mut medians = times.into_iter().map(median);
+        let base = medians.next().context("there is a plain module")?;
+        print!("{name:<22}{:>9.2}", base * 1e3);
+        for (ratio, all) in medians.map(|time| time / base).zip(&mut self.ratios) {
+            print!("{ratio:>11.2}");
+            all.push(ratio);
+        }
+        println!();
+        Ok(())
+    }
+
+    fn summary(&self) {
+        print!("{:<31}", "geometric mean");
+        for all in &self.ratios {
+            let logarithms: f64 = all.iter().map(|ratio| ratio.ln()).sum();
+            print!("{:>11.3}", (logarithms / all.len() as f64).exp());
+        }
+        print!("\n{:<31}", "worst");
+        for all in &self.ratios {
+            print!("{:>11.2}", all.iter().copied().fold(0.0, f64::max));
+        }
+        println!("\n");
+        self.sizes.iter().for_each(|line| println!("{line}"));
+    }
+}
+
+fn size(input: &str, variant: &str, report: &Report) -> String {
+    format!(
+        "{input:<12}{variant:<11}{:>6.2}x of {} bytes; {} stores: {} on the stack, {} coalesced, {} hoisted from {} loops; {} marks",
+        report.bytes_out as f64 / report.bytes_in as f64,
+        report.bytes_in,
+        report.stores,
+        report.skipped_stack,
+        report.coalesced,
+        report.hoisted,
+        report.loops,
+        report.marks
+    )
+}
+
 fn main() -> Result<()> {
     let mut config = Config::new();
     config.wasm_multi_memory(true);
-    let engine = Engine::new(&config)?;
     let variants = variants();
-    let rounds: usize = std::env::var("ROUNDS")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(9);
-    let only = std::env::var("ONLY").unwrap_or_default();
     print!("{:<22}{:>9}", "kernel", "plain ms");
     variants.iter().for_each(|variant| print!("{:>11}", variant.name));
     println!();
-    let mut ratios: Vec<Vec<f64>> = vec![Vec::new(); variants.len()];
-    let mut sizes = Vec::new();
+    let mut bench = Bench {
+        engine: Engine::new(&config)?,
+        rounds: std::env::var("ROUNDS")
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(9),
+        only: std::env::var("ONLY").unwrap_or_default(),
+        ratios: vec![Vec::new(); variants.len()],
+        sizes: Vec::new(),
+        variants,
+    };
     for input in inputs()? {
-        let plain = Module::new(&engine, &input.wasm)?;
-        let mut marked = Vec::new();
-        for variant in &variants {
-            let done = instrument(&input.wasm, &variant.options)?;
-            sizes.push((
-                input.name.clone(),
-                variant.name,
-                done.report.clone(),
-                done.wasm.len(),
-            ));
-            marked.push(Module::new(&engine, &done.wasm)?);
-        }
-        let runs = plain.imports().len() == 0;
-        let exports: Vec<String> = plain
-            .exports()
-            .filter(|_| runs)
-            .filter(|export| {
-                export
-                    .ty()
-                    .func()
-                    .is_some_and(|ty| ty.params().len() == 0 && ty.results().len() == 1)
-            })
-            .map(|export| export.name().to_string())
-            .filter(|name| format!("{}/{name}", input.name).contains(&only))
-            .collect();
-        for export in exports {
-            let mut times = vec![Vec::new(); variants.len() + 1];
-            let (_, expected) = run(&engine, &plain, &export)?;
-            for _ in 0..rounds {
-                for (module, times) in std::iter::once(&plain).chain(&marked).zip(&mut times) {
-                    let (took, results) = run(&engine, module, &export)?;
-                    ensure!(
-                        results == expected,
-                        "{export} returns something else when instrumented"
-                    );
-                    times.push(took);
-                }
-            }
-            let mut medians = times.into_iter().map(median);
-            let base = medians.next().context("there is a plain module")?;
-            print!("{:<22}{:>9.2}", format!("{}/{export}", input.name), base * 1e3);
-            for (ratio, all) in medians.map(|time| time / base).zip(&mut ratios) {
-                print!("{ratio:>11.2}");
-                all.push(ratio);
-            }
-            println!();
-        }
+        bench.input(&input)?;
     }
-    print!("{:<31}", "geometric mean");
-    for all in &ratios {
-        print!(
-            "{:>11.3}",
-            (all.iter().map(|ratio| ratio.ln()).sum::<f64>() / all.len() as f64).exp()
-        );
-    }
-    print!("\n{:<31}", "worst");
-    for all in &ratios {
-        print!("{:>11.2}", all.iter().copied().fold(0.0, f64::max));
-    }
-    println!("\n");
-    for (input, variant, report, bytes) in sizes {
-        println!(
-            "{input:<10}{variant:<11} {:>6.2}x of {} bytes; {} stores: {} on the stack, {} coalesced, {} hoisted from {} loops; {} marks",
-            bytes as f64 / report.bytes_in as f64,
-            report.bytes_in,
-            report.stores,
-            report.skipped_stack,
-            report.coalesced,
-            report.hoisted,
-            report.loops,
-            report.marks
-        );
-    }
+    bench.summary();
     Ok(())
 }

@@ -24,6 +24,16 @@ struct Program<'a> {
     held: Vec<u64>,
 }
 
+/// A loop whose counter moves towards a bound, and a pointer with it.
+struct Counted<'t> {
+    counter: u64,
+    pointer: u64,
+    next_pointer: String,
+    next_counter: String,
+    test: &'t str,
+    bound: String,
+}
+
 impl Program<'_> {
     fn pick<'t>(&mut self, options: &[&'t str]) -> &'t str {
         options[self.random.below(options.len() as u64) as usize]
@@ -40,6 +50,20 @@ impl Program<'_> {
             6 => self.random.below(131_072) as i64,
             _ => self.random.next() as i32 as i64,
         }
+    }
+
+    /// A number that the instrumenter does not see through, more often than not.
+    fn opaque(&mut self, number: i64) -> String {
+        let number = number as i32;
+        if self.random.below(4) == 0 {
+            return format!("(i32.const {number})");
+        }
+        format!("(i32.xor (i32.const {number}) (i32.and (local.get 0) (i32.const 0)))")
+    }
+
+    fn set(&mut self, local: u64, number: i64) {
+        let number = self.opaque(number);
+        let _ = writeln!(self.text, "(local.set {local} {number})");
     }
 
     fn value(&mut self, depth: u32) -> String {
@@ -121,7 +145,7 @@ impl Program<'_> {
     }
 
     fn statement(&mut self) {
-        match self.random.below(if self.depth > 3 { 6 } else { 12 }) {
+        match self.random.below(if self.depth > 3 { 6 } else { 13 }) {
             0..=3 => self.store(),
             4 => self.assign(),
             5 => {
@@ -132,6 +156,7 @@ impl Program<'_> {
             6 => self.choice(),
             7 => self.block(),
             8 => self.wild_loop(),
+            9 => self.burst(),
             _ => self.counted_loop(),
         }
     }
@@ -162,6 +187,58 @@ impl Program<'_> {
         let _ = writeln!(self.text, "(br_if 0 {condition})");
         self.body(2);
         self.text.push_str(")\n");
+    }
+
+    /// Stores off one base around the border of a page, with calls, choices and blocks between them.
+    fn burst(&mut self) {
+        let Some(base) = (0..LOCALS).rev().find(|local| !self.held.contains(local)) else {
+            return;
+        };
+        // Half of the time the first byte is the last of a page.
+        let before = if self.random.below(2) == 0 {
+            1
+        } else {
+            self.random.below(30)
+        };
+        let at = 4096 * (1 + self.random.below(30)) - before;
+        let mut first = true;
+        let _ = writeln!(self.text, "(local.set {base} (i32.const {at}))");
+        for _ in 0..3 + self.random.below(8) {
+            let offset = match self.random.below(8) {
+                _ if first => 0,
+                0 => self.random.below(8400),
+                _ => self.random.below(26),
+            };
+            first = false;
+            let store = match self.random.below(4) {
+                0 => format!(
+                    "(i64.store (i32.add (local.get {base}) (i32.const {offset})) (i64.const {}))",
+                    self.random.next() as i64
+                ),
+                1 => format!(
+                    "(i32.store8 offset={offset} (local.get {base}) (i32.const {}))",
+                    self.random.below(256)
+                ),
+                _ => format!(
+                    "(i32.store offset={offset} (local.get {base}) (i32.const {}))",
+                    self.random.next() as i32
+                ),
+            };
+            let bit = self.random.below(16);
+            let condition = format!("(i32.and (i32.shr_u (local.get 0) (i32.const {bit})) (i32.const 1))");
+            let item = match self.random.below(10) {
+                0 | 1 => "(call $collect)".to_string(),
+                2 => format!("(if {condition} (then (call $collect) {store}))"),
+                3 => format!("(if {condition} (then {store}) (else (call $collect)))"),
+                4 => format!("(block (br_if 0 {condition}) {store})"),
+                5 => {
+                    let other = format!("(i32.store8 offset={offset} (local.get {base}) (i32.const 171))");
+                    format!("(if {condition} (then {store}) (else {other}))")
+                }
+                _ => store,
+            };
+            let _ = writeln!(self.text, "{item}");
+        }
     }
 
     /// A loop whose end depends on anything; fuel ends it.
@@ -213,15 +290,15 @@ impl Program<'_> {
             self.random.below(90_000)
         };
         if self.random.below(8) > 0 {
-            let _ = writeln!(self.text, "(local.set {pointer} (i32.const {from}))");
+            self.set(pointer, from as i64);
         }
-        let _ = writeln!(self.text, "(local.set {counter} (i32.const {begin}))");
+        self.set(counter, begin.into());
         let marks = self.held.len();
         let bound = if self.random.below(3) == 0 {
             let free = (0..LOCALS).find(|l| !self.held.contains(l) && *l != counter && *l != pointer);
             match free {
                 Some(local) => {
-                    let _ = writeln!(self.text, "(local.set {local} (i32.const {bound}))");
+                    self.set(local, bound.into());
                     self.held.push(local);
                     format!("(local.get {local})")
                 }
@@ -233,8 +310,31 @@ impl Program<'_> {
         self.loops += 1;
         self.held.extend([counter, pointer]);
         let (next_pointer, next_counter) = self.moves(pointer, counter, stride, step, up);
+        let counted = Counted {
+            counter,
+            pointer,
+            next_pointer,
+            next_counter,
+            test,
+            bound,
+        };
+        self.form(&counted);
+        self.held.truncate(marks);
+    }
+
+    fn form(&mut self, counted: &Counted<'_>) {
+        let Counted {
+            counter,
+            pointer,
+            next_pointer,
+            next_counter,
+            test,
+            bound,
+        } = counted;
+        let (counter, pointer) = (*counter, *pointer);
         let move_on = format!("(local.set {pointer} {next_pointer}) (local.set {counter} {next_counter})\n");
-        match self.random.below(4) {
+        match self.random.below(7) {
+            4..=6 => self.unusual_form(counted),
             0 => {
                 self.text.push_str("(block (loop\n");
                 let _ = writeln!(
@@ -266,7 +366,53 @@ impl Program<'_> {
                 );
             }
         }
-        self.held.truncate(marks);
+    }
+
+    /// Loops that look counted and are not.
+    fn unusual_form(&mut self, counted: &Counted<'_>) {
+        let Counted {
+            counter,
+            pointer,
+            next_pointer,
+            next_counter,
+            test,
+            bound,
+        } = counted;
+        let (counter, pointer) = (*counter, *pointer);
+        let move_on = format!("(local.set {pointer} {next_pointer}) (local.set {counter} {next_counter})\n");
+        match self.random.below(3) {
+            0 => {
+                // The test is not on every way to the back edge.
+                self.text.push_str("(block (loop\n");
+                self.loop_body(counter, pointer);
+                let _ = writeln!(
+                    self.text,
+                    "{move_on} (if (i32.and (local.get {counter}) (i32.const 4))
+                       (then (br_if 2 (i32.eqz ({test} (local.get {counter}) {bound})))))
+                     (br 0)))"
+                );
+            }
+            1 => {
+                // The test comes after the back edge.
+                self.text.push_str("(block (loop\n");
+                self.loop_body(counter, pointer);
+                let _ = writeln!(
+                    self.text,
+                    "{move_on} (if (i32.and (local.get {counter}) (i32.const 7)) (then (br 1)))
+                     (br_if 1 (i32.eqz ({test} (local.get {counter}) {bound})))))"
+                );
+            }
+            _ => {
+                // Two back edges.
+                self.text.push_str("(loop\n");
+                self.loop_body(counter, pointer);
+                let _ = writeln!(
+                    self.text,
+                    "{move_on} (br_if 0 (i32.and (local.get {counter}) (i32.const 3)))
+                     {move_on} (br_if 0 ({test} (local.get {counter}) {bound})))"
+                );
+            }
+        }
     }
 
     /// The next values of a pointer and a counter: they move by constants, or by what a local holds.
@@ -282,7 +428,7 @@ impl Program<'_> {
         };
         let step = [step, step, step, step, 0, -step][self.random.below(6) as usize];
         // Assigned before the loop: the loop's own text is not begun yet.
-        let _ = writeln!(self.text, "(local.set {local} (i32.const {step}))");
+        self.set(local, step);
         self.held.push(local);
         let pointer = match self.random.below(3) {
             0 => format!("(i32.add (local.get {pointer}) (i32.const {stride}))"),
