@@ -780,19 +780,32 @@ impl<O: ObjectHandle> Task<O> {
         Ok(())
     }
 
-    /// Stores zeroes, as the guest would: an object's pages become dirty.
+    /// Stores zeroes, as the guest would: an object's pages become dirty. Anonymous memory is replaced, which costs the
+    /// same for a page as for a terabyte.
     fn zero(&mut self, pages: PageRange, memory: &mut dyn TaskMemory) -> Result<(), KernReturn> {
-        for segment in self.segments(pages) {
-            if segment.sharing == Sharing::Writer {
-                segment
-                    .object
-                    .with(|object| object.stored.insert(segment.object_pages));
+        let page_size = self.page_size;
+        let zeroes = alloc::vec![0; usize::try_from(page_size.bytes()).unwrap_or(0)];
+        for entry in self.map.entries_in(pages) {
+            let EntryBacking::Object {
+                object,
+                first_page,
+                sharing,
+                ..
+            } = &entry.backing
+            else {
+                memory
+                    .map_zero(page_size.byte_range(entry.pages), false)
+                    .map_err(shortage)?;
+                continue;
+            };
+            if *sharing == Sharing::Writer {
+                let object_pages = entry.pages.rebase(entry.pages.start, *first_page);
+                object.with(|object| object.stored.insert(object_pages));
             }
-        }
-        let zeroes = alloc::vec![0; usize::try_from(self.page_size.bytes()).unwrap_or(0)];
-        for page in pages.start..pages.end {
-            let offset = self.page_size.byte_range(PageRange::new(page, page)).start;
-            memory.fill(offset, &zeroes).map_err(shortage)?;
+            for page in entry.pages.start..entry.pages.end {
+                let offset = page_size.byte_range(PageRange::new(page, page)).start;
+                memory.fill(offset, &zeroes).map_err(shortage)?;
+            }
         }
         Ok(())
     }

@@ -38,12 +38,10 @@ enum Group {
     Conformance,
     /// Formatting, lints, documentation, dependency rules.
     Lint,
-    /// The tests of the Rust workspace.
+    /// The tests of the Rust workspace, the kill -9 loop among them.
     Unit,
     /// The guest SDK and the builds for wasm32.
     Guest,
-    /// The kill -9 loop, in short.
-    Crash,
 }
 
 impl Test {
@@ -53,12 +51,10 @@ impl Test {
             Some(Group::Lint) => lint(workspace),
             Some(Group::Unit) => self.unit(workspace),
             Some(Group::Guest) => guest(workspace),
-            Some(Group::Crash) => crash(workspace),
             None => {
                 lint(workspace)?;
                 guest(workspace)?;
-                self.unit(workspace)?;
-                crash(workspace)
+                self.unit(workspace)
             }
         }
     }
@@ -69,8 +65,11 @@ impl Test {
     }
 
     fn unit(&self, workspace: &Workspace) -> Result<()> {
+        workspace.guests()?;
         let mut cargo = workspace.cargo(["test", "--workspace", "--"]);
+        // Tests that run guests, or the command on them, find both here; Cargo builds the command before any test runs.
         cargo.env("VMSYNC_GUESTS", workspace.guests_folder());
+        cargo.env("VMSYNC_CLI", workspace.target.join("debug/vmsync"));
         run("tests", cargo.args(&self.arguments))
     }
 }
@@ -111,23 +110,6 @@ fn guest(workspace: &Workspace) -> Result<()> {
         build.args(["--package", package]);
     }
     run("builds for wasm32", &mut build)
-}
-
-fn crash(workspace: &Workspace) -> Result<()> {
-    run(
-        "build the command and the kill loop",
-        &mut workspace.cargo(["build", "--workspace", "--bins"]),
-    )?;
-    let binaries = workspace.target.join("debug");
-    let mut crash = Command::new(binaries.join("vmsync-crash"));
-    crash.arg("--vmsync").arg(binaries.join("vmsync"));
-    crash
-        .arg("--guest")
-        .arg(workspace.guests_folder().join("codesearch.wasm"));
-    crash
-        .args(["--kills", "3", "--seed", "1", "--input"])
-        .arg(workspace.root.join("runtime"));
-    run("kill -9 loop", &mut crash)
 }
 
 /// Cargo in a folder with a workspace of its own. Its target folder is its own too: its profile differs.
