@@ -6,6 +6,7 @@
 //!
 //! Invariants:
 //! - nothing is changed before the whole journal has been read and found sound;
+//! - what was read is durable before an image changes or a segment follows it;
 //! - every page that the journal names has its checksum after replay, or the store does not open;
 //! - a read-only opening changes nothing: replayed pages stay in memory.
 
@@ -178,6 +179,9 @@ fn recover(
     };
     let log = scan(disk.as_ref(), access, &superblock)?;
     let replayed = replay_catalog(&log.records, superblock.page_size)?;
+    if access == Access::Write {
+        make_durable(disk.as_ref(), &superblock, &log)?;
+    }
     let objects = open_images(disk.as_ref(), access, &replayed)?;
     let images = Images {
         page_size: superblock.page_size,
@@ -220,6 +224,33 @@ fn recover(
         touched,
         unapplied,
     })
+}
+
+/// Puts what was read on stable storage before anything relies on it: a process that was killed between a write and its
+/// sync leaves both only in the cache. Written again, because after a failed sync the cache may count it as clean.
+fn make_durable(disk: &dyn Disk, superblock: &Superblock, log: &Log) -> Result<()> {
+    // Lengths first: a header that is durable in a file that is too short counts as damage.
+    let free = log.free.iter().map(|segment| &segment.file);
+    for file in free.chain(log.live.last().map(|segment| &segment.file)) {
+        if let Some(end) = file.length()?.checked_sub(1) {
+            let mut byte = [0];
+            file.read_at(end, &mut byte)?;
+            file.write_at(end, &byte)?;
+        }
+        file.sync()?;
+    }
+    if let Some(last) = log.live.last() {
+        let mut bytes = vec![0; usize::try_from(last.end).expect("the segment was read")];
+        let count = last.file.read_at(0, &mut bytes)?;
+        last.file.write_at(0, &bytes[..count])?;
+    }
+    for segment in &log.live {
+        segment.file.sync()?;
+    }
+    let store_file = disk.open(STORE_NAME, Access::Write)?;
+    store_file.write_at(superblock.slot_offset(), &superblock.encode())?;
+    store_file.sync()?;
+    disk.sync_names()
 }
 
 /// Opens the image of each object that the journal changed, and checks its length.

@@ -3,7 +3,7 @@
 //!
 //! A damaged disk passes if opening or verifying tells, or if it holds what it held before: then no live byte was hit.
 //! One exception: the journal's end, when it is damaged, looks as a torn record does, for which the state before it is
-//! right: by a bit the last record, by a sector, a page or a file as many of the last ones as it held.
+//! right. How many records went is not checked, only that what is left was a state of the store.
 
 use std::sync::Arc;
 
@@ -31,22 +31,14 @@ pub struct Seen {
     pub torn: u64,
 }
 
-/// States that the loss of the journal's end leaves.
-pub struct Earlier<'a> {
-    /// Of its last record.
-    pub record: Vec<&'a Print>,
-    /// Of any number of its last records.
-    pub journal: Vec<&'a Print>,
-}
-
-/// Damages copies of `image`, which holds `state`.
+/// Damages copies of `image`, which holds `state`; `earlier` are the states that a loss of the journal's end may leave.
 ///
 /// # Errors
 /// Damage that nobody saw.
 pub fn damage(
     image: &Image,
     state: &Print,
-    earlier: &Earlier<'_>,
+    earlier: &[&Print],
     random: &mut Random,
     seen: &mut Seen,
 ) -> Result<(), Broken> {
@@ -59,9 +51,9 @@ pub fn damage(
         seen.damaged += 1;
         match find(&damaged, random.once_in(4))? {
             Finding::Refused(_) => seen.detected += 1,
-            Finding::Nothing if state.is_empty() => seen.harmless += 1,
+            Finding::Nothing if !has_images(image) => seen.torn += 1,
             Finding::Holds(found) if found == *state => seen.harmless += 1,
-            Finding::Holds(found) if earlier.explains(&what, &found) => seen.torn += 1,
+            Finding::Holds(found) if what.contains("journal-") && earlier.contains(&&found) => seen.torn += 1,
             other => {
                 let found = match other {
                     Finding::Holds(found) => format!("{found:?}"),
@@ -77,16 +69,9 @@ pub fn damage(
     Ok(())
 }
 
-impl Earlier<'_> {
-    /// Whether `found` is what is left when `what` took the end of the journal.
-    fn explains(&self, what: &str, found: &Print) -> bool {
-        let states = match (what.contains("journal-"), what.starts_with("bit ")) {
-            (false, _) => return false,
-            (true, true) => &self.record,
-            (true, false) => &self.journal,
-        };
-        states.contains(&found)
-    }
+/// Without images what is left of a store looks like one whose creation was interrupted.
+fn has_images(image: &Image) -> bool {
+    image.keys().any(|name| name.starts_with("object-"))
 }
 
 /// Damages one file; says how.

@@ -52,7 +52,8 @@ struct State {
     failed: u64,
     operations: u64,
     nonces: u64,
-    frozen: bool,
+    /// The operation from which on nothing has an effect.
+    frozen_from: Option<u64>,
     writer: bool,
     readers: usize,
 }
@@ -115,13 +116,24 @@ impl SimDisk {
 
     /// The process is killed: from now on nothing it does has an effect.
     pub fn freeze(&self) {
-        self.state().frozen = true;
+        self.kill_after(0);
+    }
+
+    /// The process is killed when it has done so many more operations.
+    pub fn kill_after(&self, operations: u64) {
+        let mut state = self.state();
+        state.frozen_from = Some(state.operations + operations);
+    }
+
+    /// Whether it was.
+    pub fn is_frozen(&self) -> bool {
+        self.state().is_frozen()
     }
 
     /// A new process: no locks are left of the one before.
     pub fn thaw(&self) {
         let mut state = self.state();
-        (state.frozen, state.writer, state.readers) = (false, false, 0);
+        (state.frozen_from, state.writer, state.readers) = (None, false, 0);
     }
 
     /// Everything as reads see it.
@@ -137,8 +149,12 @@ fn error(kind: PagerErrorKind, what: &str, name: &str) -> PagerError {
 }
 
 impl State {
+    fn is_frozen(&self) -> bool {
+        self.frozen_from.is_some_and(|from| self.operations >= from)
+    }
+
     fn attempt(&mut self, name: &str, change: Change) -> Result<()> {
-        if self.frozen {
+        if self.is_frozen() {
             return Err(error(PagerErrorKind::Io, "the process was killed:", name));
         }
         let number = self.operations;

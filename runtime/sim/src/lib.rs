@@ -26,7 +26,7 @@
 //! | power cut | before every write, length, sync, creation and removal, and after the last |
 //! | lost, reordered unsynced writes | every subset of up to six pending changes, samples of more; names and lengths too |
 //! | torn write | first, last or any sectors of 512 bytes of one write arrive |
-//! | killed process | its writes stay in the cache, unsynced; the next process goes on; then the power goes |
+//! | killed process | at any operation, also of a recovery: its writes stay in the cache, unsynced; the next process goes on; then the power goes |
 //! | `EIO`, `ENOSPC` | one to four operations in a row change nothing and fail |
 //! | short write | the first half arrives, and an error |
 //! | false alarm | everything is done, and an error |
@@ -42,9 +42,10 @@
 //! | phantom write | a sector that reads as zeroes |
 //! | truncation, loss | a file is cut, or missing |
 //!
-//! The journal's end is the exception: a damaged last record looks torn, and the state before it is accepted; where a
-//! sector, a page or a file took several of the last records, the state before those. The images may tell nevertheless,
-//! and mostly do; a mix is never accepted. A store without objects whose `STORE` goes is no store any more, and that is accepted as well.
+//! The journal's end is the exception: a damaged last record looks torn, and an earlier state is accepted, of however
+//! many calls before. The images may tell nevertheless, and mostly do; a mix is never accepted.
+//! A store that has no image yet, or none whose name survived, and loses `STORE`, looks like an interrupted creation:
+//! that is accepted as well.
 //!
 //! Neither: a sync that reports success and does nothing. No store on one disk survives it; here it is a canary.
 //!

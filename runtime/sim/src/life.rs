@@ -22,7 +22,8 @@ use crate::{
     disk::{Failure, Fault, SimDisk},
     history::{Breach, Contents, History, Print, Step, print},
     limits::{
-        ATTEMPTS, FAULT_OPERATIONS_MAX, FAULTS_MAX, NAMES, PAGE, PAGES_FIRST_MAX, PAGES_MAX, TASKS, TURNS,
+        ATTEMPTS, FAULT_OPERATIONS_MAX, FAULTS_MAX, KILL_ONCE_IN, KILL_OPERATIONS_MAX, NAMES, PAGE,
+        PAGES_FIRST_MAX, PAGES_MAX, TASKS, TURNS,
     },
     platter::{Change, Image},
     random::Random,
@@ -188,6 +189,7 @@ impl World {
             Some(store) => store,
             None => {
                 self.disk.heal();
+                self.disk.thaw();
                 open().map_err(|error| lost(format!("{what}: the store does not open: {error}")))?
             }
         };
@@ -214,10 +216,14 @@ impl World {
             self.disk.freeze();
         }
         self.store = None;
+        let whole = clean && !self.faulty && !self.disk.is_frozen();
         self.disk.thaw();
         if clean {
             let state = print(&self.supplied);
-            self.step(start, !self.faulty, state, "close");
+            self.step(start, whole, state, "close");
+        }
+        if self.random.once_in(3) {
+            self.set_kill();
         }
         self.open_store(if clean { "open again" } else { "open after a kill" })
     }
@@ -226,14 +232,27 @@ impl World {
         let start = self.disk.position();
         self.tasks.clear();
         self.store = None;
+        let whole = !self.faulty && !self.disk.is_frozen();
         let state = print(&self.supplied);
-        self.step(start, !self.faulty, state, "close");
+        self.step(start, whole, state, "close");
+    }
+
+    /// The process will be killed in the middle of something.
+    fn set_kill(&mut self) {
+        let operations = self.random.below(KILL_OPERATIONS_MAX);
+        self.disk.kill_after(operations as u64);
     }
 }
 
 /// Turns.
 impl World {
     fn turn(&mut self, turn: usize) -> Result<(), Broken> {
+        if self.disk.is_frozen() {
+            return self.reopen(false);
+        }
+        if self.random.once_in(KILL_ONCE_IN) {
+            self.set_kill();
+        }
         let task = self.random.below(TASKS);
         if self.tasks[task].call.is_some() {
             return self.go_on(task);
@@ -323,6 +342,8 @@ impl World {
     }
 
     fn checkpoint(&mut self) -> Result<(), Broken> {
+        // Flushing is a step of its own: it may work where the rest does not.
+        self.flush()?;
         let start = self.disk.position();
         match self.store().checkpoint() {
             Ok(()) => self.written(start, "checkpoint"),
@@ -370,7 +391,8 @@ impl World {
 
     /// An error must have a reason.
     fn refused(&self, error: &PagerError, what: &str) -> Result<(), Broken> {
-        match self.faulty && matches!(error.kind, PagerErrorKind::Io | PagerErrorKind::NoSpace) {
+        let may_fail = self.faulty || self.disk.is_frozen();
+        match may_fail && matches!(error.kind, PagerErrorKind::Io | PagerErrorKind::NoSpace) {
             true => Ok(()),
             false => Err(lost(format!("{what}: {error}"))),
         }

@@ -47,3 +47,9 @@ pub const READ_ONLY_ONCE_IN: usize = 8;
 
 /// Attempts at something that injected faults may refuse, before the faults are taken away.
 pub const ATTEMPTS: usize = 4;
+
+/// One turn of so many sets the moment at which the process is killed.
+pub const KILL_ONCE_IN: usize = 30;
+
+/// Operations that a process still does then, at most: about two calls, or a checkpoint.
+pub const KILL_OPERATIONS_MAX: usize = 20;

@@ -5,7 +5,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::{
     canary::Canary,
     cuts::{Counts, Failure, Finding, choices, cut_everywhere, find},
-    damage::{Earlier, Seen, damage},
+    damage::{Seen, damage},
     history::{Breach, Print, Step},
     life::{Broken, Life},
     limits::{DAMAGE_ONCE_IN, LIVES},
@@ -118,16 +118,8 @@ fn damage_at(
         .rev()
         .skip_while(|step| step.state.as_ref() == Some(&state))
         .collect();
-    // A record holds what was queued since the last promise.
-    let record = before
-        .iter()
-        .position(|step| step.promised)
-        .map_or(before.len(), |last| last + 1);
     let states = before.iter().filter_map(|step| step.state.as_ref());
-    let earlier = Earlier {
-        record: states.clone().take(record).collect(),
-        journal: states.chain(past).collect(),
-    };
+    let earlier: Vec<&Print> = states.chain(past).collect();
     damage(&image, &state, &earlier, random, seen)
 }
 
