@@ -128,7 +128,9 @@ pub enum Inherit {
 impl Inherit {
     /// The value that `code` stands for.
     pub fn from_code(code: i32) -> Option<Self> {
-        [Self::Share, Self::Copy, Self::None].into_iter().find(|value| *value as i32 == code)
+        [Self::Share, Self::Copy, Self::None]
+            .into_iter()
+            .find(|value| *value as i32 == code)
     }
 }
 
