@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use vmsync_core::tracker::TrackerKind;
-use vmsync_instrument::{Options, instrument};
+use vmsync_instrument::{Analyses, Options, instrument};
 
 use crate::{Error, Host};
 
@@ -31,6 +31,12 @@ pub fn prepare<'a>(host: &Host, wasm: &'a [u8]) -> Result<Prepared<'a>, Error> {
     }
     let options = Options {
         page_size_shift: host.options().page_size.shift(),
+        // Marks ahead of a loop whose bound may wrap cover the whole memory. That is sound and cheap for the guest, but
+        // each of these pages is then handed to the pager, which finds that it has not changed.
+        analyses: Analyses {
+            hoist: false,
+            ..Analyses::ALL
+        },
         ..Options::default()
     };
     let done = instrument(&wasm, &options).map_err(|error| Error::Guest(format!("{error}")))?;
