@@ -293,8 +293,9 @@ fn open_images(
             let what = format!("the image of \"{}\" has {length} bytes of {durable}", entry.name);
             return Err(Problem::new(name, length, what).into());
         }
-        if length < entry.size && access == Access::Write {
-            image.set_len(entry.size)?;
+        // Also where it is long enough: a process that was killed may have left that in the cache only.
+        if resized && access == Access::Write {
+            image.set_len(entry.size.max(length))?;
         }
         objects.insert(id, Arc::new(Object::new(id, &entry.name, image, entry.size)));
     }
