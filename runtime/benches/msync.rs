@@ -6,7 +6,9 @@
 //! - the floor: one sequential write of the bytes that ours wrote to its journal, then `fdatasync`, into a
 //!   preallocated and already written file.
 //!
-//! Rounds alternate, medians are reported, the spread is the range from the 10th to the 90th percentile.
+//! Both files are written in full beforehand. The three are measured in every order equally often, because a sync right
+//! after another's is cheaper; one round of each order warms up. Medians are reported, the spread is the range from the
+//! 10th to the 90th percentile.
 
 #[path = "support/plot.rs"]
 mod plot;
@@ -29,6 +31,8 @@ use vmsync_pager_file::{FileStore, Options};
 
 const PAGE: u64 = 4096;
 const REGION: u64 = 1 << 30;
+/// Every order of ours (0), msync(2) (1) and the floor (2).
+const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [2, 0, 1], [1, 2, 0], [0, 2, 1], [1, 0, 2], [2, 1, 0]];
 const SYNC_WHOLE: &str = "call over the whole region";
 const SYNC_PAGE: &str = "call over the page";
 
@@ -96,7 +100,7 @@ struct Shared {
 
 impl Shared {
     fn new(path: &Path) -> Result<Self> {
-        let file = create(path, REGION)?;
+        let file = create_written(path, REGION)?;
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a new shared mapping, kept until the process ends; nobody truncates the file.
         let base = unsafe {
@@ -138,12 +142,7 @@ struct Floor {
 impl Floor {
     fn new(path: &Path) -> Result<Self> {
         let size = 256 << 20;
-        let file = create(path, size)?;
-        let zeroes = vec![0u8; 1 << 20];
-        for chunk in 0..size >> 20 {
-            file.write_all_at(&zeroes, chunk << 20)?;
-        }
-        file.sync_all()?;
+        let file = create_written(path, size)?;
         Ok(Self {
             file,
             position: 0,
@@ -165,7 +164,8 @@ impl Floor {
     }
 }
 
-fn create(path: &Path, size: u64) -> Result<File> {
+/// A file of `size` bytes, preallocated and written, so that no sync has to wait for metadata.
+fn create_written(path: &Path, size: u64) -> Result<File> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -174,6 +174,11 @@ fn create(path: &Path, size: u64) -> Result<File> {
         .open(path)
         .with_context(|| format!("cannot create {}", path.display()))?;
     rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, size).context("cannot preallocate")?;
+    let chunk = vec![1u8; 1 << 20];
+    for index in 0..size >> 20 {
+        file.write_all_at(&chunk, index << 20)?;
+    }
+    file.sync_all()?;
     Ok(file)
 }
 
@@ -246,21 +251,28 @@ fn measure(folder: &Path, rounds: usize, seed: u64) -> Result<Vec<Row>> {
             floor: Times::default(),
             journal_bytes: 0,
         };
-        for round in 0..=rounds {
+        for round in 0..rounds + ORDERS.len() {
             let dirty = random.pages(pages);
             let range = if call == SYNC_PAGE {
                 (dirty[0].0 / PAGE * PAGE, PAGE)
             } else {
                 (0, REGION)
             };
-            let (seconds, bytes) = ours.round(&dirty, range)?;
-            let peers = (shared.round(&dirty)?, floor.round(bytes)?);
-            // The first round warms up.
-            if round > 0 {
-                row.ours.seconds.push(seconds);
-                row.msync.seconds.push(peers.0);
-                row.floor.seconds.push(peers.1);
-                row.journal_bytes = bytes;
+            // Each takes its turn at each place: a sync is cheaper right after another's.
+            for who in ORDERS[round % ORDERS.len()] {
+                let warm = round >= ORDERS.len();
+                match who {
+                    0 => {
+                        let (seconds, bytes) = ours.round(&dirty, range)?;
+                        row.journal_bytes = bytes;
+                        row.ours.seconds.extend(warm.then_some(seconds));
+                    }
+                    1 => row.msync.seconds.extend(warm.then_some(shared.round(&dirty)?)),
+                    _ => row
+                        .floor
+                        .seconds
+                        .extend(warm.then_some(floor.round(row.journal_bytes)?)),
+                }
             }
         }
         rows.push(row);
@@ -366,7 +378,7 @@ fn draw(rows: &[Row]) -> String {
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let (mut json, mut rounds, mut seed, mut folder, mut plot) = (false, 41, 1, None, None);
+    let (mut json, mut rounds, mut seed, mut folder, mut plot) = (false, 42, 1, None, None);
     while let Some(argument) = arguments.next() {
         let mut number = || -> Result<u64> { Ok(arguments.next().context("a number is missing")?.parse()?) };
         match argument.as_str() {
