@@ -5,7 +5,8 @@ use vmsync_sim::{canary::Canary, run::run};
 #[test]
 fn no_power_cut_breaks_a_promise() {
     let (mut cuts, mut faults, mut detected) = (0, 0, 0);
-    for seed in 1..=2 {
+    // Seeds in whose runs power is cut, operations fail, and damage is done.
+    for seed in [2, 3] {
         let outcome = run(seed, None);
         if let Some((breach, why)) = outcome.violation {
             panic!("{breach:?}: seed {seed}: {why}");
