@@ -15,7 +15,7 @@ pub enum Error {
     Config(String),
     /// Wasmtime refused.
     #[error("{0:#}")]
-    Wasmtime(anyhow::Error),
+    Wasmtime(wasmtime::Error),
     /// A tracker does not work here.
     #[error(transparent)]
     Tracker(#[from] TrackerError),
@@ -37,6 +37,6 @@ pub enum Error {
 
 impl From<wasmtime::Error> for Error {
     fn from(error: wasmtime::Error) -> Self {
-        Self::Wasmtime(error.into())
+        Self::Wasmtime(error)
     }
 }
