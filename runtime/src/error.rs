@@ -25,6 +25,9 @@ pub enum Error {
     /// A pager refused.
     #[error(transparent)]
     Pager(#[from] PagerError),
+    /// An instance cannot be kept, opened or committed.
+    #[error(transparent)]
+    Durable(#[from] crate::DurableError),
     /// A call that the host made for the guest failed.
     #[error("{call}: {result}")]
     Call {

@@ -54,6 +54,7 @@
 //!
 //! Not here: shared memories (threads), memories that are imported from the host, the component model.
 
+mod durable;
 mod error;
 mod grant;
 mod host;
@@ -67,6 +68,7 @@ mod stats;
 mod vm;
 mod writeback;
 
+pub use durable::{Calls, DurableError, DurableInstance, DurableModule};
 pub use error::Error;
 pub use grant::Grant;
 pub use host::{Host, HostOptions};

@@ -15,3 +15,7 @@ pub const MEMORY64_RESERVED_BYTES_MAX: usize = 1 << 38;
 
 /// Grants of one guest: a lookup by name stays cheap and a configuration stays readable.
 pub const GRANTS_MAX: usize = 4_096;
+
+/// Tables and globals of a durable instance, in bytes: four for each element of a table, of which Wasmtime allows ten
+/// million by default.
+pub const DURABLE_STATE_BYTES_MAX: u64 = 1 << 26;

@@ -7,7 +7,10 @@ use indexmap::IndexMap;
 use vmsync_core::{ByteRange, PagerError, abi::VmSync, tracker::TrackerKind};
 use wasmtime::{Config, Engine, Instance, Linker, Memory, Module, Store, WasmParams, WasmResults};
 
-use crate::{Error, Grant, Host, HostOptions, Stats, Vm, add_to_linker, add_to_linker_memory64, prepare};
+use crate::{
+    DurableInstance, DurableModule, Error, Grant, Host, HostOptions, Stats, Vm, add_to_linker,
+    add_to_linker_memory64, prepare,
+};
 
 /// Runs guests that keep their state in memory objects.
 pub struct Sandbox {
@@ -107,6 +110,17 @@ impl Sandbox {
             instance,
             memory,
         })
+    }
+
+    /// Opens the whole instance of `wasm` that is kept as the objects `NAME.memory.N` and `NAME.state.N` of `grant`, or
+    /// begins one. The module is unmodified: it imports nothing, and its memory, globals and tables are what its last
+    /// successful call left. See [`DurableInstance`].
+    ///
+    /// # Errors
+    /// What of the module cannot be kept; what is wrong with what is stored.
+    pub fn durable(&self, wasm: &[u8], grant: Grant) -> Result<DurableInstance<()>, Error> {
+        let module = DurableModule::new(&self.host, &self.engine, wasm)?;
+        DurableInstance::open(&module, &Linker::new(&self.engine), grant, || Ok(()))
     }
 }
 

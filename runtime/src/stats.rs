@@ -13,3 +13,12 @@ pub struct Stats {
     /// Pages dropped from memory.
     pub pages_flushed: u64,
 }
+
+impl std::ops::AddAssign for Stats {
+    fn add_assign(&mut self, other: Self) {
+        self.msyncs += other.msyncs;
+        self.msyncs_failed += other.msyncs_failed;
+        self.pages_returned += other.pages_returned;
+        self.pages_flushed += other.pages_flushed;
+    }
+}

@@ -5,6 +5,7 @@
 //! Exit codes: 0 success, 1 failure (for `verify` also: damage found), 2 wrong usage, 134 the guest trapped, or the
 //! guest's own code where it called `exit`.
 
+mod durable;
 mod inspect;
 mod instrument;
 mod map;

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
 };
@@ -12,10 +12,11 @@ use clap::Args;
 use serde_json::json;
 use vmsync::{Host, HostOptions, Stats, TrackerKind, Vm};
 use vmsync_pager_file::FileStore;
-use wasmtime::{Config, Engine, Func, Instance, Linker, Module, Store, Trap, Val, ValType};
+use wasmtime::{Config, Engine, FuncType, Instance, Linker, Module, Store, Trap, Val, ValType};
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder, p1::WasiP1Ctx};
 
 use crate::{
+    durable::{self, DurableArgument},
     map::{MapArgument, grants},
     output::print_line,
 };
@@ -23,8 +24,8 @@ use crate::{
 /// The exit code of a guest that trapped: 128 + SIGABRT, as a shell shows an abort.
 const EXIT_TRAP: u8 = 134;
 
-/// Run a module whose memory objects live in stores.
-#[derive(Args)]
+/// Run a module whose memory objects live in stores, or, with --durable, one that lives in a store as a whole.
+#[derive(Args, Clone)]
 pub struct Run {
     /// The module, binary or text.
     module: PathBuf,
@@ -34,6 +35,10 @@ pub struct Run {
     /// Let the guest open OBJECT of the store in the folder STORE under NAME (repeatable; OBJECT is NAME if not given).
     #[arg(long = "map", value_name = "NAME=STORE[:OBJECT]")]
     maps: Vec<MapArgument>,
+    /// Keep the whole instance in the folder STORE: memory, globals and tables of an unmodified module are what the last
+    /// successful call left. Needs --invoke. NAME tells several instances in one store apart.
+    #[arg(long, value_name = "STORE[:NAME]", conflicts_with_all = ["maps", "read_only", "trace_syncs"])]
+    durable: Option<DurableArgument>,
     /// Open every store for reading only.
     #[arg(long)]
     read_only: bool,
@@ -77,6 +82,9 @@ impl Run {
         options.tracker = self.tracker;
         let host = Host::new(options);
         let engine = Engine::new(host.configure(&mut Config::new()))?;
+        if let Some(place) = &self.durable {
+            return durable::run(self, place, &host, &engine, &bytes);
+        }
         let prepared = vmsync::prepare(&host, &bytes)
             .with_context(|| format!("cannot run {}", self.module.display()))?;
         let module = Module::new(&engine, &prepared.wasm)
@@ -114,8 +122,33 @@ impl Run {
         exit_code(result)
     }
 
+    /// The module's path.
+    pub fn module(&self) -> &Path {
+        &self.module
+    }
+
+    /// The function to call.
+    pub fn invoke(&self) -> Option<&str> {
+        self.invoke.as_deref()
+    }
+
+    /// The guest's or the function's arguments.
+    pub fn arguments(&self) -> &[String] {
+        &self.arguments
+    }
+
+    /// Whether `--wasi` was given.
+    pub fn wants_wasi(&self) -> bool {
+        self.wasi
+    }
+
+    /// Whether `--stats` was given.
+    pub fn wants_stats(&self) -> bool {
+        self.stats
+    }
+
     /// Says in words what would otherwise be a link error.
-    fn check(&self, module: &Module) -> anyhow::Result<()> {
+    pub fn check(&self, module: &Module) -> anyhow::Result<()> {
         let wants_wasi = module
             .imports()
             .any(|import| import.module() == "wasi_snapshot_preview1");
@@ -156,7 +189,8 @@ impl Run {
         Ok(linker)
     }
 
-    fn wasi_context(&self) -> anyhow::Result<WasiP1Ctx> {
+    /// What `--wasi` gives the guest.
+    pub fn wasi_context(&self) -> anyhow::Result<WasiP1Ctx> {
         let mut builder = WasiCtxBuilder::new();
         builder.inherit_stdio();
         builder.arg(self.module.display().to_string());
@@ -185,7 +219,7 @@ impl Run {
             );
         };
         let parameters = if self.invoke.is_some() {
-            self.parameters(store, &function)?
+            parameters(&self.arguments, &function.ty(&*store))?
         } else {
             Vec::new()
         };
@@ -195,22 +229,6 @@ impl Run {
             print_line(&show(&result))?;
         }
         Ok(())
-    }
-
-    fn parameters(&self, store: &Store<State>, function: &Func) -> anyhow::Result<Vec<Val>> {
-        let types: Vec<ValType> = function.ty(store).params().collect();
-        if types.len() != self.arguments.len() {
-            bail!(
-                "the function takes {} arguments, {} are given after --",
-                types.len(),
-                self.arguments.len()
-            );
-        }
-        types
-            .iter()
-            .zip(&self.arguments)
-            .map(|(ty, text)| parse(ty, text))
-            .collect()
     }
 
     fn print_stats(&self, store: &Store<State>) {
@@ -236,6 +254,23 @@ fn trace_sync(tracker: TrackerKind, stats: &Stats, stores: &[Arc<FileStore>]) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
+/// The values that `arguments` are for a function of type `ty`.
+pub fn parameters(arguments: &[String], ty: &FuncType) -> anyhow::Result<Vec<Val>> {
+    let types: Vec<ValType> = ty.params().collect();
+    if types.len() != arguments.len() {
+        bail!(
+            "the function takes {} arguments, {} are given after --",
+            types.len(),
+            arguments.len()
+        );
+    }
+    types
+        .iter()
+        .zip(arguments)
+        .map(|(ty, text)| parse(ty, text))
+        .collect()
+}
+
 fn parse(ty: &ValType, text: &str) -> anyhow::Result<Val> {
     let wrong = || format!("\"{text}\" is not a value of type {ty}");
     Ok(match ty {
@@ -258,7 +293,8 @@ fn parse(ty: &ValType, text: &str) -> anyhow::Result<Val> {
     })
 }
 
-fn show(value: &Val) -> String {
+/// A result in words.
+pub fn show(value: &Val) -> String {
     match value {
         Val::I32(value) => value.to_string(),
         Val::I64(value) => value.to_string(),
@@ -268,7 +304,8 @@ fn show(value: &Val) -> String {
     }
 }
 
-fn exit_code(result: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
+/// What the process exits with.
+pub fn exit_code(result: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
     let Err(error) = result else {
         return Ok(ExitCode::SUCCESS);
     };

@@ -13,6 +13,7 @@ use crate::marks::Marker;
 use crate::options::Options;
 use crate::plan::{self, Plan};
 use crate::report::{CARDS_EXPORT, Instrumented, Report};
+use crate::section;
 use crate::store::StoreKind;
 use crate::verify;
 use alloc::string::ToString;
@@ -163,7 +164,8 @@ impl<'a> Assembly<'a> {
 
     /// Writes the sections that get an entry and that the module does not have, before section `next`.
     fn missing(&mut self, next: Option<u8>) -> Result<(), InstrumentError> {
-        let past = |last: SectionId| next.is_none_or(|next| order(next) > order(last as u8));
+        let past =
+            |last: SectionId| next.is_none_or(|next| section::order(next) > section::order(last as u8));
         if self.plan.own_cards && !self.done.memories && past(SectionId::Memory) {
             self.memories(None)?;
         }
@@ -223,17 +225,7 @@ impl<'a> Assembly<'a> {
         entries: &[u8],
         count: u32,
     ) -> Result<(), InstrumentError> {
-        let content = &self.wasm[range];
-        let mut reader = BinaryReader::new(content, 0);
-        let before = if content.is_empty() {
-            0
-        } else {
-            reader.read_var_u32()?
-        };
-        let mut data = Vec::with_capacity(content.len() + entries.len() + 5);
-        before.saturating_add(count).encode(&mut data);
-        data.extend_from_slice(&content[reader.original_position()..]);
-        data.extend_from_slice(entries);
+        let data = section::append(&self.wasm[range], entries, count)?;
         self.module.section(&RawSection { id, data: &data });
         Ok(())
     }
@@ -279,18 +271,6 @@ fn memory_type(ty: &wasmparser::MemoryType) -> MemoryType {
         shared: ty.shared,
         page_size_log2: ty.page_size_log2,
     }
-}
-
-/// Rank of a section in the order that the format prescribes, which is not that of their numbers.
-fn order(id: u8) -> usize {
-    use SectionId::*;
-    const ORDER: [SectionId; 13] = [
-        Type, Import, Function, Table, Memory, Tag, Global, Export, Start, Element, DataCount, Code, Data,
-    ];
-    ORDER
-        .iter()
-        .position(|&known| known as u8 == id)
-        .unwrap_or(ORDER.len())
 }
 
 const _: () = assert!(limits::MEMORY64_BYTES_MAX >> limits::PAGE_SIZE_SHIFT_MIN <= limits::MEMORY32_BYTES);
