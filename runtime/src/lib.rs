@@ -50,6 +50,8 @@
 //! # }
 //! ```
 //!
+//! Without any change to the guest: [`Sandbox::durable`] keeps whole instances, memory, globals and tables.
+//!
 //! With other imports beside it: [`add_to_linker`] follows Wasmtime's conventions; `examples/wasi.rs` is a whole host.
 //!
 //! Not here: shared memories (threads), memories that are imported from the host, the component model.

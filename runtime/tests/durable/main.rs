@@ -1,6 +1,7 @@
 //! Durable instances: what survives, what is undone, what is refused.
 
 mod damage;
+mod generated;
 mod random;
 mod refusals;
 mod survival;

@@ -11,7 +11,7 @@ use crate::wasm_toolchain::{CToolchain, RustToolchain, Target, run};
 
 /// The Rust guests: packages of `demos/guests`.
 const RUST_GUESTS: &[(Target, &[&str])] = &[
-    (Target::Unknown, &["counter", "fill"]),
+    (Target::Unknown, &["counter", "fill", "ledger"]),
     (Target::Wasip1, &["codesearch", "smoke"]),
 ];
 
