@@ -162,7 +162,7 @@ impl Error {
             Self::NotAHeap => "choose another object, or delete this one on the host",
             Self::HeapVersion { .. } => "open it with the program version that wrote it",
             Self::HeapSchema { .. } => {
-                "open it with the program version that wrote it, or migrate the data to a new object"
+                "open it with the program version that wrote it, or with `Heap::migrate` from the former root type"
             }
             Self::HeapMoved { .. } => {
                 "map the region at its first address: link with the same `--global-base`"

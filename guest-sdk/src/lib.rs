@@ -18,7 +18,7 @@
 //!  Region ── RegionOptions      a mapped object; how it is mapped
 //!    │
 //!    ├── views (bytemuck)       the bytes as numbers, arrays, plain structs
-//!    └── Heap                   a typed root; PMap, PVec, PString with plain pointers
+//!    └── Heap                   a typed root; PMap, PHashMap, PVec, PString, PRing
 //!
 //!  options ─> window ─> raw     the place in linear memory; the imports of module `vmsync1`
 //! ```
@@ -55,7 +55,7 @@ mod window;
 
 pub use bytemuck;
 pub use error::{Error, Result};
-pub use heap::{Alloc, Heap, PMap, PString, PVec};
+pub use heap::{Alloc, Heap, PHashMap, PMap, PRing, PString, PVec};
 pub use options::RegionOptions;
 pub use region::Region;
 pub use vmsync_abi as abi;

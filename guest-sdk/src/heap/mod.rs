@@ -22,7 +22,7 @@
 //! ```text
 //!  Heap<R, M> ──── M: HeapMemory        the region (in tests, a buffer)
 //!    │ brand 'h
-//!    ├── R::In<'h>   the root ──> PMap, PVec, PString ──> blocks
+//!    ├── R::In<'h>   the root ──> PMap, PHashMap, PVec, PString, PRing ──> blocks
 //!    └── Alloc<'h>   size classes + bump pointer; all state in the Header, in the region
 //! ```
 //!
@@ -53,11 +53,15 @@
 
 mod alloc;
 mod btree;
+mod hash;
 mod header;
 mod memory;
+mod migrate;
 mod persist;
+mod phashmap;
 mod pmap;
 mod pmap_iter;
+mod pring;
 mod pstring;
 mod pvec;
 mod size_class;
@@ -68,10 +72,13 @@ use core::marker::PhantomData;
 use core::ptr::NonNull;
 
 pub use alloc::{Alloc, HeapStats};
+pub use hash::{StableHash, StableHasher};
 pub use memory::HeapMemory;
 pub use persist::{Persist, Root, schema};
+pub use phashmap::PHashMap;
 pub use pmap::PMap;
 pub use pmap_iter::Iter as PMapIter;
+pub use pring::PRing;
 pub use pstring::PString;
 pub use pvec::PVec;
 

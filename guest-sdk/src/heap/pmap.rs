@@ -287,6 +287,18 @@ impl<'h, K: Persist<'h>, V: Persist<'h>> PMap<'h, K, V> {
         }
     }
 
+    /// Takes the entry with the least key.
+    pub fn pop_first(&mut self) -> Option<(K, V)> {
+        if self.root.is_null() {
+            return None;
+        }
+        // SAFETY: the root is a node of `height`; it has entries, and children that can lose one once they are entered.
+        let entry = unsafe { self.take_extreme(self.root, self.height, End::First) };
+        self.len -= 1;
+        self.shrink_root();
+        Some(entry)
+    }
+
     /// The entries in ascending order.
     pub fn iter(&self) -> Iter<'_, K, V> {
         Iter::all(self.root, self.height)

@@ -25,15 +25,29 @@ fn run(guest: &Path, store: &Path, name: &str, tracker: &str, more: &[&str]) -> 
 }
 
 #[test]
-fn counters_in_rust_and_c_count_over_processes() {
+fn counters_in_every_language_count_over_processes() {
     let Some(guests) = guests() else { return };
-    for name in ["counter", "tally"] {
+    for name in ["counter", "tally", "abacus"] {
         let folder = tempfile::tempdir().unwrap();
         let store = folder.path().join("store");
         for (expected, tracker) in (1..).zip(trackers()) {
             let guest = guests.join(format!("{name}.wasm"));
             let said = run(&guest, &store, name, tracker, &["--invoke", "add"]);
             assert_eq!(said.ok(), expected.to_string(), "{name} with {tracker}");
+        }
+    }
+}
+
+#[test]
+fn a_counter_in_assemblyscript_can_be_undone() {
+    let Some(guests) = guests() else { return };
+    let guest = guests.join("abacus.wasm");
+    for tracker in trackers() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = folder.path().join("store");
+        for (call, count) in [("add", "1"), ("undone", "1"), ("add", "2")] {
+            let said = run(&guest, &store, "abacus", tracker, &["--invoke", call]);
+            assert_eq!(said.ok(), count, "{call} with {tracker}");
         }
     }
 }

@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::wasm_toolchain::{CToolchain, RustToolchain, Target, run};
+use crate::{
+    assemblyscript,
+    wasm_toolchain::{CToolchain, RustToolchain, Target, run},
+};
 
 /// The Rust guests: packages of `demos/guests`.
 const RUST_GUESTS: &[(Target, &[&str])] = &[
@@ -49,6 +52,7 @@ pub fn build(root: &Path, target: &Path) -> Result<Vec<PathBuf>> {
     for (wasm_target, packages) in RUST_GUESTS {
         modules.extend(build_rust(root, &guests, *wasm_target, packages)?);
     }
+    modules.extend(assemblyscript::build(root, target)?);
     let toolchain = CToolchain::find()?;
     for guest in C_GUESTS {
         modules.push(build_c(root, &guests, &toolchain, guest)?);
@@ -94,7 +98,8 @@ fn build_c(root: &Path, guests: &Path, toolchain: &CToolchain, guest: &CGuest) -
     copy_if_changed(&output, &guests.join(format!("{}.wasm", guest.name)))
 }
 
-fn copy_if_changed(from: &Path, to: &Path) -> Result<PathBuf> {
+/// Copies a module to where it is run from, if it is another one.
+pub fn copy_if_changed(from: &Path, to: &Path) -> Result<PathBuf> {
     let new = std::fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
     if std::fs::read(to).is_ok_and(|old| old == new) {
         return Ok(to.into());

@@ -1,5 +1,6 @@
 //! `cargo xtask`: the workspace's own tasks. Each is one file.
 
+mod assemblyscript;
 mod bench;
 mod demo;
 mod guests;

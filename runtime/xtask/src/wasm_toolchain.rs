@@ -199,7 +199,7 @@ fn find_linker() -> Result<PathBuf> {
 }
 
 /// Installs Debian packages if this process may, else fails with what to do by hand: `or_else`, or that.
-fn install(packages: &[&str], or_else: &str) -> Result<()> {
+pub fn install(packages: &[&str], or_else: &str) -> Result<()> {
     let line = format!("apt-get install {}", packages.join(" "));
     let by_hand = format!("guests cannot be compiled here; needed: {or_else} `{line}`");
     let is_root = stdout(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0");
@@ -245,7 +245,8 @@ fn stdout(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-fn find_program(name: &str) -> Option<PathBuf> {
+/// The program of this name on the PATH.
+pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)
         .map(|folder| folder.join(name))

@@ -4,6 +4,9 @@
 
 extern crate std;
 
+mod collections;
+mod migration;
+
 use std::collections::BTreeMap;
 use std::format;
 use std::ops::Bound;
@@ -92,6 +95,33 @@ unsafe impl HeapMemory for Buffer {
 
     fn check_undo(&self) -> Result<()> {
         Ok(())
+    }
+}
+
+// SAFETY: as for the buffer itself, which is borrowed for as long as this lives.
+unsafe impl HeapMemory for &mut Buffer {
+    fn base(&self) -> NonNull<u8> {
+        (**self).base()
+    }
+
+    fn size(&self) -> usize {
+        (**self).size()
+    }
+
+    fn is_writable(&self) -> bool {
+        (**self).is_writable()
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        (**self).flush()
+    }
+
+    fn undo(&mut self) -> Result<()> {
+        (**self).undo()
+    }
+
+    fn check_undo(&self) -> Result<()> {
+        (**self).check_undo()
     }
 }
 

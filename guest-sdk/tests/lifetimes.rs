@@ -1,0 +1,8 @@
+//! Programs that must not compile: what they would do is a use of memory that is gone, or two owners of the same bytes.
+//!
+//! The expected messages are those of the toolchain that the project is built with; `TRYBUILD=overwrite` renews them.
+
+#[test]
+fn lifetimes_are_kept() {
+    trybuild::TestCases::new().compile_fail("tests/lifetimes/*.rs");
+}
