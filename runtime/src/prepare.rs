@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use vmsync_core::tracker::TrackerKind;
-use vmsync_instrument::{Analyses, Options, instrument};
+use vmsync_instrument::{Options, instrument};
 
 use crate::{Error, Host};
 
@@ -21,6 +21,10 @@ pub struct Prepared<'a> {
 
 /// Makes `wasm` (binary or text) ready to run under `host`: with the `barrier` tracker its stores are instrumented.
 ///
+/// An instrumented guest marks what a loop stores to before the loop begins. So [`crate::Vm::msync`] must not be called
+/// from a callback that interrupts the guest (Wasmtime's epochs and fuel), only from a host function that the guest calls
+/// and when it has returned or trapped.
+///
 /// # Errors
 /// What is wrong with the module.
 pub fn prepare<'a>(host: &Host, wasm: &'a [u8]) -> Result<Prepared<'a>, Error> {
@@ -31,12 +35,6 @@ pub fn prepare<'a>(host: &Host, wasm: &'a [u8]) -> Result<Prepared<'a>, Error> {
     }
     let options = Options {
         page_size_shift: host.options().page_size.shift(),
-        // Marks ahead of a loop whose bound may wrap cover the whole memory. That is sound and cheap for the guest, but
-        // each of these pages is then handed to the pager, which finds that it has not changed.
-        analyses: Analyses {
-            hoist: false,
-            ..Analyses::ALL
-        },
         ..Options::default()
     };
     let done = instrument(&wasm, &options).map_err(|error| Error::Guest(format!("{error}")))?;

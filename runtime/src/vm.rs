@@ -143,7 +143,8 @@ impl Vm {
             .is_some_and(|attached| attached.memory.reports_superset())
     }
 
-    /// `vm_msync` on the guest's behalf, while it is not running.
+    /// `vm_msync` on the guest's behalf, while it is not running: not from a callback of Wasmtime's epochs, in which an
+    /// instrumented guest may have marked pages that it has yet to store to.
     ///
     /// # Errors
     /// What the guest would see; [`Error::Config`] when `instance` exports no memory named `memory`.

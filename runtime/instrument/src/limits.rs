@@ -18,7 +18,10 @@ pub const SUSPECT_BYTES_DEFAULT: u32 = 16;
 pub const SUSPECT_BYTES_MAX: u32 = 2048;
 
 /// Bytes of a Wasm page, also of the card memory's.
-pub const WASM_PAGE_BYTES: u64 = 1 << 16;
+pub const WASM_PAGE_BYTES: u64 = 1 << WASM_PAGE_LOG2;
+
+/// The same, as the format names sizes of pages.
+pub const WASM_PAGE_LOG2: u32 = 16;
 
 /// Bytes that a 32-bit memory can have, and so what its card table covers.
 pub const MEMORY32_BYTES: u64 = 1 << 32;

@@ -135,7 +135,7 @@ pub(crate) fn plan(wasm: &[u8], options: &Options) -> Result<Plan, InstrumentErr
 
 /// Bounds a 64-bit memory, and returns how many bytes it can have.
 fn limit_memory64(ty: &mut MemoryType, imported: bool, bytes_max: u64) -> Result<u64, InstrumentError> {
-    let page_log2 = ty.page_size_log2.unwrap_or(16);
+    let page_log2 = ty.page_size_log2.unwrap_or(limits::WASM_PAGE_LOG2);
     let pages_max = bytes_max >> page_log2;
     if ty.initial > pages_max {
         return Err(InstrumentError::Options {
@@ -159,7 +159,9 @@ fn check_inline(ty: &MemoryType, offset: u32, len: u64) -> Result<(), Instrument
             reason: "inline cards need a 32-bit memory",
         });
     }
-    let initial = ty.initial.saturating_mul(1 << ty.page_size_log2.unwrap_or(16));
+    let initial = ty
+        .initial
+        .saturating_mul(1 << ty.page_size_log2.unwrap_or(limits::WASM_PAGE_LOG2));
     if u64::from(offset) + len > initial {
         return Err(InstrumentError::Options {
             reason: "inline cards do not fit in the memory's initial size",

@@ -5,7 +5,7 @@
 //! - `low` is the lowest and `high` the highest address once [`Code::edges`] has run; before that they are scratch.
 
 use crate::ahead::{
-    Locals, MarkerFunction, MarkerFunctions, Shape, Step, Sum, TOP, TripKind, UNBOUNDED, or_everything,
+    Locals, MarkerFunction, MarkerFunctions, Shape, Step, Sum, TripKind, UNBOUNDED, limits_of, range::Range,
 };
 use crate::limits;
 use crate::marks::Marker;
@@ -75,35 +75,24 @@ impl Code<'_> {
             .select();
     }
 
-    /// The distance, divided by the step and rounded up; none if the bound lies behind. A bound so near to the end of the
-    /// number range that a step may wrap bounds nothing.
+    /// The distance, divided by the step and rounded up; none if the bound lies behind. If the last step wraps, the bound
+    /// bounds nothing.
     fn while_before(&self, sink: &mut InstructionSink<'_>, signed: bool, inclusive: bool) {
-        let (end, distance) = (self.locals.high, self.locals.low);
-        let wide = |sink: &mut InstructionSink<'_>, sum: &Sum| {
-            sum.push(sink, 0);
-            if signed {
-                sink.i64_extend_i32_s()
-            } else {
-                sink.i64_extend_i32_u()
-            };
-        };
-        // The first value that ends the loop.
-        wide(sink, self.bound);
-        if inclusive {
-            sink.i64_const(if self.shape.up { 1 } else { -1 }).i64_add();
-        }
-        if self.shape.up {
-            sink.local_tee(end);
-            wide(sink, self.moving);
+        let (near, far) = if self.shape.up {
+            (self.moving, self.bound)
         } else {
-            sink.local_set(end);
-            wide(sink, self.moving);
-            sink.local_get(end);
+            (self.bound, self.moving)
+        };
+        wide(sink, far, signed);
+        wide(sink, near, signed);
+        sink.i64_sub();
+        if inclusive {
+            sink.i64_const(1).i64_add();
         }
-        sink.i64_sub().local_set(distance);
+        let distance = self.locals.low;
+        sink.local_set(distance);
         let may_wrap = inclusive || self.shape.step != Step::Constant(1);
         if may_wrap {
-            self.wraps(sink, signed);
             sink.i64_const(UNBOUNDED);
         }
         sink.local_get(distance);
@@ -114,40 +103,26 @@ impl Code<'_> {
             .i64_gt_s()
             .select();
         if may_wrap {
-            sink.local_get(self.locals.flag).select();
+            sink.local_tee(self.locals.steps);
+            self.wraps(sink, signed);
+            sink.select();
         }
     }
 
-    /// Sets the flag if a step from before the bound may wrap. The step is then 1, as [`UNBOUNDED`] steps are assumed.
+    /// Pushes whether the last of the steps wraps. Where the step is a value, it is kept in the flag.
     fn wraps(&self, sink: &mut InstructionSink<'_>, signed: bool) {
-        let (lowest, highest) = if signed {
-            (i64::from(i32::MIN), i64::from(i32::MAX))
+        let (lowest, highest) = limits_of(signed);
+        wide(sink, self.moving, signed);
+        sink.local_get(self.locals.steps);
+        self.push_step(sink);
+        sink.i64_mul();
+        if self.shape.up {
+            sink.i64_add().i64_const(highest).i64_gt_s();
         } else {
-            (0, TOP)
-        };
-        let flag = self.locals.flag;
-        sink.local_get(self.locals.high);
-        match (self.shape.step, self.shape.up) {
-            (Step::Constant(step), true) => sink.i64_const(highest - (step - 1)).i64_gt_s(),
-            (Step::Constant(step), false) => sink.i64_const(lowest + (step - 1)).i64_lt_s(),
-            (Step::Value, true) => {
-                sink.i64_const(highest + 1);
-                self.push_step(sink);
-                sink.i64_sub().i64_gt_s()
-            }
-            (Step::Value, false) => {
-                sink.i64_const(lowest - 1);
-                self.push_step(sink);
-                sink.i64_add().i64_lt_s()
-            }
-        };
-        sink.local_set(flag);
-        if let Some(step) = self.step {
-            sink.i32_const(1)
-                .local_get(step)
-                .local_get(flag)
-                .select()
-                .local_set(step);
+            sink.i64_sub().i64_const(lowest).i64_lt_s();
+        }
+        if self.step.is_some() {
+            sink.local_tee(self.locals.flag);
         }
     }
 
@@ -194,7 +169,7 @@ impl Code<'_> {
                 .i64_add(),
             None => {
                 sink.local_get(self.locals.steps);
-                self.push_stride(sink);
+                self.push_stride(sink, self.shape.stride);
                 sink.i64_mul().i64_add();
                 sink.i64_const(far_edge - near_edge).i64_add()
             }
@@ -216,9 +191,9 @@ impl Code<'_> {
         (near.0, near.1, far.0, far.1)
     }
 
-    /// Pushes what an iteration adds to the address.
-    fn push_stride(&self, sink: &mut InstructionSink<'_>) {
-        sink.i64_const(self.shape.stride);
+    /// Pushes `stride`, in bytes also where it is one in steps.
+    fn push_stride(&self, sink: &mut InstructionSink<'_>, stride: i64) {
+        sink.i64_const(stride);
         if self.shape.step == Step::Value {
             self.push_step(sink);
             sink.i64_mul();
@@ -255,56 +230,70 @@ impl Code<'_> {
         sink.end();
     }
 
-    /// Marks all pages from the lowest address to the highest, or one by one where strides are longer than a page.
-    pub fn all_pages(&self, marker: &Marker<'_>, sink: &mut InstructionSink<'_>, last: u32) {
-        let Locals {
-            low,
-            high,
-            flag: first,
-            ..
-        } = self.locals;
-        or_everything(sink, low, high);
-        sink.else_();
-        self.one_by_one(marker, sink);
-        sink.end();
-        for (address, card) in [(low, first), (high, last)] {
-            marker.card_of_wide(sink, address, card);
+    /// Marks all pages from the lowest address to the highest, or one by one where strides are longer than a page. `end` is
+    /// scratch of type i64, `last` of type i32.
+    pub fn all_pages(&self, marker: &Marker<'_>, sink: &mut InstructionSink<'_>, end: u32, last: u32) {
+        let Locals { low, high, flag, .. } = self.locals;
+        let range = Range { low, high, end };
+        range.may_come_back(marker, sink, |sink| {
+            self.push_stride(sink, self.shape.stride.abs())
+        });
+        if self.step.is_some() {
+            // The number of steps is not known, nor is then their product with the stride.
+            sink.local_get(flag).i32_or();
         }
-        marker.between(sink, first, last);
+        sink.if_(BlockType::Empty);
+        range.widen(sink);
+        sink.else_();
+        self.one_by_one(marker, sink, end);
+        sink.end();
+        range.mark(marker, sink, flag, last);
     }
 
     /// If the stride is longer than a page: marks what each iteration begins on, and returns.
-    fn one_by_one(&self, marker: &Marker<'_>, sink: &mut InstructionSink<'_>) {
-        let page = marker.plan.page_bytes();
+    fn one_by_one(&self, marker: &Marker<'_>, sink: &mut InstructionSink<'_>, end: u32) {
         let (near, near_edge, far, far_edge) = self.directed();
-        match self.shape.step {
-            Step::Constant(_) => sink.i32_const(i32::from(self.shape.stride.abs() > page)),
-            Step::Value => {
-                self.push_step(sink);
-                sink.i64_const(self.shape.stride.abs())
-                    .i64_mul()
-                    .i64_const(page)
-                    .i64_gt_u()
-            }
-        };
+        self.push_stride(sink, self.shape.stride.abs());
+        sink.i64_const(marker.plan.page_bytes()).i64_gt_s();
         sink.if_(BlockType::Empty).loop_(BlockType::Empty);
-        marker.card_of_wide(sink, near, self.locals.flag);
-        if far_edge != near_edge {
-            sink.local_get(near)
-                .i64_const(far_edge - near_edge)
-                .i64_add()
-                .local_set(far);
-            marker.card_of_wide(sink, far, self.locals.flag);
+        sink.local_get(near)
+            .i64_const(far_edge - near_edge)
+            .i64_add()
+            .local_set(far);
+        for address in [near, far] {
+            sink.local_get(address)
+                .local_get(end)
+                .i64_lt_u()
+                .if_(BlockType::Empty);
+            marker.card_of_wide(sink, address, self.locals.flag);
+            sink.end();
+        }
+        // Once the near edge is past the memory, there is nothing to come.
+        sink.local_get(near);
+        if self.shape.stride > 0 {
+            sink.local_get(end).i64_lt_s();
+        } else {
+            sink.i64_const(0).i64_ge_s();
         }
         sink.local_get(near);
-        self.push_stride(sink);
+        self.push_stride(sink, self.shape.stride);
         sink.i64_add().local_set(near);
         sink.local_get(self.locals.steps)
             .i64_const(-1)
             .i64_add()
             .local_tee(self.locals.steps);
-        sink.i64_const(0).i64_ge_s().br_if(0).end();
+        sink.i64_const(0).i64_ge_s().i32_and().br_if(0).end();
         sink.return_().end();
+    }
+}
+
+/// Pushes a sum of 32 bits as a number of 64.
+fn wide(sink: &mut InstructionSink<'_>, sum: &Sum, signed: bool) {
+    sum.push(sink, 0);
+    if signed {
+        sink.i64_extend_i32_s();
+    } else {
+        sink.i64_extend_i32_u();
     }
 }
 

@@ -16,6 +16,7 @@
 //! - if the call of a marker function exhausts the stack, no store of its loop has run.
 
 mod code;
+mod range;
 
 use crate::limits;
 use crate::marks::Marker;
@@ -23,7 +24,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
 use code::Code;
-use wasm_encoder::{BlockType, Function, InstructionSink, ValType};
+use wasm_encoder::{Function, InstructionSink, ValType};
 
 /// Stands for a loop whose test bounds nothing: any stride times this leaves the address space.
 const UNBOUNDED: i64 = 1 << 40;
@@ -199,7 +200,7 @@ impl MarkerFunction {
     /// The function.
     pub fn body(&self, marker: &Marker<'_>) -> Function {
         match self {
-            Self::Between => between(marker),
+            Self::Between => range::between(marker),
             Self::Shape(shape) => shape.function(marker),
         }
     }
@@ -288,28 +289,13 @@ impl Ahead {
     }
 }
 
-/// Marks from one address to another; everything, if they are not in the address space.
-fn between(marker: &Marker<'_>) -> Function {
-    let (low, high, first, last) = (0, 1, 2, 3);
-    let mut function = Function::new([(2, ValType::I32)]);
-    let sink = &mut function.instructions();
-    or_everything(sink, low, high);
-    sink.end();
-    for (address, card) in [(low, first), (high, last)] {
-        marker.card_of_wide(sink, address, card);
+/// Lowest and highest number of 32 bits.
+fn limits_of(signed: bool) -> (i64, i64) {
+    if signed {
+        (i64::from(i32::MIN), i64::from(i32::MAX))
+    } else {
+        (0, TOP)
     }
-    marker.between(sink, first, last);
-    sink.end();
-    function
-}
-
-/// Opens an `if` that widens a range that leaves the address space.
-fn or_everything(sink: &mut InstructionSink<'_>, low: u32, high: u32) {
-    // Below the address space is above it in unsigned numbers.
-    sink.local_get(high).i64_const(TOP).i64_gt_u();
-    sink.local_get(low).i64_const(0).i64_lt_s().i32_or();
-    sink.if_(BlockType::Empty);
-    sink.i64_const(0).local_set(low).i64_const(TOP).local_set(high);
 }
 
 impl Shape {
@@ -336,29 +322,21 @@ impl Shape {
                 i64::from(value as u32)
             }
         };
-        let (lowest, highest) = if signed {
-            (i64::from(i32::MIN), i64::from(i32::MAX))
+        let distance = wide(to) - wide(from) + i64::from(inclusive);
+        let steps = (distance.max(0) + step - 1) / step;
+        let (lowest, highest) = limits_of(signed);
+        let last = wide(moving) + if self.up { steps * step } else { -steps * step };
+        if (lowest..=highest).contains(&last) {
+            steps
         } else {
-            (0, TOP)
-        };
-        let further = i64::from(inclusive);
-        let wraps = if self.up {
-            wide(bound) + further > highest - (step - 1)
-        } else {
-            wide(bound) - further < lowest + (step - 1)
-        };
-        let distance = wide(to) - wide(from) + further;
-        if wraps {
             UNBOUNDED
-        } else {
-            (distance.max(0) + step - 1) / step
         }
     }
 
     /// The marker function: from `moving`, `bound`, `begin`, and `step` where that is a value.
     fn function(&self, marker: &Marker<'_>) -> Function {
         let parameters = MarkerFunction::TYPES[MarkerFunction::Shape(*self).ty() as usize].len() as u32;
-        let mut function = Function::new([(3, ValType::I64), (2, ValType::I32)]);
+        let mut function = Function::new([(4, ValType::I64), (2, ValType::I32)]);
         let code = Code {
             shape: self,
             moving: &Sum::of(0),
@@ -369,13 +347,13 @@ impl Shape {
                 steps: parameters,
                 low: parameters + 1,
                 high: parameters + 2,
-                flag: parameters + 3,
+                flag: parameters + 4,
             },
         };
         let sink = &mut function.instructions();
         code.steps(sink);
         code.edges(sink);
-        code.all_pages(marker, sink, parameters + 4);
+        code.all_pages(marker, sink, parameters + 3, parameters + 5);
         sink.end();
         function
     }

@@ -7,11 +7,12 @@
 //!
 //! ```text
 //!   first = address in the first iteration        last = first + stride * (how often the loop goes on)
-//!   mark page(first) ..= page(last)               all pages, if that range leaves the address space or the bound wraps
+//!   mark page(first) ..= page(last)               up to the end of the memory, if the bound bounds nothing
 //! ```
 //!
 //! Over-marking is sound; what would cost is over-marking much. So only stores that run in every full iteration are taken, and
-//! only loops that are left through their test; strides over a page are marked one by one.
+//! only loops that are left through their test; strides over a page are marked one by one. A loop then has marks only where it
+//! stores if it gets to its end, and at most one stride further where its test comes before the store.
 //!
 //! Invariants:
 //! - the range is computed in 64 bits from 32-bit operands, and cannot overflow there;
@@ -113,14 +114,16 @@ impl View<'_> {
     ) -> Option<Span> {
         let site = &self.trace.sites[number];
         let moving = self.moving(site.address)?;
-        let (mut low, mut high) = self.extent(site, site);
+        let (mut low, mut high) = self.extent(site, site)?;
         let mut taken = Vec::new();
         for &member in members {
             let other = &self.trace.sites[member];
             if other.address.linear != site.address.linear || fates[member] != Fate::Open {
                 continue;
             }
-            let (begin, end) = self.extent(site, other);
+            let Some((begin, end)) = self.extent(site, other) else {
+                continue;
+            };
             if high.max(end) - low.min(begin) <= self.plan.page_bytes() {
                 (low, high) = (low.min(begin), high.max(end));
                 taken.push(member);
@@ -172,11 +175,15 @@ impl View<'_> {
         })
     }
 
-    /// First byte, and last byte whose page needs a mark, of `other`, relative to the address operand of `site`.
-    fn extent(&self, site: &Site, other: &Site) -> (i64, i64) {
-        let shift = other.address.constant.wrapping_sub(site.address.constant);
-        let low = self.plan.wrap(shift.wrapping_add(other.write.offset as i64));
-        (low, low + reach(self.plan, other))
+    /// First byte, and last byte whose page needs a mark, of `other`, relative to the address operand of `site`. The operands
+    /// are at most a page apart: where one of them leaves the address space, the other is near its end.
+    fn extent(&self, site: &Site, other: &Site) -> Option<(i64, i64)> {
+        let shift = self
+            .plan
+            .wrap(other.address.constant.wrapping_sub(site.address.constant));
+        // Static offsets do not wrap.
+        let low = shift + other.write.offset as i64;
+        (shift.abs() <= self.plan.page_bytes()).then_some((low, low + reach(self.plan, other)))
     }
 
     /// How a value begins and moves, if it is made of inductions and of what the loop does not change.

@@ -621,9 +621,14 @@ impl Walk<'_> {
             return;
         }
         if target == at {
-            return self.back_edge(followed, condition);
+            self.back_edge(followed, condition);
         }
         let found = &mut self.trace.loops[followed as usize];
+        if target == at {
+            // What skips a back edge within a block runs on to the loop's end: that leaves it without the test.
+            found.exits += u32::from(!own_frame);
+            return;
+        }
         match condition {
             // A test behind the back edge is not on the way to it.
             Some(condition) if own_frame && found.back_edges == 0 => {

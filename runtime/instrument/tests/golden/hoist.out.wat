@@ -94,7 +94,6 @@
     block ;; label = @1
       local.get $n
       i64.extend_i32_s
-      local.tee 5
       local.get $i
       i64.extend_i32_s
       i64.sub
@@ -173,20 +172,14 @@
   )
   (func (;2;) (type 0) (param $a i32) (param $n i32)
     (local i64 i64 i64 i32)
-    i32.const 16
-    i64.extend_i32_u
-    local.set 4
     local.get $n
     i32.const -4
     i32.add
     i64.extend_i32_u
-    local.get 4
+    i32.const 16
+    i64.extend_i32_u
     i64.sub
     local.set 3
-    local.get 4
-    i64.const 3
-    i64.lt_s
-    local.set 5
     i64.const 1099511627776
     local.get 3
     i64.const 3
@@ -198,7 +191,17 @@
     i64.const 0
     i64.gt_s
     select
-    local.get 5
+    local.tee 2
+    local.get $n
+    i32.const -4
+    i32.add
+    i64.extend_i32_u
+    local.get 2
+    i64.const 4
+    i64.mul
+    i64.sub
+    i64.const 0
+    i64.lt_s
     select
     local.set 2
     local.get $n
@@ -337,7 +340,7 @@
     end
   )
   (func (;5;) (type 1) (param i64 i64)
-    (local i32 i32)
+    (local i64 i32 i32)
     local.get 1
     i64.const 4294967295
     i64.gt_u
@@ -345,6 +348,16 @@
     i64.const 0
     i64.lt_s
     i32.or
+    memory.size
+    i64.extend_i32_u
+    i64.const 16
+    i64.shl
+    local.tee 2
+    i64.const 4096
+    i64.add
+    i64.const 4294963200
+    i64.gt_s
+    i32.and
     if ;; label = @1
       i64.const 0
       local.set 0
@@ -352,35 +365,55 @@
       local.set 1
     end
     local.get 0
-    i64.const 12
-    i64.shr_u
-    i32.wrap_i64
-    local.tee 2
-    i32.const 1
-    i32.store8 1
-    local.get 1
-    i64.const 12
-    i64.shr_u
-    i32.wrap_i64
-    local.tee 3
-    i32.const 1
-    i32.store8 1
-    local.get 3
+    i64.const 0
+    local.get 0
+    i64.const 0
+    i64.gt_s
+    select
+    local.tee 0
     local.get 2
-    i32.sub
-    i32.const 1
-    i32.gt_u
+    i64.const 1
+    i64.sub
+    local.tee 2
+    local.get 1
+    local.get 2
+    local.get 1
+    i64.lt_s
+    select
+    local.tee 1
+    i64.le_s
     if ;; label = @1
-      local.get 2
+      local.get 0
+      i64.const 12
+      i64.shr_u
+      i32.wrap_i64
+      local.tee 3
       i32.const 1
-      i32.add
+      i32.store8 1
+      local.get 1
+      i64.const 12
+      i64.shr_u
+      i32.wrap_i64
+      local.tee 4
       i32.const 1
+      i32.store8 1
+      local.get 4
       local.get 3
-      local.get 2
       i32.sub
-      i32.const -1
-      i32.add
-      memory.fill 1
+      i32.const 1
+      i32.gt_u
+      if ;; label = @2
+        local.get 3
+        i32.const 1
+        i32.add
+        i32.const 1
+        local.get 4
+        local.get 3
+        i32.sub
+        i32.const -1
+        i32.add
+        memory.fill 1
+      end
     end
   )
 )

@@ -5,6 +5,7 @@
 #![allow(dead_code)]
 
 use anyhow::{Context, Result, bail, ensure};
+use std::collections::BTreeSet;
 use vmsync_instrument::{CardsLocation, Instrumented, Options, instrument};
 use wasmtime::{Config, Engine, Extern, Instance, Linker, Memory, Module, Store, Val, ValType};
 
@@ -41,6 +42,8 @@ pub struct Host {
     /// The memory's content at the last collection.
     pub base: Vec<u8>,
     pub cards: Option<CardsLocation>,
+    /// Every card that was marked at a collection.
+    pub marked: BTreeSet<u64>,
 }
 
 /// One instance and its memories.
@@ -78,6 +81,8 @@ impl Side {
                 let (Some(memory), Some(table)) = (memory, table) else {
                     return;
                 };
+                let marked = marked(table.data(&caller), &cards);
+                caller.data_mut().marked.extend(marked);
                 let now = memory.data(&caller).to_vec();
                 let base = std::mem::take(&mut caller.data_mut().base);
                 if let Err(error) = check(&base, &now, table.data(&caller), &cards) {
@@ -153,6 +158,8 @@ impl Side {
             table.data(&self.store),
             location,
         )?;
+        let marked = marked(table.data(&self.store), location);
+        self.store.data_mut().marked.extend(marked);
         self.rebase();
         Ok(())
     }
@@ -162,13 +169,22 @@ impl Side {
         let Some((table, location)) = &self.cards else {
             return Vec::new();
         };
-        let cards = table_of(table.data(&self.store), location);
-        (0u64..)
-            .zip(cards)
-            .filter(|&(_, &card)| card != 0)
-            .map(|(page, _)| page)
-            .collect()
+        marked(table.data(&self.store), location)
     }
+}
+
+fn marked(memory: &[u8], location: &CardsLocation) -> Vec<u64> {
+    const CHUNK: usize = 1 << 12;
+    let mut marked = Vec::new();
+    for (number, cards) in table_of(memory, location).chunks(CHUNK).enumerate() {
+        // Comparing is fast without optimisation too.
+        if cards != &[0; CHUNK][..cards.len()] {
+            let first = (number * CHUNK) as u64;
+            let set = (first..).zip(cards).filter(|&(_, &card)| card != 0);
+            marked.extend(set.map(|(page, _)| page));
+        }
+    }
+    marked
 }
 
 fn table_of<'a>(memory: &'a [u8], location: &CardsLocation) -> &'a [u8] {

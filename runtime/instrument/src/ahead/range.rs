@@ -1,0 +1,101 @@
+//! Ranges of addresses: what of them can be stored to, and marking it.
+//!
+//! A range is computed in 64 bits from where a loop begins and how often it goes on. What lies outside the memory cannot be
+//! stored to: the loop ends there in a trap. Only a stride that leads over everything that is no memory would come back into
+//! it at the other end of the address space.
+//!
+//! Invariants:
+//! - every card that is set stands for a page of the memory as large as it is now: it does not grow in a loop with marks ahead.
+
+use crate::ahead::TOP;
+use crate::limits;
+use crate::marks::Marker;
+use wasm_encoder::{BlockType, Function, InstructionSink, ValType};
+
+/// A range in locals of type i64, and one for the end of the memory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Range {
+    pub low: u32,
+    pub high: u32,
+    pub end: u32,
+}
+
+/// The marker function that marks from one address to another, both of iterations at most a page apart.
+pub(super) fn between(marker: &Marker<'_>) -> Function {
+    let range = Range {
+        low: 0,
+        high: 1,
+        end: 2,
+    };
+    let mut function = Function::new([(1, ValType::I64), (2, ValType::I32)]);
+    let sink = &mut function.instructions();
+    let page = marker.plan.page_bytes();
+    range.may_come_back(marker, sink, |sink| {
+        sink.i64_const(page);
+    });
+    sink.if_(BlockType::Empty);
+    range.widen(sink);
+    sink.end();
+    range.mark(marker, sink, 3, 4);
+    sink.end();
+    function
+}
+
+impl Range {
+    /// Sets `end`, and pushes whether the range leaves the address space and may come back into the memory at its other end.
+    /// `stride` pushes the distance of two iterations; to it comes that of the stores of one, which is a page.
+    pub fn may_come_back(
+        self,
+        marker: &Marker<'_>,
+        sink: &mut InstructionSink<'_>,
+        stride: impl FnOnce(&mut InstructionSink<'_>),
+    ) {
+        // Below the address space is above it in unsigned numbers.
+        sink.local_get(self.high).i64_const(TOP).i64_gt_u();
+        sink.local_get(self.low).i64_const(0).i64_lt_s().i32_or();
+        let unit_log2 = marker.plan.tracked_type.page_size_log2;
+        sink.memory_size(marker.plan.cards.tracked)
+            .i64_extend_i32_u()
+            .i64_const(unit_log2.unwrap_or(limits::WASM_PAGE_LOG2).into())
+            .i64_shl()
+            .local_tee(self.end);
+        stride(sink);
+        sink.i64_add()
+            .i64_const(limits::MEMORY32_BYTES as i64 - marker.plan.page_bytes())
+            .i64_gt_s();
+        sink.i32_and();
+    }
+
+    /// Widens the range to the whole address space.
+    pub fn widen(self, sink: &mut InstructionSink<'_>) {
+        sink.i64_const(0).local_set(self.low);
+        sink.i64_const(TOP).local_set(self.high);
+    }
+
+    /// Marks what of the range lies in the memory, and returns. `first` and `last` are scratch of type i32.
+    pub fn mark(self, marker: &Marker<'_>, sink: &mut InstructionSink<'_>, first: u32, last: u32) {
+        let Self { low, high, end } = self;
+        sink.local_get(low).i64_const(0);
+        sink.local_get(low)
+            .i64_const(0)
+            .i64_gt_s()
+            .select()
+            .local_tee(low);
+        sink.local_get(end)
+            .i64_const(1)
+            .i64_sub()
+            .local_tee(end)
+            .local_get(high);
+        sink.local_get(end)
+            .local_get(high)
+            .i64_lt_s()
+            .select()
+            .local_tee(high);
+        sink.i64_le_s().if_(BlockType::Empty);
+        for (address, card) in [(low, first), (high, last)] {
+            marker.card_of_wide(sink, address, card);
+        }
+        marker.between(sink, first, last);
+        sink.end();
+    }
+}

@@ -1,0 +1,63 @@
+//! Instrumented guests hand to the pager what they stored to, and not much more.
+
+use std::sync::Arc;
+
+use vmsync::{Grant, ObjectName, Sandbox, TrackerKind};
+use vmsync_pager_memory::{MemoryPager, Options};
+
+/// Maps 4 MiB and copies into them as compilers unroll it: by 32 bytes while at least 16 are left, which counts down past
+/// the bound. Then a loop that looks counted and that a block within it leaves.
+const GUEST: &str = r#"(module
+  (import "vmsync1" "memory_object_open" (func $open (param i32 i32 i64 i32 i32) (result i32)))
+  (import "vmsync1" "vm_map" (func $map (param i32 i32 i32 i32 i32 i32 i64 i32 i32 i32 i32) (result i32)))
+  (import "vmsync1" "vm_msync" (func $msync (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 65)
+  (data (i32.const 0) "region")
+  (func (export "start") (result i32)
+    (local $result i32)
+    (local.set $result (call $open (i32.const 0) (i32.const 6) (i64.const 0x400000) (i32.const 7) (i32.const 16)))
+    (i32.store (i32.const 20) (i32.const 65536))
+    (i32.or (local.get $result)
+      (call $map (i32.const 1) (i32.const 20) (i32.const 0x400000) (i32.const 0) (i32.const 0)
+        (i32.load (i32.const 16)) (i64.const 0) (i32.const 0) (i32.const 3) (i32.const 3) (i32.const 1))))
+  (func (export "copy") (param $to i32) (param $count i32)
+    (loop $next
+      (i64.store (local.get $to) (i64.const 1))
+      (i64.store (i32.add (local.get $to) (i32.const 8)) (i64.const 2))
+      (i64.store (i32.add (local.get $to) (i32.const 16)) (i64.const 3))
+      (i64.store (i32.add (local.get $to) (i32.const 24)) (i64.const 4))
+      (local.set $to (i32.add (local.get $to) (i32.const 32)))
+      (br_if $next (i32.gt_u (local.tee $count (i32.add (local.get $count) (i32.const -32))) (i32.const 15)))))
+  (func (export "until") (param $to i32) (param $last i32) (local $left i32)
+    (loop $next
+      (i32.store8 (local.get $to) (i32.const 9))
+      (block $out
+        (br_if $out (i32.eq (local.get $to) (local.get $last)))
+        (local.set $to (i32.add (local.get $to) (i32.const 1)))
+        (br_if $next (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))))
+  (func (export "sync") (result i32)
+    (call $msync (i32.const 1) (i32.const 65536) (i32.const 0x400000) (i32.const 2))))"#;
+
+#[test]
+fn marks_ahead_of_loops_return_no_other_pages() {
+    let pager = Arc::new(MemoryPager::new(Options::default()));
+    let grant = Grant::new(pager, ObjectName::new("region").expect("a good name"));
+    let sandbox = Sandbox::builder()
+        .grant("region", grant)
+        .tracker(TrackerKind::Barrier)
+        .build()
+        .expect("an engine can be made");
+    let mut guest = sandbox.instantiate(GUEST.as_bytes()).expect("a good guest");
+    assert_eq!(guest.call::<(), i32>("start", ()).expect("no trap"), 0);
+    // From the middle of page 3 of the region over 8 pages, and 100 bytes on page 500.
+    let (copied, single) = (65536 + 3 * 4096 + 2048, 65536 + 500 * 4096);
+    guest
+        .call::<_, ()>("copy", (copied, 8 * 4096 + 7))
+        .expect("no trap");
+    guest
+        .call::<_, ()>("until", (single, single + 99))
+        .expect("no trap");
+    assert_eq!(guest.call::<(), i32>("sync", ()).expect("no trap"), 0);
+    // Behind each run is a page that counts as changed, because its head is not yet known.
+    assert_eq!(guest.stats().pages_returned, 9 + 1 + 2);
+}
