@@ -32,6 +32,7 @@ pub mod model;
 pub mod msync;
 pub mod object;
 pub mod page;
+mod page_bitmap;
 pub mod page_set;
 pub mod pager;
 mod supply;
@@ -40,6 +41,7 @@ pub mod tracker;
 
 pub use error::{PagerError, PagerErrorKind};
 pub use page::{ByteRange, PageRange, PageSize};
+pub use page_bitmap::PageBitmap;
 pub use page_set::PageSet;
 pub use vmsync_abi as abi;
 pub use vmsync_abi::KernReturn;

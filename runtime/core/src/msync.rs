@@ -389,13 +389,9 @@ impl<O: ObjectHandle> Msync<O> {
                 work.error = Some(PagerError::new(PagerErrorKind::Io, format!("{error}")));
             }
             let marks = marks.rebase(segment.address_page, pages.start);
-            let (dirty, precious, resident) = segment.object.with(|object| {
+            let (dirty, precious) = segment.object.with(|object| {
                 object.take_marks(pages, marks);
-                (
-                    object.dirty.within(pages),
-                    object.precious.within(pages),
-                    object.resident.within(pages),
-                )
+                (object.dirty.within(pages), object.precious.within(pages))
             });
             let mut flushed = PageSet::new();
             match cleaning.flushed {
@@ -410,7 +406,7 @@ impl<O: ObjectHandle> Msync<O> {
                 Returned::Nothing => PageSet::new(),
                 Returned::Dirty | Returned::DirtyAndPrecious => dirty.clone(),
                 Returned::Resident => {
-                    let mut all = resident;
+                    let mut all = segment.object.with(|object| object.resident.within(pages));
                     all.union(&dirty);
                     all
                 }

@@ -12,6 +12,7 @@ use crate::{
     KernReturn, PagerError, PagerErrorKind,
     limits::LOCK_REQUESTS_MAX,
     page::{ByteRange, PageRange, PageSize},
+    page_bitmap::PageBitmap,
     page_set::PageSet,
     pager::{Attributes, CallId, LockRequest, ObjectId, Pager},
 };
@@ -104,7 +105,7 @@ pub struct MemoryObject {
     /// Pages of which the pager keeps no copy.
     pub precious: PageSet,
     /// Pages that the writer's memory holds.
-    pub resident: PageSet,
+    pub resident: PageBitmap,
     /// Errors of asynchronous calls.
     pub errors: ErrorSequence,
     /// The part that a task maps for writing; one task writes a page at a time.
@@ -125,7 +126,7 @@ impl MemoryObject {
             dirty: PageSet::new(),
             stored: PageSet::new(),
             precious: PageSet::new(),
-            resident: PageSet::new(),
+            resident: PageBitmap::new(),
             errors: ErrorSequence::default(),
             written_by: Vec::new(),
             outstanding: Vec::new(),

@@ -8,6 +8,9 @@ use alloc::vec::Vec;
 
 use crate::page::PageRange;
 
+/// From so many runs on, two sets are merged in one pass; below it each run is put in its place.
+const MERGE_RUNS_MIN: usize = 8;
+
 /// A set of pages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PageSet {
@@ -92,16 +95,52 @@ impl PageSet {
 
     /// Adds every page of `other`.
     pub fn union(&mut self, other: &PageSet) {
-        for run in &other.runs {
-            self.insert(*run);
+        if self.runs.is_empty() {
+            self.runs.clone_from(&other.runs);
+            return;
         }
+        if other.runs.len() < MERGE_RUNS_MIN {
+            other.runs.iter().for_each(|run| self.insert(*run));
+            return;
+        }
+        let mut merged: Vec<PageRange> = Vec::with_capacity(self.runs.len() + other.runs.len());
+        let (mut ours, mut theirs) = (self.runs.iter().peekable(), other.runs.iter().peekable());
+        while let Some(next) = match (ours.peek(), theirs.peek()) {
+            (Some(our), Some(their)) if their.start < our.start => theirs.next(),
+            (Some(_), _) => ours.next(),
+            (None, _) => theirs.next(),
+        } {
+            match merged.last_mut() {
+                Some(last) if next.start <= last.end => last.end = last.end.max(next.end),
+                _ => merged.push(*next),
+            }
+        }
+        self.runs = merged;
     }
 
     /// Removes every page of `other`.
     pub fn subtract(&mut self, other: &PageSet) {
-        for run in &other.runs {
-            self.remove(*run);
+        if other.runs.len() < MERGE_RUNS_MIN {
+            other.runs.iter().for_each(|run| self.remove(*run));
+            return;
         }
+        let mut kept = Vec::with_capacity(self.runs.len());
+        let mut holes = other.runs.iter().peekable();
+        for run in &self.runs {
+            let mut start = run.start;
+            while let Some(hole) = holes.next_if(|hole| hole.end <= run.end) {
+                if start < hole.start {
+                    kept.push(PageRange::new(start, hole.start));
+                }
+                start = start.max(hole.end);
+            }
+            // This one may reach into the next run as well.
+            let end = holes.peek().map_or(run.end, |hole| hole.start.min(run.end));
+            if start < end {
+                kept.push(PageRange::new(start, end));
+            }
+        }
+        self.runs = kept;
     }
 
     /// The part inside `range`.
@@ -193,6 +232,21 @@ mod tests {
             let capped: Vec<_> = set.runs_capped(3).collect();
             prop_assert!(capped.iter().all(|run| run.len() <= 3));
             prop_assert_eq!(capped.iter().map(|run| run.len()).sum::<u64>(), set.len());
+        }
+
+        #[test]
+        fn sets_of_many_runs_are_merged_as_sets_of_numbers(
+            ours in prop::collection::btree_set(0u64..200, 0..100),
+            theirs in prop::collection::btree_set(0u64..200, 0..100),
+        ) {
+            let set: PageSet = ours.iter().copied().collect();
+            let other: PageSet = theirs.iter().copied().collect();
+            let mut union = set.clone();
+            union.union(&other);
+            check(&union, &ours.union(&theirs).copied().collect());
+            let mut rest = set;
+            rest.subtract(&other);
+            check(&rest, &ours.difference(&theirs).copied().collect());
         }
     }
 }

@@ -772,12 +772,17 @@ impl<O: ObjectHandle> Task<O> {
             }
             next = entry.pages.end;
             if matches!(entry.backing, EntryBacking::Anonymous { .. }) && entry.wired == 0 {
-                let range = self.page_size.byte_range(entry.pages);
-                memory.map_zero(range, false).map_err(shortage)?;
-                memory.protect(range, entry.protection).map_err(shortage)?;
+                self.replace(&entry, memory)?;
             }
         }
         Ok(())
+    }
+
+    /// Puts zero-filled memory in the place of anonymous memory; what may be done with it stays.
+    fn replace(&self, entry: &VmMapEntry<O>, memory: &mut dyn TaskMemory) -> Result<(), KernReturn> {
+        let range = self.page_size.byte_range(entry.pages);
+        memory.map_zero(range, false).map_err(shortage)?;
+        memory.protect(range, entry.protection).map_err(shortage)
     }
 
     /// Stores zeroes, as the guest would: an object's pages become dirty. Anonymous memory is replaced, which costs the
@@ -793,9 +798,7 @@ impl<O: ObjectHandle> Task<O> {
                 ..
             } = &entry.backing
             else {
-                memory
-                    .map_zero(page_size.byte_range(entry.pages), false)
-                    .map_err(shortage)?;
+                self.replace(&entry, memory)?;
                 continue;
             };
             if *sharing == Sharing::Writer {

@@ -2,7 +2,7 @@
 
 use vmsync_core::{
     KernReturn,
-    abi::{OpenFlags, VmProt, VmSync},
+    abi::{Behavior, OpenFlags, VmProt, VmSync},
     object::ObjectHandle,
 };
 
@@ -89,4 +89,15 @@ fn k3_shared_and_copied_objects_are_skipped() {
         assert_eq!([10, 11].map(|page| guest.read(page)), [5, 6]);
     }
     assert!(pager.take_log().is_empty());
+}
+
+#[test]
+fn k1_zeroed_anonymous_pages_keep_their_protection() {
+    let mut guest = Guest::new(32);
+    guest.store(8..12, 1);
+    guest.protect(10..11, VmProt::WRITE).expect("below the maximum");
+    guest.behave(9..12, Behavior::Zero).expect("writable memory");
+    assert_eq!([8, 9, 10, 11].map(|page| guest.read(page)), [1, 0, 0, 0]);
+    assert!(!guest.memory.allows(10, VmProt::READ), "the protection stays");
+    assert!(guest.memory.allows(11, VmProt::READ));
 }
