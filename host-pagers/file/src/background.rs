@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::{
-    limits::APPLY_INLINE_PAGES,
+    limits::{APPLY_DELAY, APPLY_PAGES_MAX, APPLY_PAGES_MIN},
     store::{Shared, lock},
 };
 
@@ -36,17 +36,18 @@ pub(crate) fn start(shared: &Arc<Shared>) -> Option<JoinHandle<()>> {
 fn run(shared: &Shared) {
     // Failed attempts to apply; they are repeated when there is other work, not in a loop.
     let mut stuck = 0;
+    let mut applying = false;
     loop {
-        match next(shared, stuck) {
+        let work = next(shared, stuck, applying);
+        applying = matches!(work, Work::Apply);
+        match work {
             Work::Stop => return,
             Work::Flush(ticket) => {
                 shared.gather();
                 shared.flush_until(ticket);
             }
             Work::Apply => {
-                let mut journal = lock(&shared.journal);
-                let applied = shared.apply_waiting(&mut journal, |_, _| true, APPLY_INLINE_PAGES);
-                drop(journal);
+                let applied = shared.apply_waiting(.., APPLY_PAGES_MAX);
                 stuck = if applied.is_err() {
                     lock(&shared.queue).unapplied.len()
                 } else {
@@ -59,17 +60,19 @@ fn run(shared: &Shared) {
     }
 }
 
-/// Waits for work. Queued calls wait for the delay, unless somebody says that it is urgent.
-fn next(shared: &Shared, stuck: usize) -> Work {
+/// Waits for work. Queued calls and pages that are not in their images wait for their delays, unless there is a reason
+/// to hurry; where some were just put there, the others follow.
+fn next(shared: &Shared, stuck: usize, applying: bool) -> Work {
     let mut queue = lock(&shared.queue);
-    let mut waited = false;
+    let (mut flush_late, mut apply_late) = (false, applying);
     loop {
         queue.thread_ready = !queue.stop;
         if queue.stop {
             queue.has_thread = false;
             return Work::Stop;
         }
-        if queue.has_pending() && !queue.flushing && (queue.urgent || waited) {
+        let pending = queue.has_pending() && !queue.flushing;
+        if pending && (queue.urgent || flush_late) {
             (queue.urgent, queue.flushing) = (false, true);
             return Work::Flush(queue.queued);
         }
@@ -77,20 +80,26 @@ fn next(shared: &Shared, stuck: usize) -> Work {
             queue.thread_ready = false;
             return Work::Checkpoint;
         }
-        if queue.unapplied.len() > stuck {
+        let unapplied = queue.unapplied.len();
+        if unapplied > stuck && (apply_late || unapplied >= APPLY_PAGES_MIN) {
             queue.thread_ready = false;
             return Work::Apply;
         }
-        if queue.has_pending() && !queue.flushing {
-            let delay = shared.options.write_behind_delay;
-            let woken = shared
-                .work
-                .wait_timeout(queue, delay)
-                .unwrap_or_else(PoisonError::into_inner);
-            waited |= woken.1.timed_out();
-            queue = woken.0;
+        let (delay, late) = if pending {
+            (shared.options.write_behind_delay, &mut flush_late)
+        } else if unapplied > stuck {
+            (APPLY_DELAY, &mut apply_late)
         } else {
+            queue.thread_idle = true;
             queue = shared.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
-        }
+            queue.thread_idle = false;
+            continue;
+        };
+        let woken = shared
+            .work
+            .wait_timeout(queue, delay)
+            .unwrap_or_else(PoisonError::into_inner);
+        *late |= woken.1.timed_out();
+        queue = woken.0;
     }
 }

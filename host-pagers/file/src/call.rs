@@ -14,6 +14,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use vmsync_core::{ByteRange, PageSize, PagerError, pager::MemoryObjectControl};
 
 use crate::{
+    buffer::{Buffer, Pool},
     difference::difference,
     layout::{
         Seed,
@@ -38,7 +39,7 @@ pub(crate) struct Run {
     /// Where the object was last mapped by who returned it.
     pub(crate) address: Option<u64>,
     pub(crate) first: u64,
-    pub(crate) bytes: Arc<[u8]>,
+    pub(crate) bytes: Arc<Buffer>,
     pub(crate) delta: Delta,
 }
 
@@ -58,8 +59,6 @@ pub(crate) struct Changed {
     pub(crate) page: u64,
     pub(crate) sum: u64,
     pub(crate) bytes: PageBytes,
-    /// The bytes in the page from the first that differs to behind the last.
-    pub(crate) span: (usize, usize),
 }
 
 /// Somebody who waits for the outcome of a call.
@@ -92,7 +91,7 @@ impl Delta {
         (seed, page_size): (Seed, PageSize),
         object: &Arc<Object>,
         first: u64,
-        bytes: &Arc<[u8]>,
+        bytes: &Arc<Buffer>,
         (base, epoch): (&[u8], u64),
     ) -> Self {
         assert!(base.len() == bytes.len());
@@ -101,15 +100,16 @@ impl Delta {
             ..Self::default()
         };
         let length = page_size.bytes() as usize;
+        let mut runs = Vec::new();
         for (index, (old, new)) in base
             .chunks_exact(length)
             .zip(bytes.chunks_exact(length))
             .enumerate()
         {
-            let runs = difference(old, new);
-            let (Some(front), Some(back)) = (runs.first(), runs.last()) else {
+            difference(old, new, &mut runs);
+            if runs.is_empty() {
                 continue;
-            };
+            }
             let page = first + index as u64;
             let sum = seed.page_sum(object.id, page, new);
             encode_page(&mut delta.entries, (object.id, page, sum), new, &runs);
@@ -118,7 +118,6 @@ impl Delta {
                 page,
                 sum,
                 bytes: PageBytes::new(bytes, index * length),
-                span: (front.0, back.1),
             });
         }
         delta
@@ -140,7 +139,7 @@ impl Call {
     }
 
     /// Leaves the last return of each page, as runs of one page. The deltas are gone with it.
-    pub(crate) fn keep_last_returns(&mut self, page_size: PageSize) {
+    pub(crate) fn keep_last_returns(&mut self, page_size: PageSize, pool: &Arc<Pool>) {
         let length = page_size.bytes() as usize;
         let mut pages = BTreeMap::new();
         for run in self.runs.drain(..) {
@@ -149,7 +148,7 @@ impl Call {
                     object: run.object.clone(),
                     address: run.address,
                     first: page,
-                    bytes: bytes.into(),
+                    bytes: pool.copy(bytes),
                     delta: Delta::default(),
                 };
                 pages.insert((run.object.id, page), single);

@@ -88,13 +88,13 @@ impl Shared {
 
     fn checkpoint(&self, checkpointer: &mut Checkpointer) -> Result<()> {
         let (seal, mut work) = {
-            let mut journal = lock(&self.journal);
+            let journal = lock(&self.journal);
             lock(&self.queue).checkpoint_wanted = false;
             let Some(seal) = journal.seal() else { return Ok(()) };
             if seal.generation == checkpointer.superblock.generation {
                 return Ok(());
             }
-            self.apply_waiting(&mut journal, |_, _| true, usize::MAX)?;
+            self.apply_waiting(.., usize::MAX)?;
             (seal, std::mem::take(&mut lock(&self.queue).sealed))
         };
         let outcome = self
@@ -169,6 +169,7 @@ impl Shared {
             return Ok(());
         }
         let mut journal = lock(&self.journal);
+        let _images = lock(&self.images);
         for touched in work.values().filter(|touched| touched.suspect) {
             // Its length may be what was lost.
             let id = touched.object.id;

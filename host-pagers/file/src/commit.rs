@@ -1,7 +1,7 @@
-//! Group commit: from the queue through the journal to the images.
+//! Group commit: from the queue through the journal.
 //!
 //! ```text
-//!   caller A: enqueue, flushing = true --> take group [A] --> write + sync --> settle, apply, answer A
+//!   caller A: enqueue, flushing = true --> take group [A] --> write + sync --> settle, answer A
 //!   caller B: enqueue, returns at once       (meanwhile)
 //!   caller C: enqueue, returns at once                        A hands over: thread takes [B, C] --> one sync ...
 //! ```
@@ -12,20 +12,15 @@
 //!   without waking the thread that goes on;
 //! - when a record fails, everything queued behind it fails too: it may be a difference to what is not there.
 
-use std::sync::Arc;
-
 use vmsync_core::PagerError;
 
 use crate::{
-    call::{Answer, Changed, Prepared},
+    call::{Answer, Prepared},
     disk::Result,
     error::within,
     journal::Journal,
     layout::record::{HEADER_BYTES, record_bytes},
-    limits::{
-        APPLY_INLINE_PAGES, BACK_PRESSURE, GATHER_YIELDS_MAX, OBJECTS_TOUCHED_MAX, UNAPPLIED_PAGES_MAX,
-    },
-    object::{Object, PageBytes},
+    limits::{BACK_PRESSURE, GATHER_YIELDS_MAX, OBJECTS_TOUCHED_MAX, UNAPPLIED_PAGES_MAX},
     queue::Group,
     stats::count,
     store::{Shared, lock},
@@ -124,7 +119,7 @@ impl Shared {
             if journal.is_doubtful() {
                 self.roll(journal, 0)?;
             }
-            lock(&self.queue).settle(group, journal.sequence_next(), self.page_size);
+            lock(&self.queue).settle(group, journal.sequence_next());
             return Ok(());
         };
         let length = record.len() - HEADER_BYTES;
@@ -138,16 +133,18 @@ impl Shared {
         count(&self.counters.syncs, 1);
         count(&self.counters.calls, u64::from(calls));
         count(&self.counters.bytes_journaled, record_bytes(length) as u64);
-        let (waiting, has_thread) = {
+        let apply = {
             let mut queue = lock(&self.queue);
-            queue.settle(group, sequence, self.page_size);
-            (queue.unapplied.len(), queue.has_thread)
+            queue.settle(group, sequence);
+            if std::mem::take(&mut queue.thread_idle) {
+                self.work.notify_one();
+            }
+            !queue.has_thread || queue.unapplied.len() > UNAPPLIED_PAGES_MAX
         };
-        let pages: usize = group.iter().map(|call| call.changed.len()).sum();
-        if has_thread && pages > APPLY_INLINE_PAGES && waiting <= UNAPPLIED_PAGES_MAX {
-            self.work.notify_one();
-        } else {
-            self.apply(group.iter().flat_map(|call| &call.changed));
+        if apply {
+            // Twice what came, so that less and less waits. What cannot be written stays in memory.
+            let pages: usize = group.iter().map(|call| call.changed.len()).sum();
+            let _ = self.apply_waiting(.., 2 * pages);
         }
         Ok(())
     }
@@ -166,82 +163,6 @@ impl Shared {
         }
         Ok(())
     }
-
-    /// Writes changed pages of durable calls into their images; the journal is locked. A page that cannot be written
-    /// stays in memory, where the store finds it, and is tried again later.
-    fn apply<'a>(&self, changed: impl Iterator<Item = &'a Changed>) {
-        let page_bytes = self.page_size.bytes();
-        let mut done = Vec::new();
-        let mut changed = changed.peekable();
-        while let Some(first) = changed.next() {
-            let (start, mut length) = (first.span.0, first.span.1 - first.span.0);
-            let (mut last, before) = (first, done.len());
-            done.push(first);
-            // Whole pages of one run go out in one write.
-            while last.span.1 as u64 == page_bytes
-                && let Some(next) = changed.next_if(|next| follows(last, next, self.page_size))
-            {
-                length += next.span.1;
-                done.push(next);
-                last = next;
-            }
-            let offset = first.page * page_bytes + start as u64;
-            if first
-                .object
-                .image
-                .write_at(offset, first.bytes.slice(start, length))
-                .is_err()
-            {
-                done.truncate(before);
-            }
-        }
-        let mut queue = lock(&self.queue);
-        for changed in done {
-            queue.applied(changed.object.id, changed.page, &changed.bytes);
-        }
-    }
-
-    /// Tries again what is durable and not in its image, up to `pages_max` pages; the journal is locked.
-    ///
-    /// # Errors
-    /// The first of the disk's.
-    pub(crate) fn apply_waiting(
-        &self,
-        _journal: &mut Journal,
-        select: impl Fn(u64, u64) -> bool,
-        pages_max: usize,
-    ) -> Result<()> {
-        let waiting: Vec<(u64, Arc<Object>, PageBytes)> = {
-            let queue = lock(&self.queue);
-            let chosen = queue
-                .unapplied
-                .iter()
-                .filter(|((object, page), _)| select(*object, *page));
-            chosen
-                .take(pages_max)
-                .map(|((_, page), (object, bytes))| (*page, object.clone(), bytes.clone()))
-                .collect()
-        };
-        let mut first_error = Ok(());
-        for (page, object, bytes) in waiting {
-            let written = object
-                .image
-                .write_at(page * self.page_size.bytes(), bytes.get(self.page_size));
-            match written {
-                Ok(()) => lock(&self.queue).applied(object.id, page, &bytes),
-                Err(error) => first_error = first_error.and(Err(error)),
-            }
-        }
-        first_error
-    }
-}
-
-/// Whether `next` goes on where `last` ends, in memory and in the image.
-fn follows(last: &Changed, next: &Changed, page_size: vmsync_core::PageSize) -> bool {
-    Arc::ptr_eq(&last.object, &next.object)
-        && next.page == last.page + 1
-        && next.span.0 == 0
-        && last.bytes.precedes(&next.bytes, page_size)
 }
 
 /// The calls of `group` as one record with room for its header, and how many they are; `None` where none of them

@@ -16,16 +16,15 @@ const STRIDE: usize = 64;
 /// Bytes that are compared at once where something differs.
 const WORD: usize = size_of::<u64>();
 
-/// The ranges in which `new` differs from `base`, as starts and ends.
-pub(crate) fn difference(base: &[u8], new: &[u8]) -> Vec<(usize, usize)> {
+/// Puts the ranges in which `new` differs from `base` into `runs`, as starts and ends.
+pub(crate) fn difference(base: &[u8], new: &[u8], runs: &mut Vec<(usize, usize)>) {
     assert!(base.len() == new.len() && base.len().is_multiple_of(STRIDE));
-    let mut runs: Vec<(usize, usize)> = Vec::new();
+    runs.clear();
     for (block, (old, changed)) in base.chunks(STRIDE).zip(new.chunks(STRIDE)).enumerate() {
         if old != changed {
-            collect(block * STRIDE, old, changed, &mut runs);
+            collect(block * STRIDE, old, changed, runs);
         }
     }
-    runs
 }
 
 /// Adds the unequal bytes of one block that begins at `start`.
@@ -56,6 +55,12 @@ mod tests {
 
     use super::*;
 
+    fn runs_of(base: &[u8], new: &[u8]) -> Vec<(usize, usize)> {
+        let mut runs = vec![(7, 9)];
+        difference(base, new, &mut runs);
+        runs
+    }
+
     #[test]
     fn runs_turn_the_old_page_into_the_new_one() {
         let mut random = Random::from_environment("difference");
@@ -68,7 +73,7 @@ mod tests {
                 let end = (start + 1 + random.below(300) as usize).min(4096);
                 random.fill(&mut new[start..end]);
             }
-            let runs = difference(&base, &new);
+            let runs = runs_of(&base, &new);
             assert_eq!(runs.is_empty(), base == new);
             assert!(
                 runs.windows(2).all(|pair| pair[0].1 < pair[1].0),
@@ -85,13 +90,13 @@ mod tests {
         let base = vec![0; 4096];
         let mut stored = base.clone();
         stored[100..108].fill(1);
-        assert_eq!(difference(&base, &stored), [(100, 108)]);
+        assert_eq!(runs_of(&base, &stored), [(100, 108)]);
         stored[115] = 1;
-        assert_eq!(difference(&base, &stored), [(100, 116)]);
+        assert_eq!(runs_of(&base, &stored), [(100, 116)]);
         stored[124] = 1;
-        assert_eq!(difference(&base, &stored), [(100, 116), (124, 125)]);
-        assert_eq!(difference(&base, &vec![1; 4096]), [(0, 4096)]);
+        assert_eq!(runs_of(&base, &stored), [(100, 116), (124, 125)]);
+        assert_eq!(runs_of(&base, &vec![1; 4096]), [(0, 4096)]);
         let every_other: Vec<u8> = (0..4096).map(|index| u8::from(index % 2 == 0)).collect();
-        assert_eq!(difference(&base, &every_other), [(0, 4095)]);
+        assert_eq!(runs_of(&base, &every_other), [(0, 4095)]);
     }
 }

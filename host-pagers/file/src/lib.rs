@@ -30,7 +30,9 @@
 //! Non-goals: several writers of one store, compression, encryption, shrinking objects.
 #![forbid(unsafe_code)]
 
+mod apply;
 mod background;
+mod buffer;
 mod call;
 mod checkpoint;
 mod commit;

@@ -72,12 +72,21 @@ pub const DIFFERENCE_TRIES: usize = 3;
 /// Unequal bytes closer than this become one run: a run costs four bytes and some work of its own.
 pub const RUN_GAP_BYTES: usize = 8;
 
-/// Groups of up to this many changed pages are put into the images by the thread that committed them: the write is
-/// then done before another thread would wake.
-pub const APPLY_INLINE_PAGES: usize = 64;
+/// How long changed pages stay out of their images: long enough that a page that changes all the time is written a few
+/// times a second, short enough that their memory is soon free.
+pub const APPLY_DELAY: Duration = Duration::from_millis(100);
+
+/// So many waiting pages are put into the images at once, without the delay: 16 MiB.
+pub const APPLY_PAGES_MIN: usize = 1 << 12;
+
+/// Pages that are put into the images before the thread looks for more urgent work: less than a millisecond.
+pub const APPLY_PAGES_MAX: usize = 256;
 
 /// Pages that wait for being put into their images in memory; above it committers do it themselves.
 pub const UNAPPLIED_PAGES_MAX: usize = 1 << 14;
+
+/// Single pages whose memory is kept for the next calls: 16 MiB, what is written by one turn of applying.
+pub const POOL_PAGES_MAX: usize = 1 << 12;
 
 /// Bytes that the zero-filling of a new segment writes at once.
 pub const FILL_BYTES: usize = 1 << 20;
@@ -88,4 +97,5 @@ const _: () = assert!(SEGMENT_HEADER_BYTES.is_multiple_of(RECORD_ALIGN));
 const _: () = assert!(SEGMENT_BYTES_MIN > 2 * SEGMENT_HEADER_BYTES as u64);
 const _: () = assert!(SEGMENT_BYTES_DEFAULT >= SEGMENT_BYTES_MIN);
 const _: () = assert!(CALL_BYTES_MAX < u32::MAX as usize);
+const _: () = assert!(APPLY_PAGES_MAX <= APPLY_PAGES_MIN && APPLY_PAGES_MIN < UNAPPLIED_PAGES_MAX);
 const _: () = assert!(STAMP_COUNT.is_power_of_two());

@@ -12,6 +12,7 @@ use std::sync::{
 use vmsync_core::{PageSize, pager::ObjectName};
 
 use crate::{
+    buffer::Buffer,
     disk::{DiskFile, Result},
     layout::image_name,
 };
@@ -56,13 +57,13 @@ impl Object {
 /// A changed page in memory, part of a run of pages.
 #[derive(Clone)]
 pub(crate) struct PageBytes {
-    run: Arc<[u8]>,
+    run: Arc<Buffer>,
     start: usize,
 }
 
 impl PageBytes {
     /// The page that begins `start` bytes into `run`.
-    pub(crate) fn new(run: &Arc<[u8]>, start: usize) -> Self {
+    pub(crate) fn new(run: &Arc<Buffer>, start: usize) -> Self {
         assert!(start < run.len());
         Self {
             run: run.clone(),
@@ -72,7 +73,7 @@ impl PageBytes {
 
     /// The whole page.
     pub(crate) fn get(&self, page_size: PageSize) -> &[u8] {
-        &self.run[self.start..self.start + page_size.bytes() as usize]
+        self.run(1, page_size)
     }
 
     /// Whether both are the same place in memory.
@@ -85,9 +86,9 @@ impl PageBytes {
         Arc::ptr_eq(&self.run, &next.run) && self.start + page_size.bytes() as usize == next.start
     }
 
-    /// `length` bytes from `start` in the page on; they may go on in the pages behind it in the same run.
-    pub(crate) fn slice(&self, start: usize, length: usize) -> &[u8] {
-        &self.run[self.start + start..self.start + start + length]
+    /// This page and those behind it in the same run, `pages` in all.
+    pub(crate) fn run(&self, pages: usize, page_size: PageSize) -> &[u8] {
+        &self.run[self.start..self.start + pages * page_size.bytes() as usize]
     }
 }
 

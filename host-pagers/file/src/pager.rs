@@ -6,6 +6,7 @@
 //! - nothing panics on bad input.
 
 use std::{
+    cell::RefCell,
     collections::BTreeMap,
     sync::{Arc, PoisonError},
 };
@@ -20,6 +21,7 @@ use vmsync_core::{
 };
 
 use crate::{
+    buffer::Buffer,
     call::{Answer, Call, Delta, Prepared, Run},
     disk::{Access, Result},
     error::invalid,
@@ -37,6 +39,11 @@ struct View {
     write: bool,
     control: Arc<dyn MemoryObjectControl>,
     address: Option<u64>,
+}
+
+thread_local! {
+    /// What a run of pages is compared with; at most as long as the longest run.
+    static BASE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Shared {
@@ -102,24 +109,23 @@ impl Shared {
         buffer: &mut [u8],
         newer: Vec<(usize, crate::object::PageBytes)>,
     ) -> Result<()> {
-        object.read(offset, buffer)?;
         let length = self.page_size.bytes() as usize;
+        if newer.len() * length < buffer.len() {
+            object.read(offset, buffer)?;
+        }
         for (index, bytes) in newer {
             buffer[index * length..(index + 1) * length].copy_from_slice(bytes.get(self.page_size));
         }
         Ok(())
     }
 
-    fn delta(&self, object: &Arc<Object>, first: u64, bytes: &Arc<[u8]>) -> Result<Delta> {
-        let mut base = vec![0; bytes.len()];
-        let epoch = self.read_once(object, first * self.page_size.bytes(), &mut base)?;
-        Ok(Delta::new(
-            (self.seed, self.page_size),
-            object,
-            first,
-            bytes,
-            (&base, epoch),
-        ))
+    fn delta(&self, object: &Arc<Object>, first: u64, bytes: &Arc<Buffer>) -> Result<Delta> {
+        BASE.with_borrow_mut(|base| {
+            base.resize(bytes.len(), 0);
+            let epoch = self.read_once(object, first * self.page_size.bytes(), base)?;
+            let place = (self.seed, self.page_size);
+            Ok(Delta::new(place, object, first, bytes, (base, epoch)))
+        })
     }
 
     /// Computes the deltas of `call` that are out of date again. With a queue that is locked none becomes so.
@@ -134,7 +140,7 @@ impl Shared {
     /// Queues `call`, whose deltas are brought up to date first; answers with its ticket.
     fn enqueue(&self, mut call: Call, write_behind: bool) -> std::result::Result<u64, (Call, PagerError)> {
         if call.repeats_pages(self.page_size) {
-            call.keep_last_returns(self.page_size);
+            call.keep_last_returns(self.page_size, &self.pool);
             let all: Vec<usize> = (0..call.runs.len()).collect();
             if let Err(error) = self.refresh(&mut call, &all) {
                 return Err((call, error));
@@ -383,8 +389,9 @@ impl Pager for FileStore {
         let stale = self.shared.options.read_only
             && lock(&self.shared.queue)
                 .unapplied
-                .keys()
-                .any(|(id, _)| *id == view.object.id);
+                .range((view.object.id, 0)..(view.object.id + 1, 0))
+                .next()
+                .is_some();
         let descriptor = view.object.image.descriptor().filter(|_| !stale)?;
         Some(Image {
             descriptor,
@@ -402,16 +409,17 @@ impl Pager for FileStore {
             // Calls that fail leave the image as it was, which is then what is supplied.
             let _ = shared.flush();
         }
-        let inside = |object: u64, page: u64| object == id && pages.contains(page);
-        if !lock(&shared.queue)
+        let waiting = (id, pages.start)..(id, pages.end);
+        if lock(&shared.queue)
             .unapplied
-            .keys()
-            .any(|(object, page)| inside(*object, *page))
+            .range(waiting.clone())
+            .next()
+            .is_none()
         {
             return Ok(());
         }
         shared.require_writable()?;
-        shared.apply_waiting(&mut lock(&shared.journal), inside, usize::MAX)
+        shared.apply_waiting(waiting, usize::MAX)
     }
 
     fn data_return(
@@ -435,7 +443,7 @@ impl Pager for FileStore {
         if pages.is_empty() {
             return Ok(());
         }
-        let (first, bytes) = (shared.page_size.page_of(offset), Arc::<[u8]>::from(pages));
+        let (first, bytes) = (shared.page_size.page_of(offset), shared.pool.copy(pages));
         let delta = shared.delta(&view.object, first, &bytes)?;
         count(
             &shared.counters.pages_returned,

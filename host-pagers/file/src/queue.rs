@@ -66,6 +66,8 @@ pub(crate) struct Queue {
     pub(crate) urgent: bool,
     /// There is a background thread.
     pub(crate) has_thread: bool,
+    /// It waits until somebody wakes it.
+    pub(crate) thread_idle: bool,
     /// It waits, or flushes: it takes over what is left in the queue.
     pub(crate) thread_ready: bool,
     pub(crate) checkpoint_wanted: bool,
@@ -89,6 +91,7 @@ impl Queue {
             settled: 0,
             urgent: false,
             has_thread: false,
+            thread_idle: false,
             thread_ready: false,
             checkpoint_wanted: false,
             stop: false,
@@ -180,8 +183,8 @@ impl Queue {
     }
 
     /// The calls of `group` are durable, the first of them as number `sequence`, and not in the images yet.
-    pub(crate) fn settle(&mut self, group: &mut Group, mut sequence: u64, page_size: PageSize) {
-        for call in group.iter_mut().filter(|call| !call.is_empty()) {
+    pub(crate) fn settle(&mut self, group: &Group, mut sequence: u64) {
+        for call in group.iter().filter(|call| !call.is_empty()) {
             for change in &call.changes {
                 self.catalog
                     .apply(change)
@@ -192,15 +195,15 @@ impl Queue {
                 object.set_size(entry.size);
                 touch(&mut self.touched, object);
             }
-            for changed in &mut call.changed {
-                self.settle_page(changed, sequence, page_size);
+            for changed in &call.changed {
+                self.settle_page(changed, sequence);
             }
             sequence += 1;
         }
         self.settled += group.len() as u64;
     }
 
-    fn settle_page(&mut self, changed: &mut Changed, sequence: u64, page_size: PageSize) {
+    fn settle_page(&mut self, changed: &Changed, sequence: u64) {
         let key = (changed.object.id, changed.page);
         self.catalog
             .touch(key.0, sequence)
@@ -208,13 +211,8 @@ impl Queue {
         touch(&mut self.touched, &changed.object)
             .pages
             .insert(changed.page, changed.sum);
-        let waiting = self
-            .unapplied
+        self.unapplied
             .insert(key, (changed.object.clone(), changed.bytes.clone()));
-        if waiting.is_some() {
-            // The image lacks earlier bytes of this page.
-            changed.span = (0, page_size.bytes() as usize);
-        }
         self.forget(key, &changed.bytes);
     }
 

@@ -15,6 +15,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use vmsync_core::{PageSize, PagerError, PagerErrorKind};
 
 use crate::{
+    buffer::Pool,
     disk::{Access, Disk, DiskFile, DiskLock, Result, Sharing},
     error::within,
     journal::Journal,
@@ -343,10 +344,10 @@ impl Images {
             pages.insert((*object, *number), page);
         }
         replay_pages(records, self.page_size, u64::MAX, &mut pages)?;
-        let mut unapplied = Unapplied::new();
+        let (mut unapplied, pool) = (Unapplied::new(), Pool::new(self.page_size.bytes() as usize));
         for (key, page) in pages {
             self.check(key, &page, replayed.sums[&key])?;
-            let bytes = PageBytes::new(&page.into(), 0);
+            let bytes = PageBytes::new(&pool.copy(&page), 0);
             unapplied.insert(key, (self.objects[&key.0].clone(), bytes));
         }
         Ok(unapplied)

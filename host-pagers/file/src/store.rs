@@ -5,14 +5,15 @@
 //!     '-- Shared --- handles, calls      what the runtime has open, and what it has returned   [pager.rs]
 //!           |------- queue               calls on their way, overlay, catalog                  [queue.rs]
 //!           |------- journal             records, one sync for a group                         [commit.rs]
+//!           |------- images              durable pages on their way into them                  [apply.rs]
 //!           |------- checkpointer        superblock: which part of the journal is needed       [checkpoint.rs]
 //!           '------- background thread   late flushes, applying, checkpoints                   [background.rs]
 //! ```
 //!
 //! Invariants:
-//! - locks are taken in the order: opening, checkpointer, journal, queue; the others alone or last;
+//! - locks are taken in the order: opening, checkpointer, journal, images, queue; the others alone or last;
 //! - answers are given while no lock is held;
-//! - an image changes only after the record is durable, and while the journal is locked.
+//! - an image changes only after the record is durable.
 
 use std::{
     collections::HashMap,
@@ -28,6 +29,7 @@ use vmsync_core::{
 
 use crate::{
     background,
+    buffer::Pool,
     call::{Answer, Call, Prepared},
     checkpoint::Checkpointer,
     disk::{Disk, DiskLock, Result},
@@ -108,6 +110,9 @@ pub(crate) struct Shared {
     pub(crate) opening: Mutex<HashMap<u64, Weak<Object>>>,
     pub(crate) checkpointer: Mutex<Checkpointer>,
     pub(crate) journal: Mutex<Journal>,
+    /// Held by whoever changes images: the order of writes to a page is the order of its versions.
+    pub(crate) images: Mutex<()>,
+    pub(crate) pool: Arc<Pool>,
     pub(crate) queue: Mutex<Queue>,
     /// The flushing thread stopped.
     pub(crate) drained: Condvar,
@@ -168,6 +173,8 @@ impl FileStore {
             opening: Mutex::new(objects),
             checkpointer: Mutex::new(checkpointer),
             journal: Mutex::new(recovered.journal),
+            images: Mutex::default(),
+            pool: Pool::new(recovered.superblock.page_size.bytes() as usize),
             queue: Mutex::new(queue),
             drained: Condvar::new(),
             work: Condvar::new(),

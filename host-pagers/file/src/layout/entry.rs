@@ -27,6 +27,9 @@ const TAG_CREATE: u8 = 3;
 const TAG_GROW: u8 = 4;
 const TAG_REMOVE: u8 = 5;
 
+/// The front of a page's entry.
+const PAGE_HEADER_BYTES: usize = 27;
+
 /// What a page's runs cost beside their bytes.
 pub(crate) const RUN_HEADER_BYTES: usize = 4;
 
@@ -95,6 +98,8 @@ pub(crate) fn encode_page(
     page: &[u8],
     runs: &[(usize, usize)],
 ) {
+    let changed: usize = runs.iter().map(|(start, end)| end - start).sum();
+    body.reserve(PAGE_HEADER_BYTES + runs.len() * RUN_HEADER_BYTES + changed);
     body.push(TAG_PAGE);
     for field in [object, number, sum] {
         body.extend_from_slice(&field.to_le_bytes());
