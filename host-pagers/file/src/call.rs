@@ -1,7 +1,7 @@
 //! [`Call`]: what one `vm_msync` has sent so far, and [`Prepared`]: the same ready for the journal.
 //!
 //! ```text
-//!   data_return --> Run { bytes, Delta }    Delta: encoded entries + Changed pages, against the committed base
+//!   data_return --> Run { bytes }       its Delta comes from delta.rs
 //!   synchronize --> Call { runs, answers } --prepare--> Prepared { record, changed, changes, answers }
 //! ```
 //!
@@ -15,13 +15,13 @@ use vmsync_core::{ByteRange, PageSize, PagerError, pager::MemoryObjectControl};
 
 use crate::{
     buffer::{Buffer, Pool},
-    difference::difference,
+    delta::{Changed, Delta},
     layout::{
-        Seed,
-        entry::{CALL_HEADER_BYTES, CatalogChange, encode_call_header, encode_change, encode_page},
+        entry::{CALL_HEADER_BYTES, CatalogChange, encode_call_header, encode_change},
         record::HEADER_BYTES,
     },
-    object::{Object, PageBytes},
+    object::Object,
+    queue::Queue,
     waiter::Waiter,
 };
 
@@ -40,25 +40,8 @@ pub(crate) struct Run {
     pub(crate) address: Option<u64>,
     pub(crate) first: u64,
     pub(crate) bytes: Arc<Buffer>,
-    pub(crate) delta: Delta,
-}
-
-/// What differs from the base.
-#[derive(Default)]
-pub(crate) struct Delta {
-    /// When the base was read.
-    pub(crate) epoch: u64,
-    pub(crate) entries: Vec<u8>,
-    pub(crate) changed: Vec<Changed>,
-}
-
-/// A page that differs.
-#[derive(Clone)]
-pub(crate) struct Changed {
-    pub(crate) object: Arc<Object>,
-    pub(crate) page: u64,
-    pub(crate) sum: u64,
-    pub(crate) bytes: PageBytes,
+    /// `None` until it is computed, and when it is out of date.
+    pub(crate) delta: Option<Delta>,
 }
 
 /// Somebody who waits for the outcome of a call.
@@ -85,45 +68,6 @@ pub(crate) struct Prepared {
     pub(crate) write_behind: bool,
 }
 
-impl Delta {
-    /// The difference of `bytes`, pages of `object` from `first` on, and `base`, read at `epoch`.
-    pub(crate) fn new(
-        (seed, page_size): (Seed, PageSize),
-        object: &Arc<Object>,
-        first: u64,
-        bytes: &Arc<Buffer>,
-        (base, epoch): (&[u8], u64),
-    ) -> Self {
-        assert!(base.len() == bytes.len());
-        let mut delta = Self {
-            epoch,
-            ..Self::default()
-        };
-        let length = page_size.bytes() as usize;
-        let mut runs = Vec::new();
-        for (index, (old, new)) in base
-            .chunks_exact(length)
-            .zip(bytes.chunks_exact(length))
-            .enumerate()
-        {
-            difference(old, new, &mut runs);
-            if runs.is_empty() {
-                continue;
-            }
-            let page = first + index as u64;
-            let sum = seed.page_sum(object.id, page, new);
-            encode_page(&mut delta.entries, (object.id, page, sum), new, &runs);
-            delta.changed.push(Changed {
-                object: object.clone(),
-                page,
-                sum,
-                bytes: PageBytes::new(bytes, index * length),
-            });
-        }
-        delta
-    }
-}
-
 impl Call {
     /// Whether a page was returned twice.
     pub(crate) fn repeats_pages(&self, page_size: PageSize) -> bool {
@@ -138,6 +82,20 @@ impl Call {
             .any(|pair| pair[0].0 == pair[1].0 && pair[1].1.0 < pair[0].1.1)
     }
 
+    /// Drops the deltas that are out of date; whether there was none. While `queue` is locked none becomes so.
+    pub(crate) fn forget_stale_deltas(&mut self, queue: &Queue, page_size: PageSize) -> bool {
+        let mut all_fresh = true;
+        for run in &mut self.runs {
+            let (id, pages) = (run.object.id, run.pages(page_size));
+            let stale = |delta: &Delta| queue.changed_since(id, pages, delta.epoch);
+            if run.delta.as_ref().is_none_or(stale) {
+                run.delta = None;
+                all_fresh = false;
+            }
+        }
+        all_fresh
+    }
+
     /// Leaves the last return of each page, as runs of one page. The deltas are gone with it.
     pub(crate) fn keep_last_returns(&mut self, page_size: PageSize, pool: &Arc<Pool>) {
         let length = page_size.bytes() as usize;
@@ -149,7 +107,7 @@ impl Call {
                     address: run.address,
                     first: page,
                     bytes: pool.copy(bytes),
-                    delta: Delta::default(),
+                    delta: None,
                 };
                 pages.insert((run.object.id, page), single);
             }
@@ -159,6 +117,11 @@ impl Call {
 }
 
 impl Run {
+    /// Whether its delta has anything in it.
+    pub(crate) fn is_changed(&self) -> bool {
+        self.delta.as_ref().is_some_and(|delta| !delta.changed.is_empty())
+    }
+
     /// Its pages: the first and the one behind the last.
     pub(crate) fn pages(&self, page_size: PageSize) -> (u64, u64) {
         (
@@ -177,13 +140,14 @@ impl Prepared {
     /// The call that `runs` make, with `changes` of the catalog.
     pub(crate) fn new(runs: Vec<Run>, changes: Vec<CatalogChange>, answers: Vec<Answer>) -> Self {
         let front = HEADER_BYTES + CALL_HEADER_BYTES;
-        let length: usize = runs.iter().map(|run| run.delta.entries.len()).sum();
+        let deltas: Vec<Delta> = runs.into_iter().filter_map(|run| run.delta).collect();
+        let length: usize = deltas.iter().map(|delta| delta.entries.len()).sum();
         let mut record = Vec::with_capacity(front + length + 64);
         record.resize(front, 0);
         let mut changed = Vec::new();
-        for run in runs {
-            record.extend_from_slice(&run.delta.entries);
-            changed.extend(run.delta.changed);
+        for delta in deltas {
+            record.extend_from_slice(&delta.entries);
+            changed.extend(delta.changed);
         }
         changes
             .iter()

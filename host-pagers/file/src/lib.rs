@@ -36,6 +36,7 @@ mod buffer;
 mod call;
 mod checkpoint;
 mod commit;
+mod delta;
 mod difference;
 pub mod disk;
 mod error;
@@ -54,6 +55,7 @@ mod replay;
 mod scan;
 mod stats;
 mod store;
+mod supply;
 mod verify;
 mod waiter;
 

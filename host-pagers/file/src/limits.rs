@@ -69,6 +69,12 @@ pub const STAMP_COUNT: usize = 4096;
 /// changed the same page meanwhile, which the runtime's order of calls makes rare.
 pub const DIFFERENCE_TRIES: usize = 3;
 
+/// Returned pages that pay for a thread of their own to compare them: a page takes 2 to 3 us, a thread 40.
+pub const DELTA_THREAD_PAGES: usize = 128;
+
+/// Threads that compare the pages of one call, at most: more would wait for memory, and for other guests.
+pub const DELTA_THREADS_MAX: usize = 8;
+
 /// Unequal bytes closer than this become one run: a run costs four bytes and some work of its own.
 pub const RUN_GAP_BYTES: usize = 8;
 

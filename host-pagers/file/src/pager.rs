@@ -2,11 +2,9 @@
 //!
 //! Invariants:
 //! - what a call returned is in `calls` until its last `synchronize` queues it, or `abort` drops it;
-//! - differences are computed while no lock is held, and queued only if no page of theirs changed meanwhile;
 //! - nothing panics on bad input.
 
 use std::{
-    cell::RefCell,
     collections::BTreeMap,
     sync::{Arc, PoisonError},
 };
@@ -21,8 +19,7 @@ use vmsync_core::{
 };
 
 use crate::{
-    buffer::Buffer,
-    call::{Answer, Call, Delta, Prepared, Run},
+    call::{Answer, Call, Prepared, Run},
     disk::{Access, Result},
     error::invalid,
     layout::{entry::CatalogChange, image_name},
@@ -39,11 +36,6 @@ struct View {
     write: bool,
     control: Arc<dyn MemoryObjectControl>,
     address: Option<u64>,
-}
-
-thread_local! {
-    /// What a run of pages is compared with; at most as long as the longest run.
-    static BASE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Shared {
@@ -74,93 +66,21 @@ impl Shared {
         )))
     }
 
-    /// Reads what is supplied for whole pages.
-    fn read_supplied(&self, object: &Object, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        let first = self.page_size.page_of(offset);
-        let count = self.page_size.page_of(buffer.len() as u64);
-        for _ in 0..DIFFERENCE_TRIES {
-            let epoch = self.read_once(object, offset, buffer)?;
-            if !lock(&self.queue).changed_since(object.id, (first, first + count), epoch) {
-                return Ok(());
-            }
-        }
-        let queue = lock(&self.queue);
-        let newer = queue.not_in_image(object.id, first, count);
-        self.compose(object, offset, buffer, newer)
-    }
-
-    /// Reads what is supplied for whole pages, if none of them has changed since the epoch that is answered.
-    fn read_once(&self, object: &Object, offset: u64, buffer: &mut [u8]) -> Result<u64> {
-        let first = self.page_size.page_of(offset);
-        let count = self.page_size.page_of(buffer.len() as u64);
-        let (epoch, newer) = {
-            let queue = lock(&self.queue);
-            (queue.epoch(), queue.not_in_image(object.id, first, count))
-        };
-        self.compose(object, offset, buffer, newer)?;
-        Ok(epoch)
-    }
-
-    /// The image's bytes with `newer` pages over them.
-    fn compose(
-        &self,
-        object: &Object,
-        offset: u64,
-        buffer: &mut [u8],
-        newer: Vec<(usize, crate::object::PageBytes)>,
-    ) -> Result<()> {
-        let length = self.page_size.bytes() as usize;
-        if newer.len() * length < buffer.len() {
-            object.read(offset, buffer)?;
-        }
-        for (index, bytes) in newer {
-            buffer[index * length..(index + 1) * length].copy_from_slice(bytes.get(self.page_size));
-        }
-        Ok(())
-    }
-
-    fn delta(&self, object: &Arc<Object>, first: u64, bytes: &Arc<Buffer>) -> Result<Delta> {
-        BASE.with_borrow_mut(|base| {
-            base.resize(bytes.len(), 0);
-            let epoch = self.read_once(object, first * self.page_size.bytes(), base)?;
-            let place = (self.seed, self.page_size);
-            Ok(Delta::new(place, object, first, bytes, (base, epoch)))
-        })
-    }
-
-    /// Computes the deltas of `call` that are out of date again. With a queue that is locked none becomes so.
-    fn refresh(&self, call: &mut Call, stale: &[usize]) -> Result<()> {
-        for index in stale {
-            let run = &mut call.runs[*index];
-            run.delta = self.delta(&run.object, run.first, &run.bytes)?;
-        }
-        Ok(())
-    }
-
     /// Queues `call`, whose deltas are brought up to date first; answers with its ticket.
     fn enqueue(&self, mut call: Call, write_behind: bool) -> std::result::Result<u64, (Call, PagerError)> {
         if call.repeats_pages(self.page_size) {
             call.keep_last_returns(self.page_size, &self.pool);
-            let all: Vec<usize> = (0..call.runs.len()).collect();
-            if let Err(error) = self.refresh(&mut call, &all) {
-                return Err((call, error));
-            }
         }
         // Another call that changes the same pages again and again, which only a broken caller makes, wins the race a
         // bounded number of times.
         for _ in 0..DIFFERENCE_TRIES * DIFFERENCE_TRIES {
-            let stale = {
-                let mut queue = lock(&self.queue);
-                let stale = |(index, run)| queue.is_stale(run, self.page_size).then_some(index);
-                let stale: Vec<usize> = call.runs.iter().enumerate().filter_map(stale).collect();
-                if stale.is_empty() {
-                    let prepared = self.prepare(&queue, call, write_behind);
-                    return Ok(queue.enqueue(prepared));
-                }
-                stale
-            };
-            if let Err(error) = self.refresh(&mut call, &stale) {
+            if let Err(error) = self.refresh(&mut call) {
                 return Err((call, error));
+            }
+            let mut queue = lock(&self.queue);
+            if call.forget_stale_deltas(&queue, self.page_size) {
+                let prepared = self.prepare(&queue, call, write_behind);
+                return Ok(queue.enqueue(prepared));
             }
         }
         let message = "other calls changed the same pages all the time: return the pages again";
@@ -169,7 +89,7 @@ impl Shared {
 
     fn prepare(&self, queue: &Queue, call: Call, write_behind: bool) -> Prepared {
         let mut addresses = BTreeMap::new();
-        for run in call.runs.iter().filter(|run| !run.delta.changed.is_empty()) {
+        for run in call.runs.iter().filter(|run| run.is_changed()) {
             let known = queue.catalog.get(run.object.id).and_then(|entry| entry.address);
             if let Some(address) = run.address.filter(|address| known != Some(*address)) {
                 addresses.insert(run.object.id, address);
@@ -177,6 +97,12 @@ impl Shared {
         }
         let change = |(object, address)| CatalogChange::Address { object, address };
         let changes = addresses.into_iter().map(change).collect();
+        let changed = call
+            .runs
+            .iter()
+            .flat_map(|run| &run.delta)
+            .map(|delta| delta.changed.len());
+        count(&self.counters.pages_changed, changed.sum::<usize>() as u64);
         Prepared {
             write_behind,
             ..Prepared::new(call.runs, changes, call.answers)
@@ -444,26 +370,24 @@ impl Pager for FileStore {
             return Ok(());
         }
         let (first, bytes) = (shared.page_size.page_of(offset), shared.pool.copy(pages));
-        let delta = shared.delta(&view.object, first, &bytes)?;
         count(
             &shared.counters.pages_returned,
             shared.page_size.page_of(pages.len() as u64),
         );
-        count(&shared.counters.pages_changed, delta.changed.len() as u64);
         let mut calls = lock(&shared.calls);
         let call = calls.entry(call).or_default();
-        if call.bytes + delta.entries.len() > CALL_BYTES_MAX {
+        if call.bytes + bytes.len() > CALL_BYTES_MAX {
             return Err(invalid(format!(
-                "a call changes more than {CALL_BYTES_MAX} bytes: sync smaller ranges"
+                "a call returns more than {CALL_BYTES_MAX} bytes: sync smaller ranges"
             )));
         }
-        call.bytes += delta.entries.len();
+        call.bytes += bytes.len();
         call.runs.push(Run {
             object: view.object,
             address: view.address,
             first,
             bytes,
-            delta,
+            delta: None,
         });
         Ok(())
     }

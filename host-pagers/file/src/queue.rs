@@ -17,10 +17,11 @@ use std::{
     sync::Arc,
 };
 
-use vmsync_core::{PageRange, PageSize};
+use vmsync_core::PageRange;
 
 use crate::{
-    call::{Changed, Prepared, Run},
+    call::Prepared,
+    delta::Changed,
     layout::catalog::Catalog,
     limits::{GROUP_BYTES_MAX, STAMP_COUNT},
     object::{Object, PageBytes},
@@ -135,11 +136,6 @@ impl Queue {
     /// Whether what is supplied for a page changed after `epoch`; perhaps also when it did not.
     pub(crate) fn changed_since(&self, object: u64, pages: (u64, u64), epoch: u64) -> bool {
         epoch != self.epoch && (pages.0..pages.1).any(|page| self.stamps[stamp(object, page)] > epoch)
-    }
-
-    /// Whether the delta of `run` is out of date.
-    pub(crate) fn is_stale(&self, run: &Run, page_size: PageSize) -> bool {
-        self.changed_since(run.object.id, run.pages(page_size), run.delta.epoch)
     }
 
     /// Queues a call; answers with its ticket.

@@ -113,6 +113,8 @@ pub(crate) struct Shared {
     /// Held by whoever changes images: the order of writes to a page is the order of its versions.
     pub(crate) images: Mutex<()>,
     pub(crate) pool: Arc<Pool>,
+    /// How many threads run at once here.
+    pub(crate) processors: usize,
     pub(crate) queue: Mutex<Queue>,
     /// The flushing thread stopped.
     pub(crate) drained: Condvar,
@@ -175,6 +177,7 @@ impl FileStore {
             journal: Mutex::new(recovered.journal),
             images: Mutex::default(),
             pool: Pool::new(recovered.superblock.page_size.bytes() as usize),
+            processors: std::thread::available_parallelism().map_or(1, usize::from),
             queue: Mutex::new(queue),
             drained: Condvar::new(),
             work: Condvar::new(),
