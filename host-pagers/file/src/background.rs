@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::{
-    limits::{APPLY_DELAY, APPLY_PAGES_MAX, APPLY_PAGES_MIN},
+    limits::{APPLY_DELAY, APPLY_PAGES_MAX, APPLY_PAGES_MIN, APPLY_WAKE_PAGES},
     store::{Shared, lock},
 };
 
@@ -81,13 +81,14 @@ fn next(shared: &Shared, stuck: usize, applying: bool) -> Work {
             return Work::Checkpoint;
         }
         let unapplied = queue.unapplied.len();
+        let waiting = unapplied > stuck && unapplied >= APPLY_WAKE_PAGES;
         if unapplied > stuck && (apply_late || unapplied >= APPLY_PAGES_MIN) {
             queue.thread_ready = false;
             return Work::Apply;
         }
         let (delay, late) = if pending {
             (shared.options.write_behind_delay, &mut flush_late)
-        } else if unapplied > stuck {
+        } else if waiting {
             (APPLY_DELAY, &mut apply_late)
         } else {
             queue.thread_idle = true;

@@ -20,7 +20,7 @@ use crate::{
     error::within,
     journal::Journal,
     layout::record::{HEADER_BYTES, record_bytes},
-    limits::{BACK_PRESSURE, GATHER_YIELDS_MAX, OBJECTS_TOUCHED_MAX, UNAPPLIED_PAGES_MAX},
+    limits::{APPLY_WAKE_PAGES, BACK_PRESSURE, GATHER_YIELDS_MAX, OBJECTS_TOUCHED_MAX, UNAPPLIED_PAGES_MAX},
     queue::Group,
     stats::count,
     store::{Shared, lock},
@@ -41,7 +41,7 @@ impl Shared {
 
     /// Flushes until the call with `ticket` is settled; in the role of the flushing thread, which it gives up.
     pub(crate) fn flush_until(&self, ticket: u64) {
-        let mut checkpoint = false;
+        let (mut checkpoint, mut wake, mut room) = (false, false, false);
         let mut leads = true;
         while leads {
             self.flush_group().answer();
@@ -50,12 +50,18 @@ impl Shared {
             if !leads {
                 queue.flushing = false;
                 queue.urgent = queue.has_pending();
-                if queue.urgent {
-                    self.work.notify_one();
-                }
-                self.drained.notify_all();
+                let many = queue.thread_idle && queue.unapplied.len() >= APPLY_WAKE_PAGES;
+                wake = queue.urgent || many;
+                room = queue.room_waiters > 0;
                 checkpoint = queue.checkpoint_wanted && !queue.has_thread;
             }
+        }
+        // Whoever is woken wants the queue's lock.
+        if wake {
+            self.work.notify_one();
+        }
+        if room {
+            self.drained.notify_all();
         }
         if checkpoint {
             // The journal goes on growing where it fails, until the bound of the back-pressure.
@@ -136,9 +142,6 @@ impl Shared {
         let apply = {
             let mut queue = lock(&self.queue);
             queue.settle(group, sequence);
-            if std::mem::take(&mut queue.thread_idle) {
-                self.work.notify_one();
-            }
             !queue.has_thread || queue.unapplied.len() > UNAPPLIED_PAGES_MAX
         };
         if apply {

@@ -82,6 +82,10 @@ pub const RUN_GAP_BYTES: usize = 8;
 /// times a second, short enough that their memory is soon free.
 pub const APPLY_DELAY: Duration = Duration::from_millis(100);
 
+/// Fewer waiting pages do not wake the thread: a store that is seldom used, or changes the same few pages over and
+/// over, does without it.
+pub const APPLY_WAKE_PAGES: usize = 64;
+
 /// So many waiting pages are put into the images at once, without the delay: 16 MiB.
 pub const APPLY_PAGES_MIN: usize = 1 << 12;
 
@@ -103,5 +107,9 @@ const _: () = assert!(SEGMENT_HEADER_BYTES.is_multiple_of(RECORD_ALIGN));
 const _: () = assert!(SEGMENT_BYTES_MIN > 2 * SEGMENT_HEADER_BYTES as u64);
 const _: () = assert!(SEGMENT_BYTES_DEFAULT >= SEGMENT_BYTES_MIN);
 const _: () = assert!(CALL_BYTES_MAX < u32::MAX as usize);
-const _: () = assert!(APPLY_PAGES_MAX <= APPLY_PAGES_MIN && APPLY_PAGES_MIN < UNAPPLIED_PAGES_MAX);
+const _: () = assert!(
+    APPLY_WAKE_PAGES <= APPLY_PAGES_MAX
+        && APPLY_PAGES_MAX <= APPLY_PAGES_MIN
+        && APPLY_PAGES_MIN < UNAPPLIED_PAGES_MAX
+);
 const _: () = assert!(STAMP_COUNT.is_power_of_two());

@@ -119,10 +119,13 @@ impl Shared {
         drop(queue);
         self.lead(ticket);
         let full = |queue: &mut Queue| queue.pending_bytes() > QUEUE_BYTES_MAX;
-        let (queue, outcome) = self
+        let mut queue = lock(&self.queue);
+        queue.room_waiters += 1;
+        let (mut queue, outcome) = self
             .drained
-            .wait_timeout_while(lock(&self.queue), WAIT_MAX, full)
+            .wait_timeout_while(queue, WAIT_MAX, full)
             .unwrap_or_else(PoisonError::into_inner);
+        queue.room_waiters -= 1;
         drop(queue);
         if outcome.timed_out() {
             let message = "the disk does not keep up: return the pages again later";

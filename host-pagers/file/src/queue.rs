@@ -67,6 +67,8 @@ pub(crate) struct Queue {
     pub(crate) urgent: bool,
     /// There is a background thread.
     pub(crate) has_thread: bool,
+    /// Threads that wait for room in the queue.
+    pub(crate) room_waiters: usize,
     /// It waits until somebody wakes it.
     pub(crate) thread_idle: bool,
     /// It waits, or flushes: it takes over what is left in the queue.
@@ -92,6 +94,7 @@ impl Queue {
             settled: 0,
             urgent: false,
             has_thread: false,
+            room_waiters: 0,
             thread_idle: false,
             thread_ready: false,
             checkpoint_wanted: false,
