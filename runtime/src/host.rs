@@ -34,7 +34,8 @@ pub struct HostOptions {
     pub tracker: Option<TrackerKind>,
     /// How long a call waits for a pager before it answers `ABORTED`.
     pub pager_time_out: Duration,
-    /// The VM's page. A store keeps the one it was made with.
+    /// The VM's page: 4 KiB, or the host's page where that is larger (16 KiB on Apple's processors), as the rungs that
+    /// use the MMU need a multiple of it. A store keeps the one it was made with.
     pub page_size: PageSize,
 }
 
@@ -43,7 +44,7 @@ impl Default for HostOptions {
         Self {
             tracker: None,
             pager_time_out: PAGER_TIME_OUT,
-            page_size: PageSize::KIB_4,
+            page_size: PageSize::new(rustix::param::page_size() as u64).unwrap_or(PageSize::KIB_4),
         }
     }
 }
@@ -103,6 +104,9 @@ impl Host {
             .with_host_memory(self.shared.reservations.clone())
             // A creator of its own and copy-on-write data segments exclude each other in Wasmtime.
             .memory_init_cow(false)
+            // A Mach port would see a store to a watched page before the `mprotect` rung's signal handler does, and
+            // make a trap of it. No effect on other systems.
+            .macos_use_mach_ports(false)
             .wasm_multi_memory(true)
             .wasm_memory64(true)
             .wasm_branch_hinting(true)

@@ -25,7 +25,7 @@ use core::{
 };
 use std::sync::Once;
 
-use crate::limits::GUARDED_MEMORIES_MAX;
+use crate::{limits::GUARDED_MEMORIES_MAX, sys::signal::SIGNAL};
 
 struct Slot {
     start: AtomicUsize,
@@ -59,7 +59,7 @@ fn install() {
         action.sa_sigaction = handler as *const () as usize;
         action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER;
         let mut old = MaybeUninit::<libc::sigaction>::zeroed();
-        if libc::sigaction(libc::SIGSEGV, &action, old.as_mut_ptr()) == 0 {
+        if libc::sigaction(SIGNAL, &action, old.as_mut_ptr()) == 0 {
             let old = old.assume_init();
             PREVIOUS_FLAGS.store(old.sa_flags, Ordering::Release);
             PREVIOUS_ACTION.store(old.sa_sigaction, Ordering::Release);

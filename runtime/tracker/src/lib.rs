@@ -20,7 +20,12 @@
 //!
 //! This crate is the unsafe wall: it is where addresses, page tables and signals are. Invariants of all rungs are those
 //! of the trait; each file says what it adds. It does not do: soft-dirty bits (process-wide), huge pages in watched
-//! ranges, memory that several processes share.
+//! ranges, memory that several processes share, devices that write to a page while it is collected (asynchronous direct
+//! I/O: wait for it first).
+#![cfg_attr(
+    not(target_os = "linux"),
+    allow(dead_code, reason = "some of it serves the userfaultfd rungs alone")
+)]
 
 mod attached;
 mod barrier;

@@ -4,15 +4,12 @@
 //! is skipped with the reason that the probe gives.
 #![cfg(target_os = "linux")]
 
+#[macro_use]
 mod rig;
 
-use std::{
-    process::Command,
-    sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
-};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
-use rig::{Rig, Subject, in_a_child, is_root};
-use rustix::io::Errno;
+use rig::{Read, Rig, Subject, in_a_child, without_rights};
 use vmsync_core::{
     PageRange, PageSet, PageSize,
     tracker::{Backing, Tracker, TrackerKind},
@@ -21,43 +18,12 @@ use vmsync_tracker::Straddle;
 
 const PAGE: PageSize = PageSize::KIB_4;
 
-macro_rules! rungs {
-    ($($case:ident),* $(,)?) => {
-        rungs!(@ uffd_async, Subject::Rung(TrackerKind::UffdAsync), [$($case)*]);
-        rungs!(@ uffd_sync, Subject::Rung(TrackerKind::UffdSync), [$($case)*]);
-        rungs!(@ mprotect, Subject::Rung(TrackerKind::Mprotect), [$($case)*]);
-        rungs!(@ compare, Subject::Rung(TrackerKind::Compare), [$($case)*]);
-        rungs!(@ barrier, Subject::Barrier(Straddle::Marked), [$($case)*]);
-        rungs!(@ barrier_suspect, Subject::Barrier(Straddle::NextPageSuspect), [$($case)*]);
-    };
-    (@ $rung:ident, $subject:expr, [$($case:ident)*]) => {
-        mod $rung {
-            use super::*;
-            $(
-                mod $case {
-                    use super::*;
-                    #[test]
-                    fn anonymous() {
-                        super::super::$case($subject, Backing::Anonymous);
-                    }
-                    #[test]
-                    fn private_file() {
-                        super::super::$case($subject, Backing::PrivateFile);
-                    }
-                }
-            )*
-        }
-    };
-}
-
 rungs![
     stores_are_collected_once,
     reads_do_not_count,
     a_part_can_be_collected,
     only_attached_pages_are_reported,
     what_was_stored_before_attach_does_not_count,
-    writes_by_the_kernel,
-    writes_by_a_debugger,
     a_replaced_mapping_is_attached_again,
     discarded_pages_are_clean,
     supplied_pages_are_clean,
@@ -154,47 +120,6 @@ fn what_was_stored_before_attach_does_not_count(subject: Subject, backing: Backi
     rig.expect(0, 16, &[2]);
 }
 
-/// What happens to a write by the kernel to a page that is watched.
-fn kernel_writes(subject: Subject) -> Result<(), Errno> {
-    match subject {
-        Subject::Rung(TrackerKind::Mprotect) => Err(Errno::FAULT),
-        Subject::Rung(TrackerKind::UffdSync) if !is_root() => Err(Errno::FAULT),
-        _ => Ok(()),
-    }
-}
-
-fn writes_by_the_kernel(subject: Subject, backing: Backing) {
-    let Some(mut rig) = Rig::new(subject, backing, PAGE, 16) else {
-        return;
-    };
-    rig.attach(0, 16);
-    for _ in 0..2 {
-        let result = rig.read_into(PageRange::new(3, 6));
-        assert_eq!(result, kernel_writes(subject), "{subject:?}");
-        if result.is_ok() {
-            rig.expect(0, 16, &[3, 4, 5]);
-        }
-        rig.expect(0, 16, &[]);
-    }
-    // After a store the page is open to the kernel on every rung.
-    rig.store(8, 0);
-    rig.read_into(PageRange::new(8, 9)).expect("the page is open");
-    rig.expect(0, 16, &[8]);
-}
-
-fn writes_by_a_debugger(subject: Subject, backing: Backing) {
-    let Some(mut rig) = Rig::new(subject, backing, PAGE, 16) else {
-        return;
-    };
-    rig.attach(0, 16);
-    for _ in 0..2 {
-        let result = rig.write_as_a_debugger(7);
-        assert_eq!(result, kernel_writes(subject), "{subject:?}");
-        let expected: &[u64] = if result.is_ok() { &[7] } else { &[] };
-        rig.expect(0, 16, expected);
-    }
-}
-
 fn a_replaced_mapping_is_attached_again(subject: Subject, backing: Backing) {
     let Some(mut rig) = Rig::new(subject, backing, PAGE, 16) else {
         return;
@@ -268,7 +193,7 @@ fn detach_stops(subject: Subject, backing: Backing) {
         rig.store(page, 16);
     }
     rig.expect(4, 12, &[]);
-    rig.read_into(PageRange::new(4, 12))
+    rig.read_into(PageRange::new(4, 12), Read::Plain)
         .expect("nobody watches these pages");
     let all = rig.bytes(PageRange::new(0, 16));
     rig.tracker().detach(all);
@@ -538,7 +463,7 @@ fn random_runs_agree_with_compare(subject: Subject, backing: Backing) {
                 stored.remove(pages);
             }
             5 => _ = rig.load(pages.start),
-            6 if rig.read_into(pages).is_ok() => stored.union(&attached.within(pages)),
+            6 if rig.read_into(pages, Read::Plain).is_ok() => stored.union(&attached.within(pages)),
             _ => {
                 let at = random.next(512) * 8;
                 rig.store(pages.start, at);
@@ -694,28 +619,7 @@ fn uffd_async_refuses_a_replaced_mapping() {
 /// Everything above, as a user without rights.
 #[test]
 fn the_suite_holds_without_rights() {
-    if !is_root() {
-        eprintln!("skipped: only root can give its rights up, and this is not root");
-        return;
-    }
-    use std::os::unix::process::CommandExt;
-    let this = std::env::current_exe().expect("this test's program");
-    let run = Command::new(&this)
-        .args(["--skip", "the_suite_holds_without_rights"])
-        .uid(65534)
-        .gid(65534)
-        .output();
-    match run {
-        Ok(output) => assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stdout)
-        ),
-        Err(error) => eprintln!(
-            "skipped: {} cannot be run as another user: {error}",
-            this.display()
-        ),
-    }
+    without_rights("the_suite_holds_without_rights");
 }
 
 /// A card is a byte: the guest's engine marks without knowing of trackers.

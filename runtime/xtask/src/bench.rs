@@ -22,19 +22,28 @@ pub struct Bench {
 enum Name {
     /// A guest's SYNC against msync(2) and against the disk's floor.
     Msync,
+    /// Every tracker against stock Wasmtime, the kernel's own faults and the peers' mechanisms.
+    Tracking,
 }
 
 impl Bench {
     pub fn run(&self, workspace: &Workspace) -> Result<()> {
-        let Name::Msync = self.name;
-        let mut cargo = workspace.cargo(["bench", "--workspace", "--bench", "msync", "--"]);
+        let name = match self.name {
+            Name::Msync => "msync",
+            Name::Tracking => {
+                workspace.guests()?;
+                "tracking"
+            }
+        };
+        let mut cargo = workspace.cargo(["bench", "--workspace", "--bench", name, "--"]);
+        cargo.env("VMSYNC_GUESTS", workspace.guests_folder());
         if self.json {
             cargo.arg("--json");
         } else {
             let folder = workspace.target.join("bench");
             std::fs::create_dir_all(&folder)?;
-            cargo.arg("--plot").arg(folder.join("msync.svg"));
+            cargo.arg("--plot").arg(folder.join(format!("{name}.svg")));
         }
-        run("bench msync", cargo.args(&self.arguments))
+        run(&format!("bench {name}"), cargo.args(&self.arguments))
     }
 }

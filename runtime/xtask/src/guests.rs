@@ -14,7 +14,7 @@ use crate::{
 
 /// The Rust guests: packages of `demos/guests`.
 const RUST_GUESTS: &[(Target, &[&str])] = &[
-    (Target::Unknown, &["counter", "fill", "ledger", "maps"]),
+    (Target::Unknown, &["counter", "fill", "kernels", "ledger", "maps"]),
     (Target::Wasip1, &["codesearch", "smoke"]),
 ];
 

@@ -24,8 +24,8 @@ use std::{io, sync::Mutex};
 
 use crate::{limits::GENERATIONS_MAX, watch};
 
-/// The signal of a store to a protected page.
-const SIGNAL: c_int = if cfg!(target_vendor = "apple") {
+/// The signal of an access to a protected page: Apple's systems keep SIGSEGV for pages that are not mapped.
+pub(crate) const SIGNAL: c_int = if cfg!(target_vendor = "apple") {
     libc::SIGBUS
 } else {
     libc::SIGSEGV

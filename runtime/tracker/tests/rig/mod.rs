@@ -1,17 +1,21 @@
 //! The rig that every rung is tested in: a private mapping with a tracker on it, and the ways to write to it.
 //!
 //! Invariants: every write stores bytes that were never there before, so that a rung that compares sees it too.
-#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(dead_code, unused_macros, reason = "each test binary uses its part")]
+
+pub mod swap;
 
 use std::{
     fs::File,
-    io::{PipeWriter, Write},
-    os::fd::AsFd,
+    io::{IoSliceMut, PipeWriter, Write},
+    os::{fd::AsFd, unix::process::CommandExt},
+    process::Command,
     ptr,
     sync::atomic::{AtomicU8, Ordering},
 };
 
 use rustix::{
+    fs::{Mode, OFlags},
     io::Errno,
     mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap},
 };
@@ -21,6 +25,36 @@ use vmsync_core::{
 };
 use vmsync_tracker::{Barrier, CardTable, LinearRange, Straddle, new_tracker, probe};
 
+/// Makes a module of tests for every rung: each case, on each backing.
+macro_rules! rungs {
+    ($($case:ident),* $(,)?) => {
+        rungs!(@ uffd_async, Subject::Rung(TrackerKind::UffdAsync), [$($case)*]);
+        rungs!(@ uffd_sync, Subject::Rung(TrackerKind::UffdSync), [$($case)*]);
+        rungs!(@ mprotect, Subject::Rung(TrackerKind::Mprotect), [$($case)*]);
+        rungs!(@ compare, Subject::Rung(TrackerKind::Compare), [$($case)*]);
+        rungs!(@ barrier, Subject::Barrier(Straddle::Marked), [$($case)*]);
+        rungs!(@ barrier_suspect, Subject::Barrier(Straddle::NextPageSuspect), [$($case)*]);
+    };
+    (@ $rung:ident, $subject:expr, [$($case:ident)*]) => {
+        mod $rung {
+            use super::*;
+            $(
+                mod $case {
+                    use super::*;
+                    #[test]
+                    fn anonymous() {
+                        super::super::$case($subject, Backing::Anonymous);
+                    }
+                    #[test]
+                    fn private_file() {
+                        super::super::$case($subject, Backing::PrivateFile);
+                    }
+                }
+            )*
+        }
+    };
+}
+
 /// Which tracker is in the rig.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
@@ -28,6 +62,15 @@ pub enum Subject {
     Rung(TrackerKind),
     /// The barrier, with either kind of mark.
     Barrier(Straddle),
+}
+
+/// By which call the kernel is made to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// `read(2)`
+    Plain,
+    /// `readv(2)`, to two places at once
+    Vectored,
 }
 
 /// A mapping with a tracker.
@@ -198,8 +241,8 @@ impl Rig {
         }
     }
 
-    /// `read(2)` of new bytes to all of `pages`: the kernel writes.
-    pub fn read_into(&mut self, pages: PageRange) -> Result<(), Errno> {
+    /// New bytes from a pipe to all of `pages`: the kernel writes.
+    pub fn read_into(&mut self, pages: PageRange, call: Read) -> Result<(), Errno> {
         let range = self.bytes(pages);
         let stamp = self.next_stamp().to_ne_bytes();
         let data: Vec<u8> = stamp.iter().copied().cycle().take(range.len() as usize).collect();
@@ -209,8 +252,33 @@ impl Rig {
         feed(writer, data);
         let mut done = 0;
         while done < buffer.len() {
-            done += rustix::io::read(reader.as_fd(), &mut buffer[done..])?;
+            let rest = &mut buffer[done..];
+            done += match call {
+                Read::Plain => rustix::io::read(reader.as_fd(), rest)?,
+                Read::Vectored => {
+                    let (first, second) = rest.split_at_mut(rest.len() / 3);
+                    let vectors = &mut [IoSliceMut::new(first), IoSliceMut::new(second)];
+                    rustix::io::readv(reader.as_fd(), vectors)?
+                }
+            };
         }
+        self.mark(range.start, range.len(), Straddle::Marked);
+        Ok(())
+    }
+
+    /// New bytes from a file to all of `pages`, past the page cache.
+    pub fn read_directly(&mut self, pages: PageRange) -> Result<(), Errno> {
+        let range = self.bytes(pages);
+        let stamp = self.next_stamp().to_ne_bytes();
+        let data: Vec<u8> = stamp.iter().copied().cycle().take(range.len() as usize).collect();
+        let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+        file.write_all(&data).expect("writing");
+        file.as_file().sync_all().expect("syncing");
+        let flags = OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC;
+        let direct = rustix::fs::open(file.path(), flags, Mode::empty())?;
+        // SAFETY: inside the mapping, which is writable.
+        let buffer = unsafe { std::slice::from_raw_parts_mut(self.pointer(range.start), data.len()) };
+        assert_eq!(rustix::io::pread(&direct, &mut *buffer, 0)?, data.len());
         self.mark(range.start, range.len(), Straddle::Marked);
         Ok(())
     }
@@ -218,6 +286,40 @@ impl Rig {
     /// `process_vm_writev(2)` of new bytes to the start of `page` of this very process.
     pub fn write_as_a_debugger(&mut self, page: u64) -> Result<(), Errno> {
         let data = self.next_stamp().to_ne_bytes();
+        // SAFETY: asks for a number.
+        let this = unsafe { libc::getpid() };
+        self.write_to_process(this, page, &data)?;
+        self.mark(page * self.page.bytes(), data.len() as u64, Straddle::Marked);
+        Ok(())
+    }
+
+    /// The same by a forked child, to this process.
+    pub fn write_from_a_child(&mut self, page: u64) -> Result<(), Errno> {
+        let data = self.next_stamp().to_ne_bytes();
+        // SAFETY: asks for a number.
+        let this = unsafe { libc::getpid() };
+        // SAFETY: the child makes one system call and ends.
+        let status = match unsafe { libc::fork() } {
+            -1 => panic!("fork: {}", std::io::Error::last_os_error()),
+            0 => {
+                let result = self.write_to_process(this, page, &data);
+                let code = result.map_or_else(Errno::raw_os_error, |()| 0);
+                // SAFETY: ends the child at once.
+                unsafe { libc::_exit(code) }
+            }
+            child => wait_for(child),
+        };
+        assert!(libc::WIFEXITED(status), "status {status:#x}");
+        match libc::WEXITSTATUS(status) {
+            0 => {
+                self.mark(page * self.page.bytes(), data.len() as u64, Straddle::Marked);
+                Ok(())
+            }
+            code => Err(Errno::from_raw_os_error(code)),
+        }
+    }
+
+    fn write_to_process(&self, process: libc::pid_t, page: u64, data: &[u8]) -> Result<(), Errno> {
         let offset = page * self.page.bytes();
         let local = libc::iovec {
             iov_base: data.as_ptr().cast_mut().cast(),
@@ -227,12 +329,11 @@ impl Rig {
             iov_base: self.pointer(offset).cast(),
             iov_len: data.len(),
         };
-        // SAFETY: both vectors name memory of this process that is as long as they say.
-        let written = unsafe { libc::process_vm_writev(libc::getpid(), &local, 1, &remote, 1, 0) };
+        // SAFETY: both vectors name memory that is as long as they say, here and in the process with this rig.
+        let written = unsafe { libc::process_vm_writev(process, &local, 1, &remote, 1, 0) };
         if written != data.len() as isize {
             return Err(Errno::from_io_error(&std::io::Error::last_os_error()).expect("an errno"));
         }
-        self.mark(offset, data.len() as u64, Straddle::Marked);
         Ok(())
     }
 
@@ -250,6 +351,20 @@ impl Rig {
             }
         }
         .expect("mapping");
+    }
+
+    /// Asks the kernel to page `pages` out; how many are then not in memory.
+    pub fn page_out(&mut self, pages: PageRange) -> usize {
+        let range = self.bytes(pages);
+        let (start, length) = (self.pointer(range.start).cast(), range.len() as usize);
+        let mut resident = vec![0_u8; length / rustix::param::page_size()];
+        // SAFETY: advice that changes no contents, and a vector with a byte for each page of the host.
+        unsafe {
+            // A kernel older than 5.4 does not know it: then nothing goes.
+            let _ = madvise(start, length, Advice::LinuxPageOut);
+            assert_eq!(libc::mincore(start, length, resident.as_mut_ptr()), 0);
+        }
+        resident.iter().filter(|flags| **flags & 1 == 0).count()
     }
 
     /// Asks for huge pages in all of the mapping; a kernel without them refuses.
@@ -303,6 +418,33 @@ impl Drop for Rig {
 /// Whether this process may do what root may.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
+}
+
+/// Runs this test program again as a user without rights, but for the test `caller`, which is the one that asks.
+pub fn without_rights(caller: &str) {
+    if !is_root() {
+        eprintln!("skipped: only root can give its rights up, and this is not root");
+        return;
+    }
+    let setting = std::fs::read_to_string("/proc/sys/vm/unprivileged_userfaultfd").unwrap_or_default();
+    eprintln!("vm.unprivileged_userfaultfd is {}", setting.trim());
+    let this = std::env::current_exe().expect("this test's program");
+    let run = Command::new(&this)
+        .args(["--skip", caller])
+        .uid(65534)
+        .gid(65534)
+        .output();
+    match run {
+        Ok(output) => assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stdout)
+        ),
+        Err(error) => eprintln!(
+            "skipped: {} cannot be run as another user: {error}",
+            this.display()
+        ),
+    }
 }
 
 /// Runs `body` in a forked child and fails where it fails.
