@@ -28,6 +28,13 @@ impl Grant {
         }
     }
 
+    /// The same right on another object of the pager.
+    #[must_use]
+    pub fn object(mut self, object: ObjectName) -> Self {
+        self.object = object;
+        self
+    }
+
     /// Loads only: the object must exist, and stores trap.
     #[must_use]
     pub fn read_only(mut self) -> Self {

@@ -154,16 +154,14 @@ impl Host {
 
 /// Whether an object that another guest opened serves `request` as well.
 fn reuse(object: Arc<SharedObject>, name: &ObjectName, request: InitRequest) -> Result<Object, PagerError> {
-    let busy = |why: &str| {
-        let message = format!("object \"{name}\" is open in this process {why}: close it there first");
-        Err(PagerError::new(PagerErrorKind::Busy, message))
-    };
     if request.write && !object.write {
-        return busy("for reading only");
+        let message =
+            format!("object \"{name}\" is open in this process for reading only: close it there first");
+        return Err(PagerError::new(PagerErrorKind::Busy, message));
     }
     let attributes = object.refresh_attributes()?;
     if request.size_min > attributes.size {
-        return busy("with a smaller size");
+        object.grow(request.size_min)?;
     }
     Ok(Object(object))
 }

@@ -91,6 +91,13 @@ impl SharedObject {
         true
     }
 
+    /// Makes the object at least `size` bytes large.
+    pub fn grow(&self, size: u64) -> Result<(), PagerError> {
+        let attributes = self.pager.grow(self.id, size)?;
+        self.with(|object| object.attributes = attributes);
+        Ok(())
+    }
+
     /// The attributes as the pager has them now.
     pub fn refresh_attributes(&self) -> Result<Attributes, PagerError> {
         let attributes = self.pager.attributes(self.id)?;

@@ -14,8 +14,6 @@
 //! - one `Vm` serves one memory: a call that comes from another is an error of the host application;
 //! - a guest's arguments never panic the host.
 
-use std::sync::Arc;
-
 use indexmap::IndexMap;
 use vmsync_core::{
     ByteRange, KernReturn, PageRange, PagerError,
@@ -39,7 +37,8 @@ use crate::{
 /// The virtual memory of one guest.
 pub struct Vm {
     host: Host,
-    grants: Arc<IndexMap<String, Grant>>,
+    grants: IndexMap<String, Grant>,
+    grant_with: Option<GrantWith>,
     attached: Option<Attached>,
     stack_end: u64,
     stats: Stats,
@@ -50,6 +49,9 @@ pub struct Vm {
 /// What a host has to do after every call.
 type OnMsync = Box<dyn FnMut(&Stats) + Send + Sync>;
 
+/// What a host grants for a name.
+type GrantWith = Box<dyn Fn(&str) -> Option<Grant> + Send + Sync>;
+
 struct Attached {
     task: Task<Object>,
     memory: GuestMemory,
@@ -59,6 +61,7 @@ struct Attached {
 pub struct VmBuilder {
     host: Host,
     grants: IndexMap<String, Grant>,
+    grant_with: Option<GrantWith>,
     stack_end: u64,
     on_msync: Option<OnMsync>,
 }
@@ -68,6 +71,13 @@ impl VmBuilder {
     #[must_use]
     pub fn grant(mut self, name: impl Into<String>, grant: Grant) -> Self {
         self.grants.insert(name.into(), grant);
+        self
+    }
+
+    /// Asks `find` about every name that no [`VmBuilder::grant`] stands for: the guest may open what it answers.
+    #[must_use]
+    pub fn grant_with(mut self, find: impl Fn(&str) -> Option<Grant> + Send + Sync + 'static) -> Self {
+        self.grant_with = Some(Box::new(find));
         self
     }
 
@@ -98,7 +108,8 @@ impl VmBuilder {
         }
         Ok(Vm {
             host: self.host,
-            grants: Arc::new(self.grants),
+            grants: self.grants,
+            grant_with: self.grant_with,
             attached: None,
             stack_end: self.stack_end,
             stats: Stats::default(),
@@ -114,6 +125,7 @@ impl Vm {
         VmBuilder {
             host: host.clone(),
             grants: IndexMap::new(),
+            grant_with: None,
             stack_end: 0,
             on_msync: None,
         }
@@ -367,7 +379,9 @@ impl Vm {
         }
         let page_size: PageSize = self.host.options().page_size;
         let size_min = page_size.round_up(size).ok_or(KernReturn::InvalidArgument)?;
-        let grant = self.grants.get(name).ok_or(KernReturn::NoAccess)?;
+        let found = self.grants.get(name).cloned();
+        let found = found.or_else(|| self.grant_with.as_ref()?(name));
+        let grant = found.ok_or(KernReturn::NoAccess)?;
         if !grant.rights.contains(flags.without(OpenFlags::CREATE)) {
             return Err(KernReturn::NoAccess);
         }

@@ -30,6 +30,7 @@ pub(crate) const ALL: &[(&str, Check)] = &[
         "an object grows and never shrinks",
         objects::grows_and_never_shrinks,
     ),
+    ("an open object grows", objects::grows_while_open),
     ("the version only rises", objects::version_rises),
     (
         "the address is remembered with a commit",

@@ -258,6 +258,10 @@ impl Pager for ScriptedPager {
         self.inner.image(object)
     }
 
+    fn grow(&self, object: ObjectId, size: u64) -> Result<Attributes, PagerError> {
+        self.inner.grow(object, size)
+    }
+
     fn settle_image(&self, object: ObjectId, range: ByteRange) -> Result<(), PagerError> {
         self.inner.settle_image(object, range)
     }

@@ -155,9 +155,10 @@ impl Shared {
             Some((id, size)) => {
                 let known = opening.get(&id).and_then(std::sync::Weak::upgrade);
                 let opened = known.map_or_else(|| self.open_object(id, name, size), Ok)?;
-                if request.size_min > size {
-                    self.grow(&opened, request)?;
+                if request.size_min > size && !request.write {
+                    return Err(small_and_read_only(&opened));
                 }
+                self.grow(&opened, request.size_min)?;
                 opened
             }
             None if request.create => self.create(name, request.size_min)?,
@@ -190,24 +191,27 @@ impl Shared {
                 request.page_size.bytes()
             )));
         }
-        if !self.page_size.is_aligned(request.size_min) {
-            return Err(invalid(format!(
-                "size {} is not a multiple of the page size {}",
-                request.size_min,
-                self.page_size.bytes()
-            )));
-        }
-        if request.size_min > OBJECT_BYTES_MAX {
-            return Err(invalid(format!(
-                "size {} is above the limit of {OBJECT_BYTES_MAX} bytes",
-                request.size_min
-            )));
-        }
+        self.check_size(request.size_min)?;
         if request.write {
             self.require_writable()
         } else {
             Ok(())
         }
+    }
+
+    fn check_size(&self, size: u64) -> Result<()> {
+        if !self.page_size.is_aligned(size) {
+            return Err(invalid(format!(
+                "size {size} is not a multiple of the page size {}",
+                self.page_size.bytes()
+            )));
+        }
+        if size > OBJECT_BYTES_MAX {
+            return Err(invalid(format!(
+                "size {size} is above the limit of {OBJECT_BYTES_MAX} bytes"
+            )));
+        }
+        Ok(())
     }
 
     fn check_handles(&self, object: ObjectId, name: &ObjectName, request: InitRequest) -> Result<()> {
@@ -272,20 +276,23 @@ impl Shared {
         Ok(object)
     }
 
-    fn grow(&self, object: &Arc<Object>, request: InitRequest) -> Result<()> {
-        if !request.write {
-            let message = format!("\"{}\" is smaller, and was not opened for writing", object.name);
-            return Err(PagerError::new(PagerErrorKind::Denied, message));
+    /// Makes the object at least `size` bytes large. Whoever calls holds `opening`.
+    fn grow(&self, object: &Arc<Object>, size: u64) -> Result<()> {
+        if size <= object.size() {
+            return Ok(());
         }
-        object.image.set_len(request.size_min)?;
-        self.change_catalog(
-            CatalogChange::Grow {
-                object: object.id,
-                size: request.size_min,
-            },
-            Some(object),
-        )
+        object.image.set_len(size)?;
+        let change = CatalogChange::Grow {
+            object: object.id,
+            size,
+        };
+        self.change_catalog(change, Some(object))
     }
+}
+
+fn small_and_read_only(object: &Object) -> PagerError {
+    let message = format!("\"{}\" is smaller, and was not opened for writing", object.name);
+    PagerError::new(PagerErrorKind::Denied, message)
 }
 
 impl Pager for FileStore {
@@ -450,6 +457,19 @@ impl Pager for FileStore {
         let closed = handles.remove(&object);
         drop(handles);
         drop(closed);
+    }
+
+    fn grow(&self, object: ObjectId, size: u64) -> Result<Attributes> {
+        let shared = &self.shared;
+        let view = shared.view(object)?;
+        if !view.write {
+            return Err(small_and_read_only(&view.object));
+        }
+        shared.check_size(size)?;
+        let opening = lock(&shared.opening);
+        shared.grow(&view.object, size)?;
+        drop(opening);
+        self.attributes(object)
     }
 
     fn attributes(&self, object: ObjectId) -> Result<Attributes> {

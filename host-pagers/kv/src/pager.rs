@@ -36,13 +36,7 @@ impl Shared {
                 request.page_size.bytes()
             )));
         }
-        if !page_size.is_aligned(request.size_min) || request.size_min > OBJECT_BYTES_MAX {
-            return Err(invalid(format!(
-                "size {} is not a multiple of the page size {}, or above the limit of {OBJECT_BYTES_MAX} bytes",
-                request.size_min,
-                page_size.bytes()
-            )));
-        }
+        self.check_size(request.size_min)?;
         if request.write {
             self.require_writable()?;
         }
@@ -58,6 +52,17 @@ impl Shared {
         Ok(())
     }
 
+    fn check_size(&self, size: u64) -> Result<()> {
+        let page_size = self.db.page_size();
+        if page_size.is_aligned(size) && size <= OBJECT_BYTES_MAX {
+            return Ok(());
+        }
+        Err(invalid(format!(
+            "size {size} is not a multiple of the page size {}, or above the limit of {OBJECT_BYTES_MAX} bytes",
+            page_size.bytes()
+        )))
+    }
+
     /// Makes the object ready: there, and large enough.
     fn prepare(&self, name: &ObjectName, request: InitRequest) -> Result<()> {
         let (found, count) = {
@@ -66,10 +71,7 @@ impl Shared {
         };
         match found {
             Some(entry) if request.size_min <= entry.size => Ok(()),
-            Some(_) if !request.write => {
-                let message = format!("\"{name}\" is smaller, and was not opened for writing");
-                Err(PagerError::new(PagerErrorKind::Denied, message))
-            }
+            Some(_) if !request.write => Err(small_and_read_only(name)),
             None if !request.create => {
                 let message = format!("no object \"{name}\" in this store: ask for it to be created");
                 Err(PagerError::new(PagerErrorKind::NotFound, message))
@@ -116,6 +118,11 @@ impl Shared {
         }
         Ok(DataSupply::Supplied { precious: false })
     }
+}
+
+fn small_and_read_only(name: &ObjectName) -> PagerError {
+    let message = format!("\"{name}\" is smaller, and was not opened for writing");
+    PagerError::new(PagerErrorKind::Denied, message)
 }
 
 impl Pager for KvStore {
@@ -247,6 +254,25 @@ impl Pager for KvStore {
     fn terminate(&self, object: ObjectId) {
         let closed = self.shared.lock().opened.remove(&object);
         drop(closed);
+    }
+
+    fn grow(&self, object: ObjectId, size: u64) -> Result<Attributes> {
+        let shared = &self.shared;
+        shared.check_size(size)?;
+        let opening = shared.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        let (name, write, have) = {
+            let state = shared.lock();
+            let (opened, entry) = state.opened(object)?;
+            (opened.name.clone(), opened.write, entry.size)
+        };
+        if !write {
+            return Err(small_and_read_only(&name));
+        }
+        if size > have {
+            shared.put_object(&name, size)?;
+        }
+        drop(opening);
+        self.attributes(object)
     }
 
     fn attributes(&self, object: ObjectId) -> Result<Attributes> {

@@ -391,6 +391,26 @@ impl Pager for MemoryPager {
         self.lock().opened.remove(&object);
     }
 
+    fn grow(&self, object: ObjectId, size: u64) -> Result<Attributes, PagerError> {
+        let mut state = self.lock();
+        let opened = state.opened(object)?;
+        let (name, write) = (opened.name.clone(), opened.write);
+        if !write {
+            let message = format!("\"{name}\" was opened for reading: open it for writing");
+            return Err(PagerError::new(PagerErrorKind::Denied, message));
+        }
+        let stored = state.stored.get_mut(&name).expect("an open object is stored");
+        if !stored.page_size.is_aligned(size) {
+            let message = format!(
+                "size {size} is not a multiple of the page size {}",
+                stored.page_size.bytes()
+            );
+            return Err(PagerError::new(PagerErrorKind::Invalid, message));
+        }
+        stored.size = stored.size.max(size);
+        Ok(stored.attributes(self.options))
+    }
+
     fn attributes(&self, object: ObjectId) -> Result<Attributes, PagerError> {
         let state = self.lock();
         Ok(state.checked(object, 0, 0)?.1.attributes(self.options))

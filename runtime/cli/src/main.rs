@@ -6,11 +6,13 @@
 //! guest's own code where it called `exit`.
 
 mod durable;
+mod files;
 mod inspect;
 mod instrument;
 mod map;
 mod output;
 mod run;
+mod stores;
 mod trackers;
 mod verify;
 

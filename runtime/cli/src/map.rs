@@ -1,10 +1,10 @@
 //! `--map NAME=STORE[:OBJECT]`: which object of which store a guest's name stands for.
 
-use std::{path::PathBuf, str::FromStr, sync::Arc};
+use std::{path::PathBuf, str::FromStr};
 
-use anyhow::Context;
-use vmsync::{Grant, ObjectName, Pager};
-use vmsync_pager_file::{FileStore, Options};
+use vmsync::{Grant, ObjectName};
+
+use crate::stores::Stores;
 
 /// One `--map`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,48 +44,12 @@ impl FromStr for MapArgument {
     }
 }
 
-/// What `--map` stands for.
-pub struct Granted {
-    /// The guest's names and what they open, in the order of the arguments.
-    pub grants: Vec<(String, Grant)>,
-    /// The stores behind them, each once.
-    pub stores: Vec<Arc<FileStore>>,
-}
-
-/// Opens each store once and grants what the arguments say.
-pub fn grants(arguments: &[MapArgument], read_only: bool) -> anyhow::Result<Granted> {
-    let mut stores: Vec<(PathBuf, Arc<FileStore>)> = Vec::new();
-    let mut grants = Vec::new();
-    for argument in arguments {
-        let known = stores
-            .iter()
-            .find(|(path, _)| *path == argument.store)
-            .map(|(_, store)| store.clone());
-        let store = match known {
-            Some(store) => store,
-            None => {
-                let options = Options {
-                    read_only,
-                    create: !read_only,
-                    ..Options::default()
-                };
-                let store = FileStore::open(&argument.store, &options)
-                    .with_context(|| format!("cannot open the store {}", argument.store.display()))?;
-                stores.push((argument.store.clone(), store.clone()));
-                store
-            }
-        };
-        let pager: Arc<dyn Pager> = store;
-        let grant = Grant::new(pager, argument.object.clone());
-        grants.push((
-            argument.name.clone(),
-            if read_only { grant.read_only() } else { grant },
-        ));
+impl MapArgument {
+    /// The object that it names, with the right to open it.
+    pub fn grant(&self, stores: &mut Stores) -> anyhow::Result<Grant> {
+        let store = stores.open(&self.store)?;
+        Ok(stores.grant(&store, self.object.clone()))
     }
-    Ok(Granted {
-        grants,
-        stores: stores.into_iter().map(|(_, store)| store).collect(),
-    })
 }
 
 #[cfg(test)]

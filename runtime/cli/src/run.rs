@@ -17,8 +17,10 @@ use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder, p1::WasiP1Ctx};
 
 use crate::{
     durable::{self, DurableArgument},
-    map::{MapArgument, grants},
+    files::FilesArgument,
+    map::MapArgument,
     output::print_line,
+    stores::Stores,
 };
 
 /// The exit code of a guest that trapped: 128 + SIGABRT, as a shell shows an abort.
@@ -37,8 +39,12 @@ pub struct Run {
     maps: Vec<MapArgument>,
     /// Keep the whole instance in the folder STORE: memory, globals and tables of an unmodified module are what the last
     /// successful call left. Needs --invoke. NAME tells several instances in one store apart.
-    #[arg(long, value_name = "STORE[:NAME]", conflicts_with_all = ["maps", "read_only", "trace_syncs"])]
+    #[arg(long, value_name = "STORE[:NAME]", conflicts_with_all = ["maps", "files", "read_only", "trace_syncs"])]
     durable: Option<DurableArgument>,
+    /// With --wasi: let a program of the POSIX library see the objects of the store in the folder STORE as files below
+    /// GUEST, by default STORE (repeatable).
+    #[arg(long, value_name = "STORE[::GUEST]", requires = "wasi")]
+    files: Vec<FilesArgument>,
     /// Open every store for reading only.
     #[arg(long)]
     read_only: bool,
@@ -92,17 +98,8 @@ impl Run {
             .with_context(|| format!("cannot compile {}", self.module.display()))?;
         self.check(&module)?;
         let linker = self.linker(&engine, &module)?;
-        let mut vm = Vm::builder(&host).stack_end(prepared.stack_end);
-        let granted = grants(&self.maps, self.read_only)?;
-        for (name, grant) in granted.grants {
-            vm = vm.grant(name, grant);
-        }
-        if self.trace_syncs {
-            let tracker = host.tracker();
-            vm = vm.on_msync(move |stats| trace_sync(tracker, stats, &granted.stores));
-        }
         let state = State {
-            vm: vm.build()?,
+            vm: self.vm(&host, prepared.stack_end)?,
             wasi: self.wasi.then(|| self.wasi_context()).transpose()?,
         };
         let mut store = Store::new(&engine, state);
@@ -145,6 +142,23 @@ impl Run {
     /// Whether `--stats` was given.
     pub fn wants_stats(&self) -> bool {
         self.stats
+    }
+
+    /// The guest's virtual memory, with what it is granted.
+    fn vm(&self, host: &Host, stack_end: u64) -> anyhow::Result<Vm> {
+        let mut stores = Stores::new(self.read_only);
+        let mut vm = Vm::builder(host).stack_end(stack_end);
+        for map in &self.maps {
+            vm = vm.grant(map.name.clone(), map.grant(&mut stores)?);
+        }
+        let files = self.files.iter().map(|files| files.grants(&mut stores));
+        let files = files.collect::<anyhow::Result<Vec<_>>>()?;
+        vm = vm.grant_with(move |name| files.iter().find_map(|grant| grant(name)));
+        if self.trace_syncs {
+            let (tracker, stores) = (host.tracker(), stores.into_stores());
+            vm = vm.on_msync(move |stats| trace_sync(tracker, stats, &stores));
+        }
+        Ok(vm.build()?)
     }
 
     /// Says in words what would otherwise be a link error.

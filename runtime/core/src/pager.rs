@@ -259,6 +259,16 @@ pub trait Pager: Send + Sync {
     /// The VM is done with the object; its id is not used again. What was queued is still written.
     fn terminate(&self, object: ObjectId);
 
+    /// Makes an open object at least `size` bytes large, a multiple of the page size: what is new reads as zero.
+    /// Mappings, and what calls have returned, stay as they are.
+    fn grow(&self, object: ObjectId, size: u64) -> Result<Attributes, PagerError> {
+        let message = alloc::format!(
+            "object {} is open, and cannot grow to {size} bytes meanwhile: close it first",
+            object.0
+        );
+        Err(PagerError::new(PagerErrorKind::Unsupported, message))
+    }
+
     /// The attributes as they are now.
     fn attributes(&self, object: ObjectId) -> Result<Attributes, PagerError>;
 }

@@ -407,8 +407,11 @@ impl<O: ObjectHandle> Task<O> {
         };
         memory.protect(range, request.protection).map_err(shortage)?;
         if let Some(source) = source.filter(|source| source.sharing == Sharing::Writer) {
+            // Where its first byte lies, or would: what is remembered is the object's place, not the part's.
             let object = &source.object;
-            object.pager().map(object.id(), range.start, request.protection);
+            if let Some(address) = range.start.checked_sub(request.offset) {
+                object.pager().map(object.id(), address, request.protection);
+            }
         }
         Ok(backing)
     }

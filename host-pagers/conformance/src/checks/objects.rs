@@ -96,6 +96,49 @@ pub(super) fn grows_and_never_shrinks(fixture: &mut Fixture) {
     client.close();
 }
 
+pub(super) fn grows_while_open(fixture: &mut Fixture) {
+    let bytes = fixture.page_size().bytes();
+    let client = Client::open(fixture, "grows-open", 2);
+    client.commit_full(0, 4);
+    let call = Client::call();
+    client.give_full(call, 1, 5);
+    match client.pager().grow(client.object, 6 * bytes) {
+        Err(error) if error.kind == PagerErrorKind::Unsupported => return client.close(),
+        grown => assert_eq!(grown.expect("grows").size, 6 * bytes),
+    }
+    client
+        .sync(call, 0, 2)
+        .expect("what was returned before still commits");
+    for (page, byte) in [(0, 4), (1, 5), (2, 0), (5, 0)] {
+        client.assert_full(page, byte);
+    }
+    client.commit_full(5, 6);
+    let same = client
+        .pager()
+        .grow(client.object, bytes)
+        .expect("is large enough");
+    assert_eq!(same.size, 6 * bytes);
+    let odd = client.pager().grow(client.object, 6 * bytes + 1);
+    assert_eq!(odd.err().map(|error| error.kind), Some(PagerErrorKind::Invalid));
+    client.close();
+    fixture.reopen();
+    let request = InitRequest {
+        page_size: fixture.page_size(),
+        size_min: 0,
+        create: false,
+        write: false,
+    };
+    let reader = Client::open_with(fixture.pager(), "grows-open", request).expect("opens");
+    reader.assert_full(1, 5);
+    reader.assert_full(5, 6);
+    let refused = reader.pager().grow(reader.object, 7 * bytes);
+    assert_eq!(
+        refused.err().map(|error| error.kind),
+        Some(PagerErrorKind::Denied)
+    );
+    reader.close();
+}
+
 pub(super) fn version_rises(fixture: &mut Fixture) {
     let client = Client::open(fixture, "versions", 2);
     let mut last = client.attributes().version;
