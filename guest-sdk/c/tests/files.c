@@ -1,0 +1,178 @@
+/* Files whose bytes are objects: read, write and mappings see the same, whatever the order. */
+#include "check.h"
+
+#include <stdlib.h>
+
+static void coherence(void)
+{
+    int fd = make_file("data/coherence", 3, 'a');
+    char *memory = map_file(fd, 3);
+    char *second = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, (off_t)PAGE);
+    CHECK(second != MAP_FAILED);
+    int other = open("data/./x/..//coherence", O_RDWR);
+    CHECK(other >= 0);
+    CHECK(pwrite(other, "bcd", 3, (off_t)PAGE - 1) == 3);
+    CHECK(memory[PAGE - 1] == 'b' && memory[PAGE] == 'c' && second[0] == 'c' && second[1] == 'd');
+    memory[PAGE + 1] = 'e';
+    CHECK(second[1] == 'e' && reads_as(other, (off_t)PAGE + 1, 1, 'e'));
+    /* A private copy goes its own way. */
+    char *copy = mmap(NULL, 3 * PAGE, READ_WRITE, MAP_PRIVATE, fd, 0);
+    CHECK(copy != MAP_FAILED && copy[PAGE] == 'c');
+    copy[0] = 'z';
+    CHECK(memory[0] == 'a' && reads_as(fd, 0, 1, 'a'));
+}
+
+static void access_modes(void)
+{
+    CHECK(close(make_file("data/modes", 1, 'a')) == 0);
+    int reader = open("data/modes", O_RDONLY);
+    int writer = open("data/modes", O_WRONLY);
+    CHECK(reader >= 0 && writer >= 0);
+    FAILS(write(reader, "b", 1), EBADF);
+    char byte;
+    FAILS(read(writer, &byte, 1), EBADF);
+    FAILS((intptr_t)mmap(NULL, PAGE, READ_WRITE, MAP_SHARED, reader, 0), EACCES);
+    FAILS((intptr_t)mmap(NULL, PAGE, PROT_WRITE, MAP_SHARED, writer, 0), EACCES);
+    char *memory = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, reader, 0);
+    CHECK(memory != MAP_FAILED && memory[0] == 'a');
+    FAILS(mprotect(memory, PAGE, READ_WRITE), EACCES);
+    FAILS(ftruncate(reader, 0), EINVAL);
+    FAILS(open("data/modes", O_RDWR | O_CREAT | O_EXCL, 0600), EEXIST);
+    FAILS(open("data/none", O_RDWR), ENOENT);
+    CHECK(open("elsewhere/none", O_RDWR) == -1); /* wasi-libc says why */
+    FAILS((intptr_t)mmap(NULL, PAGE, PROT_READ, MAP_SHARED, reader, 1), EINVAL);
+}
+
+/* Growing, shrinking, and that bytes which were cut off never come back. */
+static void sizes(void)
+{
+    struct stat status;
+    int fd = make_file("data/sizes", 2, 'a');
+    CHECK(ftruncate(fd, 100) == 0);
+    CHECK(fstat(fd, &status) == 0 && status.st_size == 100 && S_ISREG(status.st_mode));
+    CHECK(ftruncate(fd, 2 * (off_t)PAGE) == 0);
+    CHECK(reads_as(fd, 0, 100, 'a') && reads_as(fd, 100, 2 * PAGE - 100, 0));
+    CHECK(ftruncate(fd, 10) == 0);
+    CHECK(pwrite(fd, "b", 1, 1000) == 1);
+    CHECK(reads_as(fd, 0, 10, 'a') && reads_as(fd, 10, 990, 0) && reads_as(fd, 1000, 1, 'b'));
+    CHECK(lseek(fd, 0, SEEK_END) == 1001);
+    CHECK(lseek(fd, -1, SEEK_CUR) == 1000 && lseek(fd, 5, SEEK_SET) == 5);
+    FAILS(lseek(fd, -1, SEEK_SET), EINVAL);
+    /* Far beyond the first size of an object, with a mapping in place. */
+    char *memory = map_file(fd, 1);
+    memory[3] = 'm';
+    CHECK(pwrite(fd, "far", 3, 20 << 20) == 3);
+    CHECK(memory[3] == 'm' && reads_as(fd, 3, 1, 'm') && reads_as(fd, 20 << 20, 1, 'f'));
+    CHECK(posix_fallocate(fd, 0, 30 << 20) == 0);
+    CHECK(stat("data/sizes", &status) == 0 && status.st_size == 30 << 20);
+    CHECK(fsync(fd) == 0);
+    /* What was stored through a mapping behind the end does not show when the file grows over it. */
+    int tail = make_file("data/tail", 1, 'a');
+    char *behind = map_file(tail, 2);
+    behind[PAGE + 5] = 'x';
+    CHECK(ftruncate(tail, 2 * (off_t)PAGE) == 0);
+    CHECK(reads_as(tail, (off_t)PAGE, PAGE, 0));
+}
+
+static void names(void)
+{
+    struct stat status;
+    CHECK(stat("data", &status) == 0 && S_ISDIR(status.st_mode));
+    CHECK(mkdir("data/folder", 0700) == 0);
+    CHECK(close(make_file("data/folder/.a b_2F", 1, 'n')) == 0);
+    CHECK(close(make_file("/data/folder_2F.a b", 1, 'm')) == 0);
+    int fd = open("data/folder/.a b_2F", O_RDONLY);
+    CHECK(reads_as(fd, 0, 1, 'n'));
+    CHECK(access("data/folder/.a b_2F", R_OK | W_OK) == 0);
+    FAILS(access("data/folder/.a b_2F", X_OK), EACCES);
+    FAILS(rename("data/folder/.a b_2F", "data/b"), EXDEV);
+    FAILS(rename("data/none", "data/b"), ENOENT);
+    CHECK(unlink("/data/folder_2F.a b") == 0);
+    FAILS(unlink("/data/folder_2F.a b"), ENOENT);
+    FAILS(access("/data/folder_2F.a b", F_OK), ENOENT);
+    CHECK(reads_as(make_file("/data/folder_2F.a b", 0, 0), 0, 1, 'm') == false);
+    struct stat one, two;
+    CHECK(stat("data/folder/.a b_2F", &one) == 0 && fstat(fd, &two) == 0 && one.st_ino == two.st_ino);
+    CHECK(stat("data/folder_2F.a b", &two) == 0 && one.st_ino != two.st_ino);
+    char longest[300];
+    memset(longest, 'l', sizeof longest);
+    memcpy(longest, "data/", 5);
+    longest[sizeof longest - 1] = 0;
+    CHECK(open(longest, O_RDWR | O_CREAT, 0600) == -1);
+}
+
+static void streams(void)
+{
+    FILE *file = fopen("data/stream", "w+");
+    CHECK(file != NULL);
+    for (int line = 0; line < 1000; ++line)
+        CHECK(fprintf(file, "line %d\n", line) > 0);
+    CHECK(fseek(file, 0, SEEK_SET) == 0);
+    char text[32];
+    CHECK(fgets(text, sizeof text, file) != NULL && strcmp(text, "line 0\n") == 0);
+    CHECK(fclose(file) == 0);
+    file = fopen("data/stream", "a");
+    CHECK(fputs("end\n", file) >= 0 && fclose(file) == 0);
+    struct stat status;
+    CHECK(stat("data/stream", &status) == 0 && status.st_size == 8890 + 4);
+    CHECK(remove("data/stream") == 0 && access("data/stream", F_OK) == -1);
+}
+
+static void locks(void)
+{
+    int fd = make_file("data/locks", 1, 'a');
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1};
+    CHECK(fcntl(fd, F_SETLK, &lock) == 0);
+    CHECK(fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type == F_UNLCK);
+    CHECK(fcntl(fd, F_GETFL) & O_RDWR);
+    CHECK(sysconf(_SC_PAGESIZE) == (long)PAGE);
+}
+
+/* mprotect binds pointers; write goes on. */
+static void protection(void)
+{
+    int fd = make_file("data/protection", 4, 'a');
+    char *memory = map_file(fd, 4);
+    CHECK(mprotect(memory + PAGE, 2 * PAGE, PROT_READ) == 0);
+    char bytes[3 * PAGE];
+    memset(bytes, 'b', sizeof bytes);
+    CHECK(pwrite(fd, bytes, sizeof bytes, 10) == (ssize_t)sizeof bytes);
+    CHECK(reads_as(fd, 10, sizeof bytes, 'b') && reads_as(fd, (off_t)sizeof bytes + 10, PAGE - 10, 'a'));
+    CHECK(mprotect(memory, 4 * PAGE, READ_WRITE) == 0);
+    memory[PAGE] = 'c';
+    CHECK(fsync(fd) == 0);
+}
+
+static void store_to_read_only(void)
+{
+    int fd = make_file("data/protection", 1, 'a');
+    char *memory = map_file(fd, 1);
+    CHECK(mprotect(memory, PAGE, PROT_READ) == 0);
+    *(volatile char *)memory = 'b'; /* traps */
+}
+
+static void fixed(void)
+{
+    char *memory = mmap(NULL, 3 * PAGE, READ_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    memset(memory, 'a', 3 * PAGE);
+    char *middle = mmap(memory + PAGE, PAGE, READ_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    CHECK(middle == memory + PAGE);
+    CHECK(memory[0] == 'a' && middle[0] == 0 && memory[2 * PAGE] == 'a');
+    int fd = make_file("data/fixed", 2, 'f');
+    char *shared = map_file(fd, 2);
+    CHECK(mmap(shared, PAGE, READ_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == shared);
+    FAILS((intptr_t)mmap(memory, PAGE, READ_WRITE, MAP_SHARED | MAP_FIXED, fd, 0), ENOTSUP);
+    FAILS((intptr_t)mmap(shared, PAGE, READ_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0), ENOTSUP);
+    CHECK(shared[0] == 'f');
+}
+
+const struct test file_tests[] = {{"coherence", coherence},
+                                  {"access-modes", access_modes},
+                                  {"sizes", sizes},
+                                  {"names", names},
+                                  {"streams", streams},
+                                  {"locks", locks},
+                                  {"protection", protection},
+                                  {"store-to-read-only", store_to_read_only},
+                                  {"fixed", fixed},
+                                  {NULL, NULL}};
