@@ -2,10 +2,12 @@
 
 mod assemblyscript;
 mod bench;
+mod c_guests;
 mod demo;
 mod guests;
 mod rules;
 mod sim;
+mod sources;
 mod steps;
 mod tests;
 mod wasm_toolchain;

@@ -144,6 +144,11 @@ impl CToolchain {
         Self::installed().context("clang cannot link for wasm32-wasi although its packages are installed")
     }
 
+    /// clang for this machine.
+    pub fn native(&self) -> Command {
+        Command::new(&self.clang)
+    }
+
     /// `clang --target=TRIPLE`.
     pub fn command(&self, triple: &str) -> Command {
         let mut command = Command::new(&self.clang);

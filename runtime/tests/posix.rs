@@ -1,0 +1,259 @@
+//! Rows B1 and B2: the POSIX library of the C SDK, as its test program sees it (guest-sdk/c/tests), on file stores, on
+//! pagers that fail, and over several runs.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+};
+
+use vmsync::{Grant, Host, ObjectName, Pager, PagerError, PagerErrorKind, Vm, add_to_linker, prepare};
+use vmsync_pager_conformance::{Fault, ScriptedPager};
+use vmsync_pager_file::{FileStore, Options};
+use wasmtime::{Config, Engine, Linker, Module, Store};
+use wasmtime_wasi::{
+    I32Exit, WasiCtxBuilder,
+    p1::{self, WasiP1Ctx},
+    p2::pipe::MemoryOutputPipe,
+};
+
+struct State {
+    vm: Vm,
+    wasi: WasiP1Ctx,
+}
+
+struct Program {
+    host: Host,
+    engine: Engine,
+    module: Module,
+    stack_end: u64,
+}
+
+/// The test program, compiled; `None`, loudly, where nobody has built it.
+fn compile() -> Option<Program> {
+    let Some(folder) = std::env::var_os("VMSYNC_GUESTS").map(PathBuf::from) else {
+        eprintln!("SKIPPED: set VMSYNC_GUESTS to the folder that `cargo xtask guests` builds");
+        return None;
+    };
+    let wasm = std::fs::read(folder.join("posix.wasm")).expect("the program was built");
+    let host = Host::default();
+    let engine = Engine::new(host.configure(&mut Config::new())).expect("an engine");
+    let prepared = prepare(&host, &wasm).expect("a module");
+    let module = Module::new(&engine, &prepared.wasm).expect("compiles");
+    Some(Program {
+        host,
+        engine,
+        module,
+        stack_end: prepared.stack_end,
+    })
+}
+
+/// The program that tests share.
+fn program() -> Option<&'static Program> {
+    static PROGRAM: OnceLock<Option<Program>> = OnceLock::new();
+    PROGRAM.get_or_init(compile).as_ref()
+}
+
+/// How a case ended.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    Passed,
+    Trapped,
+    Failed(String),
+}
+
+/// Runs a case over the files of `pager`, each of at most `size_max` bytes.
+fn run(
+    program: &Program,
+    case: &str,
+    size_max: u64,
+    grant: impl Fn(ObjectName) -> Grant + Send + Sync + 'static,
+) -> End {
+    let output = MemoryOutputPipe::new(1 << 20);
+    let wasi = WasiCtxBuilder::new()
+        .args(&["posix", case])
+        .stdout(output.clone())
+        .stderr(output.clone())
+        .build_p1();
+    let vm = Vm::builder(&program.host)
+        .stack_end(program.stack_end)
+        .grant_with(move |name| {
+            let object = ObjectName::new(name.strip_prefix("data_2F")?).ok()?;
+            Some(grant(object).size_max(size_max))
+        })
+        .build()
+        .expect("a guest");
+    let mut linker = Linker::new(&program.engine);
+    add_to_linker(&mut linker, |state: &mut State| &mut state.vm).expect("links");
+    p1::add_to_linker_sync(&mut linker, |state: &mut State| &mut state.wasi).expect("links");
+    let mut store = Store::new(&program.engine, State { vm, wasi });
+    let instance = linker
+        .instantiate(&mut store, &program.module)
+        .expect("instantiates");
+    let start = instance
+        .get_typed_func::<(), ()>(&mut store, "_start")
+        .expect("a command");
+    let result = start.call(&mut store, ());
+    drop(store);
+    let said = String::from_utf8_lossy(&output.contents()).into_owned();
+    match result {
+        Ok(()) => End::Passed,
+        Err(error) => match error.downcast_ref::<I32Exit>() {
+            Some(I32Exit(0)) => End::Passed,
+            Some(I32Exit(code)) => End::Failed(format!("exit {code}:\n{said}")),
+            None if said.is_empty() => End::Trapped,
+            None => End::Failed(said),
+        },
+    }
+}
+
+fn open(folder: &Path) -> Arc<FileStore> {
+    FileStore::open(&folder.join("store"), &Options::default()).expect("a store")
+}
+
+/// Runs a case over a store of its own.
+fn ends(case: &str, end: &End) {
+    let Some(program) = program() else { return };
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let store = open(folder.path());
+    let ended = run(program, case, u64::MAX, move |object| {
+        Grant::new(store.clone(), object)
+    });
+    assert_eq!(ended, *end, "{case}");
+}
+
+/// Runs `cases` one after the other over one store, each as in a process of its own: with a new host, and the store
+/// opened again.
+fn lives(cases: &[(&str, End)]) {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    for (case, end) in cases {
+        let Some(program) = compile() else { return };
+        let store = open(folder.path());
+        let ended = run(&program, case, u64::MAX, move |object| {
+            Grant::new(store.clone(), object)
+        });
+        assert_eq!(ended, *end, "{case}");
+    }
+}
+
+/// Runs a case over a pager whose first commit fails.
+fn with_fault(case: &str, kind: PagerErrorKind) {
+    let Some(program) = program() else { return };
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let pager = Arc::new(ScriptedPager::new(open(folder.path())));
+    pager.inject(Fault::Completion(Some(PagerError::new(
+        kind,
+        "as the test wants it",
+    ))));
+    let pager: Arc<dyn Pager> = pager;
+    let ended = run(program, case, u64::MAX, move |object| {
+        Grant::new(pager.clone(), object)
+    });
+    assert_eq!(ended, End::Passed, "{case}");
+}
+
+macro_rules! cases {
+    ($($test:ident: $case:literal),+ $(,)?) => {
+        $(#[test]
+        fn $test() {
+            ends($case, &End::Passed);
+        })+
+    };
+}
+
+cases! {
+    b1_ltp_msync01: "msync01",
+    b1_ltp_msync02: "msync02",
+    b1_ltp_msync03: "msync03",
+    b1_ltp_msync04: "msync04",
+    b1_gvisor_whole_mappings: "whole",
+    b1_gvisor_edges: "edges",
+    b1_gvisor_holes: "hole",
+    b1_gvisor_locked_pages: "locked",
+    b1_llvm_msync: "llvm-msync",
+    b1_llvm_mmap: "llvm-mmap",
+    b1_llvm_mprotect: "llvm-mprotect",
+    b1_llvm_madvise: "llvm-madvise",
+    b1_netbsd_msync: "netbsd-msync",
+    b2_flags_by_name: "flags-by-name",
+    files_and_mappings_are_coherent: "coherence",
+    access_modes_are_kept: "access-modes",
+    sizes_change: "sizes",
+    names_are_kept_apart: "names",
+    streams_of_stdio_work: "streams",
+    locks_are_free: "locks",
+    write_passes_a_read_only_mapping: "protection",
+    fixed_mappings: "fixed",
+}
+
+#[test]
+fn a_store_to_a_read_only_mapping_traps() {
+    ends("store-to-read-only", &End::Trapped);
+}
+
+#[test]
+fn what_was_synced_outlives_a_trap_and_what_was_written_an_exit() {
+    lives(&[
+        ("life-1", End::Trapped),
+        ("gone", End::Trapped),
+        ("life-2", End::Passed),
+        ("life-3", End::Passed),
+    ]);
+}
+
+#[test]
+fn a_file_keeps_its_address() {
+    lives(&[
+        ("address", End::Passed),
+        ("address", End::Passed),
+        ("address-other-order", End::Passed),
+    ]);
+}
+
+#[test]
+fn a_store_that_is_open_for_reading_only() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    for (case, read_only, end) in [
+        ("life-1", false, End::Trapped),
+        ("life-2", false, End::Passed),
+        ("read-only", true, End::Passed),
+    ] {
+        let Some(program) = compile() else { return };
+        let store = open(folder.path());
+        let grant = move |object| {
+            let grant = Grant::new(store.clone(), object);
+            if read_only { grant.read_only() } else { grant }
+        };
+        assert_eq!(run(&program, case, u64::MAX, grant), end, "{case}");
+    }
+}
+
+#[test]
+fn a_quota_is_enospc() {
+    let Some(program) = program() else { return };
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let store = open(folder.path());
+    let ended = run(program, "quota", 1 << 20, move |object| {
+        Grant::new(store.clone(), object)
+    });
+    assert_eq!(ended, End::Passed);
+}
+
+#[test]
+fn b1_a_failed_write_back_is_eio() {
+    with_fault("fault-io", PagerErrorKind::Io);
+}
+
+#[test]
+fn b1_a_full_store_is_enospc() {
+    with_fault("fault-full", PagerErrorKind::NoSpace);
+}
+
+#[test]
+fn b1_a_failed_page_is_not_dropped() {
+    with_fault("fault-invalidate", PagerErrorKind::Io);
+}
+
+#[test]
+fn a_failed_fsync_can_be_repeated() {
+    with_fault("fault-fsync", PagerErrorKind::Io);
+}
