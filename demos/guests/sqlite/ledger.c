@@ -1,8 +1,9 @@
 /*
- * A ledger in SQLite that may be killed at any moment: `sqlite-ledger FILE COUNT`
+ * A ledger in SQLite that may be killed at any moment: `sqlite-ledger FILE COUNT [JOURNAL]`
  *
- * The rollback journal is in memory: a sync of a file is all or nothing here, so none is needed on disk. The cache is
- * so small that a transaction writes pages before it commits. Prints and exits as the ledger in LMDB does.
+ * The rollback journal is in memory: a sync of a file is all or nothing here, so none is needed on disk. JOURNAL is
+ * another of SQLite's journal modes, for other hosts. The cache is so small that a transaction writes pages before it
+ * commits. Prints and exits as the ledger in LMDB does.
  */
 #include <ledger.h>
 #include <sqlite3.h>
@@ -31,12 +32,14 @@ static sqlite3_stmt *prepare(const char *sql)
     return statement;
 }
 
-static void open_database(const char *path)
+static void open_database(const char *path, const char *journal)
 {
     if (sqlite3_open(path, &db) != SQLITE_OK)
         fail(path);
-    run("PRAGMA journal_mode = MEMORY; PRAGMA synchronous = FULL; PRAGMA cache_size = 10;"
-        "PRAGMA mmap_size = 16777216;");
+    char *mode = sqlite3_mprintf("PRAGMA journal_mode = %Q", journal);
+    run(mode);
+    sqlite3_free(mode);
+    run("PRAGMA synchronous = FULL; PRAGMA cache_size = 10; PRAGMA mmap_size = 16777216;");
     run("BEGIN; CREATE TABLE IF NOT EXISTS account (id INTEGER PRIMARY KEY, balance INTEGER, padding BLOB);"
         "CREATE TABLE IF NOT EXISTS transactions (count INTEGER);"
         "INSERT INTO transactions SELECT 0 WHERE NOT EXISTS (SELECT * FROM transactions);"
@@ -81,11 +84,11 @@ static void change(sqlite3_stmt *statement, unsigned account, int64_t amount)
 
 int main(int argc, char **argv)
 {
-    if (argc != 3) {
-        fprintf(stderr, "usage: sqlite-ledger FILE COUNT\n");
+    if (argc != 3 && argc != 4) {
+        fprintf(stderr, "usage: sqlite-ledger FILE COUNT [JOURNAL]\n");
         return 2;
     }
-    open_database(argv[1]);
+    open_database(argv[1], argc == 4 ? argv[3] : "MEMORY");
     uint64_t count = check();
     ledger_say("found", count);
     sqlite3_stmt *update = prepare("UPDATE account SET balance = balance + ?, padding = randomblob(1000) WHERE id = ?");

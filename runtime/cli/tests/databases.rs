@@ -1,5 +1,5 @@
-//! Other people's programs on the POSIX library of the C SDK, unmodified: LMDB with its own tests, SQLite with its speed
-//! test, and databases in both that are killed at any moment.
+//! Other people's programs as guests, unmodified: LMDB with its own tests, SQLite with its speed test, and databases in
+//! both that are killed at any moment; QuickJS, whose heap outlives it.
 
 mod support;
 
@@ -139,6 +139,31 @@ fn kill_ledger(name: &str, argument: &str, lives: u64, reach: u64) {
     let out = run(&guest, &store, &[argument, "3"]).ok();
     assert_eq!(out.lines().count(), 4, "{out}");
     vmsync(&["verify", text(&store)]).ok();
+}
+
+#[test]
+fn javascript_goes_on_where_it_was() {
+    let Some(guests) = guests() else { return };
+    let guest = guests.join("quickjs.wasm");
+    let folder = tempfile::tempdir().unwrap();
+    let map = format!("heap={}", text(&folder.path().join("store")));
+    let script = |script: &str| vmsync(&["run", "--wasi", "--map", &map, text(&guest), "--", script]);
+    let new = "globalThis.next = (n => () => ++n)(40); globalThis.all = new Map([['a', /b+/g]]); next()";
+    assert_eq!(script(new).ok(), "41");
+    // A closure, and a regular expression in a map, of a process that has ended.
+    assert_eq!(
+        script("next() + ' ' + 'abbc'.replace(all.get('a'), 'x')").ok(),
+        "42 axc"
+    );
+    // What a script did that throws is undone.
+    script("next(); all.clear(); delete globalThis.next; throw new Error('stop')").fails(1, &["Error: stop"]);
+    assert_eq!(script("next() + all.size").ok(), "44");
+    // Jobs run before the commit.
+    assert_eq!(
+        script("Promise.resolve(7).then(v => { globalThis.v = v }); 'later'").ok(),
+        "later"
+    );
+    assert_eq!(script("v").ok(), "7");
 }
 
 #[test]

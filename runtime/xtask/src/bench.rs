@@ -3,14 +3,17 @@
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
-use crate::steps::{Workspace, run};
+use crate::{
+    c_guests,
+    steps::{Workspace, run},
+};
 
 /// Compare with what others do, on this machine.
 #[derive(Args)]
 pub struct Bench {
     /// Which one.
     name: Name,
-    /// Print one JSON object instead of a table and a plot (target/bench/NAME.svg).
+    /// Print one JSON object instead of a table (and, but for guests, a plot: target/bench/NAME.svg).
     #[arg(long)]
     json: bool,
     /// Arguments for the benchmark itself, see its --help.
@@ -24,22 +27,29 @@ enum Name {
     Msync,
     /// Every tracker against stock Wasmtime, the kernel's own faults and the peers' mechanisms.
     Tracking,
+    /// SQLite, LMDB and a persistent map as guests, against stock Wasmtime, native and the ordinary heap.
+    Guests,
 }
 
 impl Bench {
     pub fn run(&self, workspace: &Workspace) -> Result<()> {
         let name = match self.name {
             Name::Msync => "msync",
-            Name::Tracking => {
-                workspace.guests()?;
-                "tracking"
-            }
+            Name::Tracking => "tracking",
+            Name::Guests => "guests",
         };
         let mut cargo = workspace.cargo(["bench", "--workspace", "--bench", name, "--"]);
-        cargo.env("VMSYNC_GUESTS", workspace.guests_folder());
+        if self.name != Name::Msync {
+            workspace.guests()?;
+            cargo.env("VMSYNC_GUESTS", workspace.guests_folder());
+        }
+        if self.name == Name::Guests {
+            let native = c_guests::build_native_lmdb(&workspace.root, &workspace.target)?;
+            cargo.env("VMSYNC_LMDB_NATIVE", native);
+        }
         if self.json {
             cargo.arg("--json");
-        } else {
+        } else if self.name != Name::Guests {
             let folder = workspace.target.join("bench");
             std::fs::create_dir_all(&folder)?;
             cargo.arg("--plot").arg(folder.join(format!("{name}.svg")));

@@ -1,5 +1,5 @@
 //! Builds the guest programs that are written in C: the examples, the tests of the POSIX library, and other people's
-//! programs on it (LMDB, SQLite), whose sources `sources.rs` finds.
+//! programs (LMDB and SQLite on that library, QuickJS), whose sources `sources.rs` finds.
 //!
 //! A step runs when its command, or a file that it reads, is not that of the last time.
 
@@ -30,6 +30,9 @@ const GLOBAL_BASE: u64 = 256 << 20;
 /// LMDB's own test programs.
 const LMDB_TESTS: &[&str] = &["mtest", "mtest2", "mtest3", "mtest4", "mtest5"];
 
+/// The parts of QuickJS.
+const QUICKJS: &[&str] = &["quickjs", "libregexp", "libunicode", "cutils", "xsum"];
+
 /// One process has a store, so SQLite needs no locks; it may map its database.
 const SQLITE: &[&str] = &[
     "-DSQLITE_DEFAULT_UNIX_VFS=\"unix-none\"",
@@ -48,6 +51,7 @@ pub fn build(root: &Path, target: &Path) -> Result<Vec<PathBuf>> {
     let sources = Sources::find(root)?;
     modules.extend(builder.lmdb(&posix, &sources)?);
     modules.extend(builder.sqlite(&posix, &sources)?);
+    modules.push(builder.quickjs(&sources)?);
     Ok(modules)
 }
 
@@ -95,15 +99,21 @@ impl<'a> Builder<'a> {
             ("tally", "wasm32", &freestanding),
         ];
         let build = |(name, triple, flags): (&str, &str, &[&str])| {
-            let mut clang = self.toolchain.command(triple);
-            clang.args(STRICT).args(flags);
-            clang.arg(format!(
-                "-Wl,--stack-first,-z,stack-size=1048576,--global-base={GLOBAL_BASE}"
-            ));
-            clang.arg("-I").arg(self.root.join("guest-sdk/c/include"));
+            let mut clang = self.header_clang(triple);
+            clang.args(flags);
             self.module(clang, &[self.root.join(format!("demos/guests/c/{name}.c"))], name)
         };
         examples.into_iter().map(build).collect()
+    }
+
+    /// clang for programs that use `vmsync.h` alone.
+    fn header_clang(&self, triple: &str) -> Command {
+        let mut clang = self.toolchain.command(triple);
+        clang.args(STRICT).arg(format!(
+            "-Wl,--stack-first,-z,stack-size=1048576,--global-base={GLOBAL_BASE}"
+        ));
+        clang.arg("-I").arg(self.root.join("guest-sdk/c/include"));
+        clang
     }
 
     /// clang for programs of the POSIX library.
@@ -213,6 +223,21 @@ impl<'a> Builder<'a> {
         Ok(modules)
     }
 
+    /// QuickJS with its heap in a region.
+    fn quickjs(&self, sources: &Sources) -> Result<PathBuf> {
+        let ours = self.root.join("demos/guests/quickjs");
+        let mut inputs = vec![ours.join("durable.c"), ours.join("heap.c")];
+        for name in QUICKJS {
+            let mut clang = self.toolchain.command("wasm32-wasi");
+            clang.args(FOREIGN).arg("-c");
+            let source = sources.quickjs.join(format!("{name}.c"));
+            inputs.push(self.compile(clang, &[source], &format!("quickjs-{name}.o"))?);
+        }
+        let mut clang = self.header_clang("wasm32-wasi");
+        clang.arg("-D_GNU_SOURCE").arg("-isystem").arg(&sources.quickjs);
+        self.module(clang, &inputs, "quickjs")
+    }
+
     /// Compiles a module, and puts it where guests are run from.
     fn module(&self, clang: Command, inputs: &[PathBuf], name: &str) -> Result<PathBuf> {
         let name = format!("{name}.wasm");
@@ -251,7 +276,9 @@ impl<'a> Builder<'a> {
             read.extend(files(&folder, "h")?);
             read.extend(files(&folder, "args")?);
         }
-        read.extend(files(&self.root.join("demos/guests/c"), "h")?);
+        for folder in ["c", "quickjs"] {
+            read.extend(files(&self.root.join("demos/guests").join(folder), "h")?);
+        }
         for path in read {
             let metadata = fs::metadata(&path).with_context(|| format!("cannot read {}", path.display()))?;
             let changed = metadata

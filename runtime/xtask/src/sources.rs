@@ -23,6 +23,8 @@ pub struct Sources {
     pub sqlite: PathBuf,
     /// `mdb.c`, `midl.c` and LMDB's own tests.
     pub lmdb: PathBuf,
+    /// `quickjs.c` and what belongs to it.
+    pub quickjs: PathBuf,
 }
 
 impl Sources {
@@ -32,7 +34,7 @@ impl Sources {
             .manifest_path(root.join("demos/guests/sources/Cargo.toml"))
             .other_options(["--locked".to_string()])
             .exec()
-            .context("cannot get the crates that carry the sources of SQLite and LMDB")?;
+            .context("cannot get the crates that carry the sources of SQLite, LMDB and QuickJS")?;
         let folder = |name: &str, inside: &str| {
             let package = metadata.packages.iter().find(|package| package.name == name);
             let manifest = &package.with_context(|| format!("no crate {name}"))?.manifest_path;
@@ -46,6 +48,7 @@ impl Sources {
         Ok(Self {
             sqlite: folder("libsqlite3-sys", "sqlite3")?,
             lmdb: folder("lmdb-master-sys", "lmdb/libraries/liblmdb")?,
+            quickjs: folder("libquickjs-ng-sys", "embed/quickjs")?,
         })
     }
 }
