@@ -202,7 +202,7 @@ impl<'a> Builder<'a> {
     fn sqlite(&self, posix: &Path, sources: &Sources) -> Result<Vec<PathBuf>> {
         let ours = self.root.join("demos/guests/sqlite");
         let include = format!("-I{}", sources.sqlite.display());
-        let library = vec![
+        let library = [
             self.foreign_object(&sources.sqlite.join("sqlite3.c"), SQLITE, "sqlite3.o")?,
             self.foreign_object(&ours.join("mmap.c"), &[&include], "sqlite-mmap.o")?,
         ];
