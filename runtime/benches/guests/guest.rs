@@ -77,7 +77,8 @@ impl Ours {
     pub fn new(wasm: &Path, folder: &Path) -> Result<Self> {
         let host = Host::default();
         let engine = Engine::new(host.configure(&mut Config::new()))?;
-        let prepared = prepare(&host, &read(wasm)?)?;
+        let wasm = read(wasm)?;
+        let prepared = prepare(&host, &wasm)?;
         let module = Module::new(&engine, &prepared.wasm)?;
         let store = FileStore::open(folder, &Options::default())?;
         Ok(Self {

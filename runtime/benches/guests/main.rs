@@ -5,6 +5,7 @@
 
 mod guest;
 mod lmdb;
+mod map_insert;
 mod sqlite;
 
 use std::path::PathBuf;
@@ -40,9 +41,15 @@ pub struct Measured {
     summary: Vec<(&'static str, f64)>,
 }
 
-/// The subjects.
-const SUBJECTS: &[(&str, fn(&Setup) -> Result<Measured>)] =
-    &[("sqlite", sqlite::measure), ("lmdb", lmdb::measure)];
+/// Measures one subject.
+type Subject = fn(&Setup) -> Result<Measured>;
+
+/// All of them.
+const SUBJECTS: &[(&str, Subject)] = &[
+    ("sqlite", sqlite::measure),
+    ("lmdb", lmdb::measure),
+    ("map_insert", map_insert::measure),
+];
 
 /// The middle of `values`.
 pub fn median(mut values: Vec<f64>) -> f64 {
@@ -83,12 +90,12 @@ fn print_json(measured: &[Measured]) {
 fn print_table(measured: &[Measured]) {
     for row in measured.iter().flat_map(|measured| &measured.rows) {
         println!(
-            "{:<60} {:<22} ours {:>10.3} ms   {} {:>10.3} ms   ratio {:.3}",
+            "{:<80} {:<21} ours {:>12.6} s   {} {:>12.6} s   ratio {:.3}",
             row.case,
             row.measure,
-            row.ours * 1e3,
+            row.ours,
             row.peer,
-            row.theirs * 1e3,
+            row.theirs,
             row.ours / row.theirs
         );
     }
