@@ -120,7 +120,9 @@ impl Sandbox {
     /// What of the module cannot be kept; what is wrong with what is stored.
     pub fn durable(&self, wasm: &[u8], grant: Grant) -> Result<DurableInstance<()>, Error> {
         let module = DurableModule::new(&self.host, &self.engine, wasm)?;
-        DurableInstance::open(&module, &Linker::new(&self.engine), grant, || Ok(()))
+        DurableInstance::open(&module, &Linker::new(&self.engine), grant, |engine| {
+            Ok(Store::new(engine, ()))
+        })
     }
 }
 

@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode, str::FromStr, sync::Arc};
 use anyhow::{Context, bail};
 use vmsync::{DurableError, DurableInstance, DurableModule, Error, Grant, Host, ObjectName, Pager};
 use vmsync_pager_file::{FileStore, Options};
-use wasmtime::{Engine, Linker, Val};
+use wasmtime::{Engine, Linker, Store, Val};
 use wasmtime_wasi::p1::WasiP1Ctx;
 
 use crate::{
@@ -93,11 +93,12 @@ fn open(
         })?;
     }
     let settings = run.clone();
-    let data = move || {
+    let make_store = move |engine: &Engine| {
         let wasi = settings.wants_wasi().then(|| settings.wasi_context()).transpose();
-        wasi.map_err(|error| Error::Config(format!("{error:#}")))
+        let wasi = wasi.map_err(|error| Error::Config(format!("{error:#}")))?;
+        Ok(Store::new(engine, wasi))
     };
-    let opened = DurableInstance::open(module, &linker, Grant::new(store, place.name.clone()), data);
+    let opened = DurableInstance::open(module, &linker, Grant::new(store, place.name.clone()), make_store);
     let of = || {
         format!(
             "cannot open the instance \"{}\" in {}",

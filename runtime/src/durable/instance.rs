@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use wasmtime::{
-    Func, Global, Instance, InstancePre, Linker, Ref, Store, Table, Val, WasmParams, WasmResults,
+    Engine, Func, Global, Instance, InstancePre, Linker, Ref, Store, Table, Val, WasmParams, WasmResults,
 };
 
 use super::{
@@ -13,7 +13,9 @@ use super::{
     snapshot::{Snapshot, damaged},
     space::Space,
 };
-use crate::{Error, Grant, Stats, memory::GuestMemory, prepare::CARDS_EXPORT};
+use crate::{
+    Error, Grant, Stats, limits::DURABLE_STATE_BYTES_MAX, memory::GuestMemory, prepare::CARDS_EXPORT,
+};
 use vmsync_instrument::expose::{BEGIN, EXPORT_PREFIX, MEMORY, RESUME};
 
 /// What a WASI reactor wants to be called first.
@@ -21,18 +23,40 @@ const INITIALIZE: &str = "_initialize";
 
 /// A whole instance that survives the process.
 ///
-/// `T` is the data of its store: what host functions use. It is made anew for every process and after every call that
-/// failed, and is not kept.
+/// `T` is the data of its store: what host functions use. The store, with its data, limits and fuel, is made anew for
+/// every process and after every call that failed, and is not kept.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::sync::Arc;
+/// use vmsync::{Grant, ObjectName, Sandbox};
+/// use vmsync_pager_memory::MemoryPager;
+///
+/// let pager = Arc::new(MemoryPager::default()); // a `FileStore`, as a rule
+/// let sandbox = Sandbox::builder().build()?;
+/// let counter = r#"(module (global $n (mut i32) (i32.const 0)) (func (export "count") (result i32)
+///   (global.set $n (i32.add (global.get $n) (i32.const 1))) (global.get $n)))"#;
+/// for expected in 1..=3 {
+///     let grant = Grant::new(pager.clone(), ObjectName::new("counter")?);
+///     let mut instance = sandbox.durable(counter.as_bytes(), grant)?;
+///     assert_eq!(instance.call::<(), i32>("count", ())?, expected); // durable when it returns
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub struct DurableInstance<T: 'static> {
     module: DurableModule,
     pre: InstancePre<T>,
     grant: Grant,
-    data: Box<dyn FnMut() -> Result<T, Error> + Send>,
+    make_store: MakeStore<T>,
     live: Option<Live<T>>,
     /// Of instances that are gone.
     stats: Stats,
     is_new: bool,
 }
+
+/// Makes the store of an instance.
+type MakeStore<T> = Box<dyn FnMut(&Engine) -> Result<Store<T>, Error> + Send>;
 
 /// An instance in this process.
 struct Live<T: 'static> {
@@ -64,7 +88,7 @@ impl<T: 'static> DurableInstance<T> {
     /// Opens the instance that is kept under the name of `grant`, or begins one there: then data segments, the start
     /// function and a reactor's `_initialize` run, once in its life. Its objects are `NAME.memory.N` and `NAME.state.N`.
     ///
-    /// `linker` has what the module imports; `data` makes the data of the store.
+    /// `linker` has what the module imports; `make_store` makes the store, as `|engine| Ok(Store::new(engine, data))`.
     ///
     /// # Errors
     /// [`DurableError`], in [`Error::Durable`]; a trap of the guest's beginning.
@@ -72,13 +96,13 @@ impl<T: 'static> DurableInstance<T> {
         module: &DurableModule,
         linker: &Linker<T>,
         grant: Grant,
-        data: impl FnMut() -> Result<T, Error> + Send + 'static,
+        make_store: impl FnMut(&Engine) -> Result<Store<T>, Error> + Send + 'static,
     ) -> Result<Self, Error> {
         let mut instance = Self {
             module: module.clone(),
             pre: linker.instantiate_pre(&module.module)?,
             grant,
-            data: Box::new(data),
+            make_store: Box::new(make_store),
             live: None,
             stats: Stats::default(),
             is_new: false,
@@ -151,7 +175,7 @@ impl<T: 'static> DurableInstance<T> {
 
     /// An instance with what is committed, or a new one.
     fn restore(&mut self) -> Result<(Live<T>, bool), Error> {
-        let mut store = Store::new(self.module.module.engine(), (self.data)()?);
+        let mut store = (self.make_store)(self.module.module.engine())?;
         let instance = self.pre.instantiate(&mut store)?;
         let space = self.space(&mut store, &instance)?;
         let parts = Parts::find(&self.module, &mut store, &instance)?;
@@ -297,6 +321,11 @@ impl Parts {
             });
         }
         for (number, table) in self.tables.iter().enumerate() {
+            let bytes = table.size(&*store).saturating_mul(4);
+            if bytes > DURABLE_STATE_BYTES_MAX {
+                let bytes_max = DURABLE_STATE_BYTES_MAX;
+                return Err(DurableError::StateTooLarge { bytes, bytes_max });
+            }
             let mut elements = Vec::new();
             for index in 0..table.size(&*store) {
                 let element = table.get(&mut *store, index).expect("within the table");
