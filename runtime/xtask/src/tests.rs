@@ -94,12 +94,12 @@ fn guest(workspace: &Workspace) -> Result<()> {
     let mut clippy = in_folder(
         workspace,
         "guest-sdk",
-        ["clippy", "--all-targets", "--", "-D", "warnings"],
+        ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"],
     );
     run("lints of the guest SDK", &mut clippy)?;
     run(
         "tests of the guest SDK",
-        &mut in_folder(workspace, "guest-sdk", ["test"]),
+        &mut in_folder(workspace, "guest-sdk", ["test", "--workspace"]),
     )?;
     let mut build = RustToolchain::find(Target::Unknown)?.cargo_build(Target::Unknown);
     build
