@@ -86,10 +86,10 @@ fn with_barrier(host: &Host, wasm: &[u8]) -> Result<Vec<u8>, Error> {
     let options = Options {
         memory: MemoryChoice::Index(0),
         page_size_shift: host.options().page_size.shift(),
-        // The shadow stack is a part of the memory that is kept; for `hoist` see `prepare`.
+        // The shadow stack is a part of the memory that is kept.
         analyses: Analyses {
-            coalesce: true,
-            ..Analyses::NONE
+            shadow_stack: false,
+            ..Analyses::ALL
         },
         ..Options::default()
     };
