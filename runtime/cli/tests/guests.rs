@@ -53,6 +53,45 @@ fn a_counter_in_assemblyscript_can_be_undone() {
 }
 
 #[test]
+fn a_crate_that_knows_only_memmap2_keeps_its_records() {
+    let Some(guests) = guests() else { return };
+    let guest = guests.join("records.wasm");
+    for tracker in trackers() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = format!("{}::data", text(&folder.path().join("store")));
+        let records = |words: &[&str]| {
+            let mut arguments = vec![
+                "run",
+                "--wasi",
+                "--files",
+                &files,
+                "--tracker",
+                tracker,
+                text(&guest),
+                "--",
+            ];
+            arguments.extend(words);
+            vmsync(&arguments)
+        };
+        assert_eq!(records(&["add", "7", "8"]).ok(), "2", "{tracker}");
+        records(&["crash"]).fails(134, &["trapped"]);
+        let many: Vec<String> = (0..1000).map(|number| number.to_string()).collect();
+        let many: Vec<&str> = ["add"]
+            .into_iter()
+            .chain(many.iter().map(String::as_str))
+            .collect();
+        assert_eq!(records(&many).ok(), "1002", "{tracker}");
+        let listed = records(&["list"]).ok();
+        let lines: Vec<_> = listed.lines().collect();
+        assert_eq!(
+            (lines[0], lines[1], lines[1001]),
+            ("0 7", "1 8", "1001 999"),
+            "{tracker}"
+        );
+    }
+}
+
+#[test]
 fn a_c_program_keeps_a_journal() {
     let Some(guests) = guests() else { return };
     let guest = guests.join("journal.wasm");

@@ -55,6 +55,11 @@ pub fn build(root: &Path, target: &Path) -> Result<Vec<PathBuf>> {
     Ok(modules)
 }
 
+/// Builds the POSIX library, as one object.
+pub fn build_posix(root: &Path, target: &Path) -> Result<PathBuf> {
+    Builder::new(root, target)?.posix()
+}
+
 /// Builds the program that measures LMDB's commits for this machine.
 pub fn build_native_lmdb(root: &Path, target: &Path) -> Result<PathBuf> {
     let builder = Builder::new(root, target)?;

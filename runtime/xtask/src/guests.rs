@@ -15,7 +15,7 @@ use crate::{
 /// The Rust guests: packages of `demos/guests`.
 const RUST_GUESTS: &[(Target, &[&str])] = &[
     (Target::Unknown, &["counter", "fill", "kernels", "ledger", "maps"]),
-    (Target::Wasip1, &["codesearch", "smoke"]),
+    (Target::Wasip1, &["codesearch", "records", "smoke"]),
 ];
 
 /// Builds every guest of the workspace at `root`; the modules, in `target/guests`.
@@ -24,21 +24,30 @@ const RUST_GUESTS: &[(Target, &[&str])] = &[
 pub fn build(root: &Path, target: &Path) -> Result<Vec<PathBuf>> {
     let guests = target.join("guests");
     std::fs::create_dir_all(&guests).with_context(|| format!("cannot create {}", guests.display()))?;
+    let posix = c_guests::build_posix(root, target)?;
     let mut modules = Vec::new();
     for (wasm_target, packages) in RUST_GUESTS {
-        modules.extend(build_rust(root, &guests, *wasm_target, packages)?);
+        modules.extend(build_rust(root, &guests, &posix, *wasm_target, packages)?);
     }
     modules.extend(assemblyscript::build(root, target)?);
     modules.extend(c_guests::build(root, target)?);
     Ok(modules)
 }
 
-fn build_rust(root: &Path, guests: &Path, target: Target, packages: &[&str]) -> Result<Vec<PathBuf>> {
+/// `posix` is the POSIX library, for those that are linked with it.
+fn build_rust(
+    root: &Path,
+    guests: &Path,
+    posix: &Path,
+    target: Target,
+    packages: &[&str],
+) -> Result<Vec<PathBuf>> {
     let toolchain = RustToolchain::find(target)?;
     let build_folder = guests.join("build");
     let mut cargo = toolchain.cargo_build(target);
     cargo
         .current_dir(root.join("demos/guests"))
+        .env("VMSYNC_POSIX", posix)
         .arg("--target-dir")
         .arg(&build_folder);
     for package in packages {
