@@ -47,10 +47,26 @@ impl Checkpointer {
             number: self.superblock.number + 1,
             generation: seal.generation,
             sequence: seal.sequence,
+            closed: false,
             ..self.superblock
         };
         assert!(next.generation > self.superblock.generation);
         assert!(next.sequence >= self.superblock.sequence);
+        self.write(next)
+    }
+
+    /// Notes that the journal is empty and everything durable; whoever opens the store next needs no sync and reads no
+    /// journal.
+    fn mark_closed(&mut self) -> Result<()> {
+        self.write(Superblock {
+            number: self.superblock.number + 1,
+            closed: true,
+            ..self.superblock
+        })
+    }
+
+    /// Writes `next` over the older slot.
+    fn write(&mut self, next: Superblock) -> Result<()> {
         let Some(file) = &self.file else {
             return Err(PagerError::new(
                 PagerErrorKind::Denied,
@@ -78,6 +94,22 @@ impl Shared {
             }
         }
         self.checkpoint(&mut checkpointer)
+    }
+
+    /// Writes what is queued, takes a checkpoint, and notes that the store is closed; the caller is the last who has it.
+    ///
+    /// # Errors
+    /// The disk's; the journal keeps what it has, and the next opening replays it.
+    pub(crate) fn close(&self) -> Result<()> {
+        self.flush()?;
+        self.checkpoint_all()?;
+        let mut checkpointer = lock(&self.checkpointer);
+        let mut journal = lock(&self.journal);
+        if checkpointer.superblock.closed || !journal.is_empty() {
+            return Ok(());
+        }
+        journal.make_durable()?;
+        checkpointer.mark_closed()
     }
 
     /// A checkpoint of the segments before the active one.

@@ -83,6 +83,11 @@ pub trait DiskFile: Send + Sync {
         self.set_len(0)?;
         fill_with_zeroes(self, length)
     }
+    /// Where the next bytes at or behind `offset` are that may not be zero; `None` where there are none. Holes of sparse
+    /// files are skipped where the disk knows them.
+    fn next_data(&self, offset: u64) -> Result<Option<u64>> {
+        Ok((offset < self.length()?).then_some(offset))
+    }
     /// A file descriptor that can be mapped, where there are such things.
     fn descriptor(&self) -> Option<i32> {
         None

@@ -7,7 +7,7 @@ use vmsync_core::{
 
 use crate::{
     disk::{Access, Disk, Result, Sharing},
-    layout::{FORMAT_VERSION, record::RecordKind},
+    layout::record::RecordKind,
     recovery::existing,
     replay::replay_catalog,
     scan::scan,
@@ -17,7 +17,7 @@ use crate::{
 /// What a store holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
-    /// The format version of its files.
+    /// The format version of its superblock.
     pub format_version: u32,
     /// The page size of the store.
     pub page_size: PageSize,
@@ -25,7 +25,7 @@ pub struct Summary {
     pub objects: Vec<(ObjectName, Attributes)>,
     /// Its journal.
     pub journal: JournalSummary,
-    /// How many checkpoints it has had.
+    /// How many checkpoints it has had; each closing counts as one.
     pub checkpoints: u64,
 }
 
@@ -81,7 +81,7 @@ pub fn inspect_on(disk: &dyn Disk) -> Result<Summary> {
         sequence_next: log.sequence_next,
     };
     Ok(Summary {
-        format_version: FORMAT_VERSION,
+        format_version: superblock.version,
         page_size: superblock.page_size,
         objects,
         journal,

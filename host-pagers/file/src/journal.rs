@@ -9,6 +9,8 @@
 //! - after a failure the place of the record is never used again: the next record goes to a fresh segment, whose
 //!   header voids what may have arrived of the failed one;
 //! - a fresh segment is durable, with its name and a snapshot of the catalog, before a call goes into it;
+//! - what an opening read is durable before anything follows it: until then it may be in the cache only, left there by a
+//!   process that was killed between a write and its sync;
 //! - generations are used once, even for an activation that failed; after one nothing is appended to an older segment.
 
 use std::sync::Arc;
@@ -16,13 +18,14 @@ use std::sync::Arc;
 use crate::{
     disk::{Access, Disk, DiskFile, Result},
     layout::{
-        Seed,
+        STORE_NAME, Seed,
         record::{HEADER_BYTES, RecordHeader, RecordKind, record_bytes},
         segment::SegmentHeader,
         segment_name,
+        superblock::Superblock,
     },
     limits::{RECORD_ALIGN, SEGMENT_HEADER_BYTES, SEGMENTS_FREE_MAX},
-    scan::Log,
+    scan::{Log, Record},
 };
 
 /// A journal file.
@@ -30,6 +33,8 @@ struct Segment {
     slot: u64,
     file: Box<dyn DiskFile>,
     capacity: u64,
+    /// Its length and name are durable: a header that is durable in a file that is too short counts as damage.
+    durable: bool,
 }
 
 /// A segment with records that count.
@@ -42,6 +47,27 @@ struct Live {
     end: u64,
 }
 
+/// What an opening found.
+pub(crate) struct Found {
+    log: Log,
+    has_calls: bool,
+    /// The superblock that was read, unless all that was read is known to be durable.
+    undurable: Option<Superblock>,
+}
+
+impl Found {
+    /// `log`, of which `records` were taken, as the segments from the one that `superblock` names on.
+    pub(crate) fn new(log: Log, records: &[Record], superblock: &Superblock) -> Self {
+        let is_call = |record: &Record| record.header.kind == RecordKind::Calls;
+        let durable = log.live.is_empty() || (superblock.closed && log.live.len() == 1);
+        Self {
+            log,
+            has_calls: records.iter().any(is_call),
+            undurable: (!durable).then_some(*superblock),
+        }
+    }
+}
+
 /// The end of the log.
 pub(crate) struct Journal {
     disk: Arc<dyn Disk>,
@@ -49,6 +75,8 @@ pub(crate) struct Journal {
     segment_bytes: u64,
     live: Vec<Live>,
     free: Vec<Segment>,
+    /// The superblock that the live segments were read with, as long as they may be in the cache only.
+    undurable: Option<Superblock>,
     /// Whether the last live segment takes records.
     active: bool,
     /// A record failed, and may have arrived: no fresh segment has voided it yet.
@@ -69,12 +97,13 @@ pub(crate) struct Seal {
 }
 
 impl Journal {
-    /// Goes on behind `log`, in a fresh segment.
-    pub(crate) fn new(disk: Arc<dyn Disk>, seed: Seed, segment_bytes: u64, log: Log) -> Self {
-        let used = log
-            .records
-            .iter()
-            .any(|record| record.header.kind == RecordKind::Calls);
+    /// Goes on behind what was found, in a fresh segment.
+    pub(crate) fn new(disk: Arc<dyn Disk>, seed: Seed, segment_bytes: u64, found: Found) -> Self {
+        let Found {
+            log,
+            has_calls,
+            undurable,
+        } = found;
         let slots = log
             .live
             .iter()
@@ -86,6 +115,7 @@ impl Journal {
                 slot: live.slot,
                 file: live.file,
                 capacity: live.header.capacity,
+                durable: undurable.is_none(),
             },
             generation: live.header.generation,
             sequence: live.header.sequence,
@@ -95,6 +125,7 @@ impl Journal {
             slot: free.slot,
             file: free.file,
             capacity: free.length,
+            durable: false,
         });
         Self {
             disk,
@@ -102,9 +133,10 @@ impl Journal {
             segment_bytes,
             live: live.collect(),
             free: free.collect(),
+            undurable,
             active: false,
             doubtful: false,
-            used,
+            used: has_calls,
             sequence_next: log.sequence_next,
             generation_next: log.generation_next,
             slot_next,
@@ -134,6 +166,11 @@ impl Journal {
     /// Whether a replay would find no call.
     pub(crate) fn is_empty(&self) -> bool {
         self.live.len() == 1 && !self.used
+    }
+
+    /// Whether there are calls that the superblock's images need not have; of a journal that was just opened.
+    pub(crate) fn has_calls(&self) -> bool {
+        self.used
     }
 
     /// Whether a record that failed could come back after a crash. Nothing may succeed before a fresh segment is
@@ -191,6 +228,7 @@ impl Journal {
     /// # Errors
     /// The disk's; then no segment may be active, and the next record needs a fresh one.
     pub(crate) fn activate(&mut self, snapshot: &[u8], length: usize) -> Result<()> {
+        self.make_durable()?;
         let mut record = vec![0; HEADER_BYTES];
         record.extend_from_slice(snapshot);
         let generation = self.generation_next;
@@ -238,9 +276,43 @@ impl Journal {
         Ok(())
     }
 
-    /// A segment of at least `needed` bytes: a free one, else a new one whose name is durable.
+    /// Puts what the opening read on stable storage. Written again, because after a failed sync the cache may count it
+    /// as clean.
+    ///
+    /// # Errors
+    /// The disk's; then nothing may be written that relies on it.
+    pub(crate) fn make_durable(&mut self) -> Result<()> {
+        let Some(superblock) = self.undurable else {
+            return Ok(());
+        };
+        if let Some(last) = self.live.last_mut() {
+            make_length_durable(&mut last.segment)?;
+            let mut bytes = vec![0; usize::try_from(last.end).expect("the segment was read")];
+            let count = last.segment.file.read_at(0, &mut bytes)?;
+            last.segment.file.write_at(0, &bytes[..count])?;
+        }
+        for live in &self.live {
+            live.segment.file.sync()?;
+        }
+        let store_file = self.disk.open(STORE_NAME, Access::Write)?;
+        store_file.write_at(superblock.slot_offset(), &superblock.encode())?;
+        store_file.sync()?;
+        self.disk.sync_names()?;
+        for live in &mut self.live {
+            live.segment.durable = true;
+        }
+        self.undurable = None;
+        Ok(())
+    }
+
+    /// A segment of at least `needed` bytes, whose length and name are durable: a free one, else a new one.
     fn take_segment(&mut self, needed: u64) -> Result<Segment> {
         if let Some(index) = self.free.iter().position(|segment| segment.capacity >= needed) {
+            if !self.free[index].durable {
+                make_length_durable(&mut self.free[index])?;
+                self.disk.sync_names()?;
+                self.free[index].durable = true;
+            }
             return Ok(self.free.remove(index));
         }
         let capacity = self.segment_bytes.max(needed);
@@ -255,7 +327,12 @@ impl Journal {
             return Err(error);
         }
         self.slot_next += 1;
-        Ok(Segment { slot, file, capacity })
+        Ok(Segment {
+            slot,
+            file,
+            capacity,
+            durable: true,
+        })
     }
 
     /// Where a checkpoint may advance to: the active segment, where there is one.
@@ -284,6 +361,16 @@ impl Journal {
             let _ = self.disk.remove(&name);
         }
     }
+}
+
+/// Makes the length of a file durable that an earlier process may have left in the cache only.
+fn make_length_durable(segment: &mut Segment) -> Result<()> {
+    if let Some(end) = segment.file.length()?.checked_sub(1) {
+        let mut byte = [0];
+        segment.file.read_at(end, &mut byte)?;
+        segment.file.write_at(end, &byte)?;
+    }
+    segment.file.sync()
 }
 
 /// Fills in the header at the front of `record`, pads it, and answers with its checksum.

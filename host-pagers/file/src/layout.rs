@@ -21,8 +21,15 @@ pub(crate) mod superblock;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// The version of everything here. A store of another version is refused.
-pub(crate) const FORMAT_VERSION: u32 = 1;
+/// The version that is written. A store of a version that is not in [`VERSIONS_READ`] is refused.
+pub(crate) const FORMAT_VERSION: u32 = 2;
+
+/// The versions that are read. They differ in the superblock only, so the next one that is written turns an older store
+/// into one of this version.
+pub(crate) const VERSIONS_READ: std::ops::RangeInclusive<u32> = 1..=FORMAT_VERSION;
+
+/// What the nonce's own checksum is seeded with, in all versions: sums that an older version wrote stay right.
+const NONCE_SEED: u64 = 1;
 
 /// The seed of a store's checksums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +38,7 @@ pub(crate) struct Seed(u64);
 impl Seed {
     pub(crate) fn of(nonce: u128) -> Self {
         let bytes = nonce.to_le_bytes();
-        Self(xxh3_64_with_seed(&bytes, u64::from(FORMAT_VERSION)))
+        Self(xxh3_64_with_seed(&bytes, NONCE_SEED))
     }
 
     /// The checksum of `bytes` in this store.

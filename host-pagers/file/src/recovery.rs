@@ -6,7 +6,8 @@
 //!
 //! Invariants:
 //! - nothing is changed before the whole journal has been read and found sound;
-//! - what was read is durable before an image changes or a segment follows it;
+//! - what was read is durable before an image changes, a file goes, or a segment follows it; a store that was closed is,
+//!   and one whose journal is empty waits for its first commit, so that both open without a sync;
 //! - every page that the journal names has its checksum after replay, or the store does not open;
 //! - a read-only opening changes nothing: replayed pages stay in memory.
 
@@ -18,9 +19,9 @@ use crate::{
     buffer::Pool,
     disk::{Access, Disk, DiskFile, DiskLock, Result, Sharing},
     error::within,
-    journal::Journal,
+    journal::{Found, Journal},
     layout::{
-        FileKind, STORE_NAME, Seed,
+        FORMAT_VERSION, FileKind, STORE_NAME, Seed, VERSIONS_READ,
         catalog::Catalog,
         file_kind, image_name,
         superblock::{Slot, Superblock},
@@ -84,8 +85,9 @@ pub(crate) fn existing(disk: &dyn Disk) -> Result<Option<Superblock>> {
                 return Err(PagerError::new(
                     PagerErrorKind::Version,
                     format!(
-                        "the store has format version {version}, this program knows version {}: use one that matches",
-                        crate::layout::FORMAT_VERSION
+                        "the store has format version {version}, this program knows {} to {}: use one that matches",
+                        VERSIONS_READ.start(),
+                        VERSIONS_READ.end()
                     ),
                 ));
             }
@@ -124,6 +126,8 @@ fn create(disk: &Arc<dyn Disk>, options: &Options, lock: Box<dyn DiskLock>) -> R
         generation: 1,
         sequence: 1,
         segment_bytes: options.segment_bytes,
+        version: FORMAT_VERSION,
+        closed: false,
     };
     let log = Log {
         live: Vec::new(),
@@ -134,7 +138,8 @@ fn create(disk: &Arc<dyn Disk>, options: &Options, lock: Box<dyn DiskLock>) -> R
         chain: 0,
     };
     let seed = Seed::of(superblock.nonce);
-    let mut journal = Journal::new(disk.clone(), seed, superblock.segment_bytes, log);
+    let found = Found::new(log, &[], &superblock);
+    let mut journal = Journal::new(disk.clone(), seed, superblock.segment_bytes, found);
     journal.activate(&Catalog::default().encode(), 0)?;
     let file = disk.open(STORE_NAME, Access::Create)?;
     let second = Superblock {
@@ -178,15 +183,20 @@ fn recover(
     } else {
         Access::Write
     };
-    let log = scan(disk.as_ref(), access, &superblock)?;
-    let replayed = replay_catalog(&log.records, superblock.page_size)?;
-    if access == Access::Write {
-        make_durable(disk.as_ref(), &superblock, &log)?;
+    let mut log = scan(disk.as_ref(), access, &superblock)?;
+    let records = std::mem::take(&mut log.records);
+    let replayed = replay_catalog(&records, superblock.page_size)?;
+    let strays = strays(disk.as_ref(), &replayed.catalog)?;
+    let seed = Seed::of(superblock.nonce);
+    let found = Found::new(log, &records, &superblock);
+    let mut journal = Journal::new(disk.clone(), seed, superblock.segment_bytes, found);
+    if access == Access::Write && (journal.has_calls() || !strays.is_empty()) {
+        journal.make_durable()?;
     }
     let objects = open_images(disk.as_ref(), access, &replayed)?;
     let images = Images {
         page_size: superblock.page_size,
-        seed: Seed::of(superblock.nonce),
+        seed,
         objects,
     };
     let mut touched = Touched::new();
@@ -205,17 +215,15 @@ fn recover(
         }
     }
     let unapplied = if options.read_only {
-        images.replay_in_memory(&log.records, &replayed)?
+        images.replay_in_memory(&records, &replayed)?
     } else {
-        images.replay(&log.records, &replayed)?;
-        remove_strays(disk.as_ref(), &replayed.catalog)?;
+        images.replay(&records, &replayed)?;
+        strays.iter().try_for_each(|name| disk.remove(name))?;
         Unapplied::new()
     };
     let store_file = (!options.read_only)
         .then(|| disk.open(STORE_NAME, Access::Write))
         .transpose()?;
-    let seed = Seed::of(superblock.nonce);
-    let journal = Journal::new(disk.clone(), seed, superblock.segment_bytes, log);
     Ok(Recovered {
         lock,
         store_file,
@@ -225,33 +233,6 @@ fn recover(
         touched,
         unapplied,
     })
-}
-
-/// Puts what was read on stable storage before anything relies on it: a process that was killed between a write and its
-/// sync leaves both only in the cache. Written again, because after a failed sync the cache may count it as clean.
-fn make_durable(disk: &dyn Disk, superblock: &Superblock, log: &Log) -> Result<()> {
-    // Lengths first: a header that is durable in a file that is too short counts as damage.
-    let free = log.free.iter().map(|segment| &segment.file);
-    for file in free.chain(log.live.last().map(|segment| &segment.file)) {
-        if let Some(end) = file.length()?.checked_sub(1) {
-            let mut byte = [0];
-            file.read_at(end, &mut byte)?;
-            file.write_at(end, &byte)?;
-        }
-        file.sync()?;
-    }
-    if let Some(last) = log.live.last() {
-        let mut bytes = vec![0; usize::try_from(last.end).expect("the segment was read")];
-        let count = last.file.read_at(0, &mut bytes)?;
-        last.file.write_at(0, &bytes[..count])?;
-    }
-    for segment in &log.live {
-        segment.file.sync()?;
-    }
-    let store_file = disk.open(STORE_NAME, Access::Write)?;
-    store_file.write_at(superblock.slot_offset(), &superblock.encode())?;
-    store_file.sync()?;
-    disk.sync_names()
 }
 
 /// Opens the image of each object that the journal changed, and checks its length.
@@ -366,15 +347,11 @@ impl Images {
     }
 }
 
-/// Removes images of objects that are not in the catalog: their creation never became durable, or their removal did.
-fn remove_strays(disk: &dyn Disk, catalog: &Catalog) -> Result<()> {
-    for name in disk.list()? {
-        let (Some(FileKind::Image(id)) | Some(FileKind::Sums(id))) = file_kind(&name) else {
-            continue;
-        };
-        if catalog.get(id).is_none() {
-            disk.remove(&name)?;
-        }
-    }
-    Ok(())
+/// Files of objects that are not in the catalog: their creation never became durable, or their removal did.
+fn strays(disk: &dyn Disk, catalog: &Catalog) -> Result<Vec<String>> {
+    let is_stray = |name: &String| match file_kind(name) {
+        Some(FileKind::Image(id) | FileKind::Sums(id)) => catalog.get(id).is_none(),
+        Some(FileKind::Segment(_)) | None => false,
+    };
+    Ok(disk.list()?.into_iter().filter(is_stray).collect())
 }

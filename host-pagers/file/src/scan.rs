@@ -9,7 +9,8 @@
 //! Invariants, each of which is checked and reported as damage where it fails:
 //! - the segments from the checkpoint's on follow each other without a gap in calls, and chain by checksum;
 //! - a record that does not check ends its segment; nothing of the same generation follows it;
-//! - a segment whose activation was interrupted has no calls, and counts as free.
+//! - a segment whose activation was interrupted has no calls, and counts as free;
+//! - the one that a closed store names has no calls, so that what lies behind its snapshot is not read.
 
 use crate::{
     disk::{Access, Disk, DiskFile},
@@ -144,7 +145,8 @@ pub(crate) fn scan(disk: &dyn Disk, access: Access, superblock: &Superblock) -> 
         .chain([None])
         .collect();
     for ((header, segment), next) in candidates.into_iter().zip(limits) {
-        scan_segment(&mut log, seed, header, segment, next)?;
+        let closed = superblock.closed && header.generation == superblock.generation;
+        scan_segment(&mut log, (seed, closed), header, segment, next)?;
     }
     Ok(log)
 }
@@ -233,10 +235,10 @@ fn check_place(log: &Log, header: SegmentHeader, segment: &SegmentFile) -> Resul
     Ok(())
 }
 
-/// Adds the records of one segment to the log.
+/// Adds the records of one segment to the log; a `closed` one has none.
 fn scan_segment(
     log: &mut Log,
-    seed: Seed,
+    (seed, closed): (Seed, bool),
     header: SegmentHeader,
     segment: SegmentFile,
     next: Option<SegmentHeader>,
@@ -270,7 +272,7 @@ fn scan_segment(
     };
     log.records.push(snapshot);
     let void = next.map_or(u64::MAX, |next| next.sequence);
-    while log.sequence_next < void {
+    while !closed && log.sequence_next < void {
         let Some(record) = walk.next(&segment, log.sequence_next, RecordKind::Calls)? else {
             break;
         };
@@ -279,6 +281,7 @@ fn scan_segment(
     }
     log.chain = walk.chain;
     match next {
+        None if closed => {}
         None => walk.check_end(&segment, log.sequence_next)?,
         Some(next) if next.sequence == log.sequence_next => {}
         Some(next) => {

@@ -250,9 +250,7 @@ impl Drop for FileStore {
             return;
         }
         // What fails here is told to the calls that were queued; the journal keeps the rest for the next opening.
-        if self.shared.flush().is_ok() {
-            let _ = self.shared.checkpoint_all();
-        }
+        let _ = self.shared.close();
     }
 }
 

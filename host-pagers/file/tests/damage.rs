@@ -60,7 +60,7 @@ fn closed(random: &mut Random) -> (MemoryDisk, State) {
 
 /// The live bytes of each file: both superblock slots, the journal up to its last record, images, sums.
 fn live(disk: &MemoryDisk) -> Vec<(String, Range<usize>)> {
-    let mut ranges = vec![("STORE".into(), 0..72), ("STORE".into(), 4096..4096 + 72)];
+    let mut ranges = vec![("STORE".into(), 0..80), ("STORE".into(), 4096..4096 + 80)];
     for index in 1..=NAMES.len() {
         ranges.push((format!("object-{index}"), 0..PAGE * PAGES as usize));
         let sums = format!("object-{index}.sums");

@@ -1,5 +1,6 @@
-//! A store of the current format, kept as files: it opens with the content that it was made with, and making it again
-//! gives the same bytes. `BLESS=1` rewrites the files, which is right only together with a new format version.
+//! Stores of every format so far, kept as files: each opens with the content that it was made with, and making the one of
+//! the current format again gives the same bytes. `BLESS=1` rewrites the files of the current format, which is right only
+//! together with a new format version: what was released stays as it is.
 
 mod common;
 
@@ -13,8 +14,11 @@ use vmsync_pager_file::{
     inspect_on, verify_on,
 };
 
-fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/format-1")
+/// The format that stores are made in.
+const CURRENT: u32 = 2;
+
+fn folder(version: u32) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/format-{version}"))
 }
 
 /// Every kind of entry: created, grown, removed, mapped, a small change, a whole page; a checkpoint in the middle, and
@@ -51,9 +55,9 @@ fn files(disk: &MemoryDisk) -> BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
-fn load() -> MemoryDisk {
+fn load(version: u32) -> MemoryDisk {
     let disk = MemoryDisk::new();
-    for entry in std::fs::read_dir(folder()).unwrap() {
+    for entry in std::fs::read_dir(folder(version)).unwrap() {
         let entry = entry.unwrap();
         let file = disk
             .open(entry.file_name().to_str().unwrap(), Access::Create)
@@ -64,36 +68,49 @@ fn load() -> MemoryDisk {
 }
 
 #[test]
-fn a_kept_store_opens_and_is_made_again() {
-    let made = make();
+fn a_store_of_every_format_opens() {
+    for version in 1..=CURRENT {
+        let kept = load(version);
+        assert_eq!(verify_on(&kept).unwrap().problems, []);
+        let summary = inspect_on(&kept).unwrap();
+        assert_eq!(
+            (summary.format_version, summary.checkpoints, summary.journal.calls),
+            (version, 1, 5)
+        );
+        assert_eq!(summary.objects.len(), 2);
+        assert_eq!(summary.objects[0].1.address, Some(0x10_0000));
+        let disk = kept.after_kill();
+        let store = open(&disk).unwrap();
+        let found = contents(&store).unwrap();
+        assert!(found["first"][100..108] == *b"changed!" && found["first"].len() == 2 * PAGE);
+        assert!(found["first"][..100].iter().all(|byte| *byte == 0x11));
+        assert!(found["second.with-a_name"].iter().all(|byte| *byte == 0x33));
+        assert_eq!(
+            store.list()[1].1.version,
+            9,
+            "the ninth call: creations, growth and removal count as well"
+        );
+        // It goes on in the current format, with all that it had.
+        client(&store, "first", 2).unwrap().commit_full(1, 0x44);
+        drop(store);
+        assert_eq!(verify_on(&disk).unwrap().problems, []);
+        assert_eq!(inspect_on(&disk).unwrap().format_version, CURRENT);
+        let found = contents(&open(&disk).unwrap()).unwrap();
+        assert!(found["first"][100..108] == *b"changed!" && found["first"][PAGE] == 0x44);
+    }
+}
+
+#[test]
+fn the_current_format_is_made_as_it_is_kept() {
+    let made = files(&make());
     if std::env::var_os("BLESS").is_some() {
-        let _ = std::fs::remove_dir_all(folder());
-        std::fs::create_dir_all(folder()).unwrap();
-        for (name, content) in files(&made) {
-            std::fs::write(folder().join(name), content).unwrap();
+        let _ = std::fs::remove_dir_all(folder(CURRENT));
+        std::fs::create_dir_all(folder(CURRENT)).unwrap();
+        for (name, content) in &made {
+            std::fs::write(folder(CURRENT).join(name), content).unwrap();
         }
     }
-    let kept = load();
-    assert_eq!(verify_on(&kept).unwrap().problems, []);
-    let summary = inspect_on(&kept).unwrap();
-    assert_eq!(
-        (summary.format_version, summary.checkpoints, summary.journal.calls),
-        (1, 1, 5)
-    );
-    assert_eq!(summary.objects.len(), 2);
-    assert_eq!(summary.objects[0].1.address, Some(0x10_0000));
-    let store = open(&kept.after_kill()).unwrap();
-    let found = contents(&store).unwrap();
-    assert!(found["first"][100..108] == *b"changed!" && found["first"].len() == 2 * PAGE);
-    assert!(found["first"][..100].iter().all(|byte| *byte == 0x11));
-    assert!(found["second.with-a_name"].iter().all(|byte| *byte == 0x33));
-    assert_eq!(
-        store.list()[1].1.version,
-        9,
-        "the ninth call: creations, growth and removal count as well"
-    );
-
-    let (made, kept) = (files(&made), files(&kept));
+    let kept = files(&load(CURRENT));
     assert!(
         made.keys().eq(kept.keys()),
         "{:?} and {:?}",

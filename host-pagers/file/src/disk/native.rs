@@ -12,7 +12,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, FallocateFlags, FlockOperation, Mode, OFlags},
+    fs::{AtFlags, FallocateFlags, FlockOperation, Mode, OFlags, SeekFrom},
     io::Errno,
 };
 use vmsync_core::{PagerError, PagerErrorKind};
@@ -252,6 +252,17 @@ impl DiskFile for NativeFile {
             Err(errno) => return Err(self.failed("cannot reserve space for")(errno)),
         }
         fill_with_zeroes(self, length)
+    }
+
+    /// `lseek(2)` with `SEEK_DATA`; a file system without holes answers with the offset itself. The position of the file
+    /// is not used otherwise.
+    fn next_data(&self, offset: u64) -> Result<Option<u64>> {
+        match rustix::fs::seek(&self.descriptor, SeekFrom::Data(offset)) {
+            Ok(start) => Ok(Some(start)),
+            Err(Errno::NXIO) => Ok(None),
+            Err(Errno::INVAL) => Ok((offset < self.length()?).then_some(offset)),
+            Err(errno) => Err(self.failed("cannot search")(errno)),
+        }
     }
 
     fn descriptor(&self) -> Option<i32> {

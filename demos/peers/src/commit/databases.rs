@@ -1,0 +1,343 @@
+//! Embedded databases. The eight bytes of a page are a record of eight bytes under the page's number, which is as little
+//! as a database can be asked to write; whole pages are records of a page in a second table.
+//!
+//! Invariants:
+//! - a commit returns after the disk was asked to flush;
+//! - records of eight bytes exist beforehand, those of a page after the rounds that warm up;
+//! - writers of one database take turns, as each of them demands.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
+
+use anyhow::Result;
+use heed::{
+    Database as HeedDatabase, Env, EnvOpenOptions,
+    byteorder::BigEndian,
+    types::{Bytes, U32, U64},
+};
+use redb::{Database, ReadableDatabase, TableDefinition};
+use rusqlite::Connection;
+
+use crate::{
+    contender::{Contender, Spent, rate_of, timed},
+    workload::{Change, PAGE, PAGES, Workload},
+};
+
+/// Bytes of address space for LMDB's map; the file grows as needed.
+const MAP_BYTES: usize = 4 << 30;
+
+/// A transaction that is open.
+trait Transaction {
+    fn word(&mut self, page: u32, value: u64) -> Result<()>;
+    fn page(&mut self, page: u32, bytes: &[u8]) -> Result<()>;
+}
+
+/// Puts `change` into a transaction.
+fn put(change: &Change, transaction: &mut dyn Transaction) -> Result<()> {
+    match change {
+        Change::Stores { stores, .. } => stores
+            .iter()
+            .try_for_each(|(offset, value)| transaction.word((offset / PAGE) as u32, *value)),
+        Change::Fill { start, length, value } => {
+            let bytes = vec![*value; PAGE as usize];
+            (start / PAGE..(start + length) / PAGE).try_for_each(|page| transaction.page(page as u32, &bytes))
+        }
+    }
+}
+
+/// The change of one committer of many.
+fn counter(page: usize, value: usize) -> Change {
+    Change::Stores {
+        state: None,
+        stores: vec![(page as u64 * PAGE, value as u64)],
+    }
+}
+
+/// LMDB. Its write map is left out: with it a commit is an `msync(2)`, which costs more than its own writes.
+pub struct Lmdb {
+    env: Env,
+    words: HeedDatabase<U32<BigEndian>, U64<BigEndian>>,
+    pages: HeedDatabase<U32<BigEndian>, Bytes>,
+    cold: PathBuf,
+}
+
+struct LmdbTransaction<'a, 'b>(&'a Lmdb, &'a mut heed::RwTxn<'b>);
+
+impl Transaction for LmdbTransaction<'_, '_> {
+    fn word(&mut self, page: u32, value: u64) -> Result<()> {
+        Ok(self.0.words.put(self.1, &page, &value)?)
+    }
+
+    fn page(&mut self, page: u32, bytes: &[u8]) -> Result<()> {
+        Ok(self.0.pages.put(self.1, &page, bytes)?)
+    }
+}
+
+impl Lmdb {
+    /// A database with every record.
+    ///
+    /// # Errors
+    /// Whatever goes wrong.
+    pub fn new(folder: &Path) -> Result<Self> {
+        let cold = folder.join("lmdb-open");
+        let made = Self::open_in(&folder.join("lmdb"))?;
+        Self::open_in(&cold)?.prefill()?;
+        made.prefill()?;
+        Ok(Self { cold, ..made })
+    }
+
+    fn open_in(folder: &Path) -> Result<Self> {
+        std::fs::create_dir_all(folder)?;
+        // SAFETY: nobody else touches the files, and no environment of this process has them open.
+        let env = unsafe { EnvOpenOptions::new().map_size(MAP_BYTES).max_dbs(2).open(folder) }?;
+        let mut transaction = env.write_txn()?;
+        let words = env.create_database(&mut transaction, Some("words"))?;
+        let pages = env.create_database(&mut transaction, Some("pages"))?;
+        transaction.commit()?;
+        Ok(Self {
+            env,
+            words,
+            pages,
+            cold: PathBuf::new(),
+        })
+    }
+
+    fn prefill(&self) -> Result<()> {
+        self.run(|transaction| (0..PAGES as u32).try_for_each(|page| transaction.word(page, 1)))
+    }
+
+    fn run(&self, body: impl FnOnce(&mut dyn Transaction) -> Result<()>) -> Result<()> {
+        let mut transaction = self.env.write_txn()?;
+        body(&mut LmdbTransaction(self, &mut transaction))?;
+        Ok(transaction.commit()?)
+    }
+}
+
+impl Contender for Lmdb {
+    fn name(&self) -> &'static str {
+        "LMDB"
+    }
+
+    fn commit(&mut self, _: Workload, change: &Change) -> Result<Spent> {
+        let ((), commit) = timed(|| self.run(|transaction| put(change, transaction)))?;
+        Ok(Spent { change: 0.0, commit })
+    }
+
+    fn rate(&mut self, threads: usize, each: usize) -> Result<Option<f64>> {
+        let own = &*self;
+        let committers = (0..threads)
+            .map(|index| move |count: usize| own.run(|transaction| put(&counter(index, count), transaction)));
+        Ok(Some(rate_of(committers.collect(), each)?))
+    }
+
+    fn open(&mut self) -> Result<Option<f64>> {
+        let (database, seconds) = timed(|| {
+            // SAFETY: as above.
+            let env = unsafe {
+                EnvOpenOptions::new()
+                    .map_size(MAP_BYTES)
+                    .max_dbs(2)
+                    .open(&self.cold)
+            }?;
+            let transaction = env.read_txn()?;
+            let words: Option<HeedDatabase<U32<BigEndian>, U64<BigEndian>>> =
+                env.open_database(&transaction, Some("words"))?;
+            let found = words.expect("it was made").get(&transaction, &0)?;
+            assert_eq!(found, Some(1));
+            drop(transaction);
+            Ok(env)
+        })?;
+        database.prepare_for_closing().wait();
+        Ok(Some(seconds))
+    }
+}
+
+const WORDS: TableDefinition<'_, u32, u64> = TableDefinition::new("words");
+const BLOBS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("pages");
+
+/// redb, with its default durability: every commit is synced.
+pub struct Redb {
+    database: Database,
+    cold: PathBuf,
+}
+
+struct RedbTransaction<'a> {
+    words: redb::Table<'a, u32, u64>,
+    pages: redb::Table<'a, u32, &'static [u8]>,
+}
+
+impl Transaction for RedbTransaction<'_> {
+    fn word(&mut self, page: u32, value: u64) -> Result<()> {
+        self.words.insert(page, value)?;
+        Ok(())
+    }
+
+    fn page(&mut self, page: u32, bytes: &[u8]) -> Result<()> {
+        self.pages.insert(page, bytes)?;
+        Ok(())
+    }
+}
+
+impl Redb {
+    /// A database with every record.
+    ///
+    /// # Errors
+    /// Whatever goes wrong.
+    pub fn new(folder: &Path) -> Result<Self> {
+        let cold = folder.join("redb-open");
+        let made = Database::create(folder.join("redb"))?;
+        for database in [&Database::create(&cold)?, &made] {
+            Self::run(database, |transaction| {
+                (0..PAGES as u32).try_for_each(|page| transaction.word(page, 1))
+            })?;
+        }
+        Ok(Self { database: made, cold })
+    }
+
+    fn run(database: &Database, body: impl FnOnce(&mut dyn Transaction) -> Result<()>) -> Result<()> {
+        let transaction = database.begin_write()?;
+        body(&mut RedbTransaction {
+            words: transaction.open_table(WORDS)?,
+            pages: transaction.open_table(BLOBS)?,
+        })?;
+        Ok(transaction.commit()?)
+    }
+}
+
+impl Contender for Redb {
+    fn name(&self) -> &'static str {
+        "redb"
+    }
+
+    fn commit(&mut self, _: Workload, change: &Change) -> Result<Spent> {
+        let ((), commit) = timed(|| Self::run(&self.database, |transaction| put(change, transaction)))?;
+        Ok(Spent { change: 0.0, commit })
+    }
+
+    fn rate(&mut self, threads: usize, each: usize) -> Result<Option<f64>> {
+        let database = &self.database;
+        let committers = (0..threads).map(|index| {
+            move |count: usize| Self::run(database, |transaction| put(&counter(index, count), transaction))
+        });
+        Ok(Some(rate_of(committers.collect(), each)?))
+    }
+
+    fn open(&mut self) -> Result<Option<f64>> {
+        let (kept, seconds) = timed(|| {
+            let database = Database::open(&self.cold)?;
+            let found = database.begin_read()?.open_table(WORDS)?.get(0)?;
+            assert_eq!(found.map(|value| value.value()), Some(1));
+            Ok(database)
+        })?;
+        drop(kept);
+        Ok(Some(seconds))
+    }
+}
+
+/// SQLite with a write-ahead log that is synced at every commit, and one connection that owns the file.
+pub struct Sqlite {
+    connection: Mutex<Connection>,
+    cold: PathBuf,
+}
+
+struct SqliteTransaction<'a>(&'a Connection);
+
+impl Transaction for SqliteTransaction<'_> {
+    fn word(&mut self, page: u32, value: u64) -> Result<()> {
+        let mut statement = self.0.prepare_cached("UPDATE words SET v = ?2 WHERE k = ?1")?;
+        // SQLite's integers are signed.
+        let changed = statement.execute((page, value as i64))?;
+        assert_eq!(changed, 1);
+        Ok(())
+    }
+
+    fn page(&mut self, page: u32, bytes: &[u8]) -> Result<()> {
+        let mut statement = self
+            .0
+            .prepare_cached("INSERT OR REPLACE INTO pages VALUES (?1, ?2)")?;
+        statement.execute((page, bytes))?;
+        Ok(())
+    }
+}
+
+impl Sqlite {
+    /// A database with every record.
+    ///
+    /// # Errors
+    /// Whatever goes wrong.
+    pub fn new(folder: &Path) -> Result<Self> {
+        let cold = folder.join("sqlite-open");
+        Self::create(&cold)?;
+        Ok(Self {
+            connection: Mutex::new(Self::create(&folder.join("sqlite"))?),
+            cold,
+        })
+    }
+
+    fn connect(path: &Path) -> Result<Connection> {
+        let connection = Connection::open(path)?;
+        connection.execute_batch(
+            "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+             PRAGMA cache_size = -65536;",
+        )?;
+        Ok(connection)
+    }
+
+    fn create(path: &Path) -> Result<Connection> {
+        let connection = Self::connect(path)?;
+        connection.execute_batch(
+            "CREATE TABLE words (k INTEGER PRIMARY KEY, v INTEGER) STRICT; \
+             CREATE TABLE pages (k INTEGER PRIMARY KEY, v BLOB) STRICT;",
+        )?;
+        connection.execute(
+            "WITH RECURSIVE n (k) AS (SELECT 0 UNION ALL SELECT k + 1 FROM n WHERE k + 1 < ?1) \
+             INSERT INTO words SELECT k, 1 << 62 FROM n",
+            [PAGES as i64],
+        )?;
+        Ok(connection)
+    }
+
+    fn run(&self, change: &Change) -> Result<()> {
+        let connection = self.connection.lock().expect("no committer panics");
+        connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        put(change, &mut SqliteTransaction(&connection))?;
+        connection.prepare_cached("COMMIT")?.execute([])?;
+        Ok(())
+    }
+}
+
+impl Contender for Sqlite {
+    fn name(&self) -> &'static str {
+        "SQLite (WAL, FULL)"
+    }
+
+    fn commit(&mut self, _: Workload, change: &Change) -> Result<Spent> {
+        let ((), commit) = timed(|| self.run(change))?;
+        Ok(Spent { change: 0.0, commit })
+    }
+
+    fn settle(&mut self) -> Result<()> {
+        let connection = self.connection.lock().expect("no committer panics");
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        Ok(())
+    }
+
+    fn rate(&mut self, threads: usize, each: usize) -> Result<Option<f64>> {
+        let own = &*self;
+        let committers = (0..threads).map(|index| move |count: usize| own.run(&counter(index, count)));
+        Ok(Some(rate_of(committers.collect(), each)?))
+    }
+
+    fn open(&mut self) -> Result<Option<f64>> {
+        let (kept, seconds) = timed(|| {
+            let connection = Self::connect(&self.cold)?;
+            let found: i64 = connection.query_row("SELECT v FROM words WHERE k = 0", [], |row| row.get(0))?;
+            assert!(found > 0);
+            Ok(connection)
+        })?;
+        drop(kept);
+        Ok(Some(seconds))
+    }
+}

@@ -1,0 +1,232 @@
+//! Who is measured when.
+//!
+//! Invariants:
+//! - everybody takes every place in the order equally often, forwards and backwards: a sync right after another's is
+//!   cheaper;
+//! - the first rounds warm up and do not count.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::{
+    contender::Contender,
+    databases::{Lmdb, Redb, Sqlite},
+    files::{Floor, Shared},
+    ours::Ours,
+    workload::{Random, WORKLOADS, Workload},
+};
+
+/// Rounds that do not count.
+const WARM: usize = 4;
+/// Threads of the concurrent workload.
+pub const COMMITTERS: usize = 64;
+/// Commits of each of them.
+const EACH: usize = 32;
+/// Commits of the one that they are compared with.
+const ALONE: usize = 512;
+/// How often rates and openings are measured.
+const REPEATS: usize = 5;
+/// Commits whose bytes are counted.
+const COUNTED: u64 = 1024;
+
+/// Measured values of one kind.
+#[derive(Clone, Default)]
+pub struct Values(pub Vec<f64>);
+
+impl Values {
+    /// The value below which `part` of them are.
+    pub fn quantile(&self, part: f64) -> f64 {
+        let mut sorted = self.0.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted[((sorted.len() - 1) as f64 * part).round() as usize]
+    }
+
+    /// The middle one.
+    pub fn median(&self) -> f64 {
+        self.quantile(0.5)
+    }
+}
+
+/// One workload.
+pub struct Row {
+    pub workload: Workload,
+    /// Seconds of making the change and committing it, in the order of [`Report::names`].
+    pub whole: Vec<Values>,
+    /// Seconds of the commit alone; the whole for databases, which do both in one transaction.
+    pub commit: Vec<Values>,
+    /// Seconds of the floor.
+    pub floor: Values,
+    /// Bytes of our journal for one commit.
+    pub journal_bytes: u64,
+}
+
+/// All that was measured; ours is the first of every list.
+pub struct Report {
+    pub names: Vec<&'static str>,
+    pub rows: Vec<Row>,
+    /// Commits a second of [`COMMITTERS`] threads, and of one.
+    pub rates: Vec<(Values, Values)>,
+    /// Seconds.
+    pub open: Vec<Values>,
+    /// Bytes that were written for each byte that changed, one page a commit.
+    pub amplification: Vec<f64>,
+}
+
+struct Field {
+    ours: Ours,
+    peers: Vec<Box<dyn Contender>>,
+    floor: Floor,
+}
+
+impl Field {
+    fn new(folder: &Path) -> Result<Self> {
+        eprintln!("preparing: 1 GiB each for ours and msync(2), and three databases");
+        Ok(Self {
+            ours: Ours::new(folder)?,
+            peers: vec![
+                Box::new(Shared::new(folder)?),
+                Box::new(Lmdb::new(folder)?),
+                Box::new(Redb::new(folder)?),
+                Box::new(Sqlite::new(folder)?),
+            ],
+            floor: Floor::new(folder)?,
+        })
+    }
+
+    /// Ours, then the peers.
+    fn all(&mut self) -> impl Iterator<Item = &mut dyn Contender> {
+        let ours: &mut dyn Contender = &mut self.ours;
+        std::iter::once(ours).chain(
+            self.peers
+                .iter_mut()
+                .map(|peer| &mut **peer as &mut dyn Contender),
+        )
+    }
+
+    fn get(&mut self, index: usize) -> &mut dyn Contender {
+        self.all().nth(index).expect("an index of a contender")
+    }
+
+    fn workload(&mut self, workload: Workload, rounds: usize, random: &mut Random) -> Result<Row> {
+        let count = self.peers.len() + 1;
+        let mut row = Row {
+            workload,
+            whole: vec![Values::default(); count],
+            commit: vec![Values::default(); count],
+            floor: Values::default(),
+            journal_bytes: 0,
+        };
+        for round in 0..WARM + rounds {
+            let change = workload.draw(random);
+            for who in order(round, count + 1) {
+                let spent = if who == count {
+                    self.floor.set_bytes(row.journal_bytes);
+                    self.floor.commit()?
+                } else {
+                    let before = self.ours.bytes_journaled();
+                    let spent = self.get(who).commit(workload, &change)?;
+                    if who == 0 {
+                        row.journal_bytes = self.ours.bytes_journaled() - before;
+                    }
+                    spent
+                };
+                if round < WARM {
+                    continue;
+                }
+                if who == count {
+                    row.floor.0.push(spent.commit);
+                } else {
+                    row.whole[who].0.push(spent.change + spent.commit);
+                    row.commit[who].0.push(spent.commit);
+                }
+            }
+        }
+        Ok(row)
+    }
+
+    fn rates(&mut self) -> Result<Vec<(Values, Values)>> {
+        let count = self.peers.len() + 1;
+        let mut rates = vec![(Values::default(), Values::default()); count];
+        for repeat in 0..REPEATS {
+            for who in order(repeat, count) {
+                let contender = self.get(who);
+                rates[who].0.0.extend(contender.rate(COMMITTERS, EACH)?);
+                rates[who].1.0.extend(contender.rate(1, ALONE)?);
+            }
+        }
+        Ok(rates)
+    }
+
+    fn open(&mut self) -> Result<Vec<Values>> {
+        let count = self.peers.len() + 1;
+        let mut open = vec![Values::default(); count];
+        for repeat in 0..2 * REPEATS {
+            for who in order(repeat, count) {
+                let seconds = self.get(who).open()?;
+                open[who].0.extend(seconds);
+            }
+        }
+        Ok(open)
+    }
+
+    fn amplification(&mut self, random: &mut Random) -> Result<Vec<f64>> {
+        self.all()
+            .map(|contender| {
+                contender.settle()?;
+                let before = bytes_written()?;
+                for _ in 0..COUNTED {
+                    contender.commit(Workload::One, &Workload::One.draw(random))?;
+                }
+                contender.settle()?;
+                Ok((bytes_written()? - before) as f64 / (COUNTED * 8) as f64)
+            })
+            .collect()
+    }
+}
+
+/// Everybody in turn: another first in each round, and backwards in every other cycle.
+fn order(round: usize, count: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..count).map(|place| (place + round) % count).collect();
+    if (round / count) % 2 == 1 {
+        order.reverse();
+    }
+    order
+}
+
+/// Bytes that this process has caused to be written to disks so far.
+fn bytes_written() -> Result<u64> {
+    let text = std::fs::read_to_string("/proc/self/io").context("cannot count what is written")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+    Ok(line.context("/proc/self/io has no write_bytes")?.parse()?)
+}
+
+/// Measures everything on the disk of `folder`.
+///
+/// # Errors
+/// Whatever goes wrong.
+pub fn measure(folder: &Path, rounds: usize, seed: u64) -> Result<Report> {
+    let mut field = Field::new(folder)?;
+    let mut random = Random(seed | 1);
+    let mut rows = Vec::new();
+    for workload in WORKLOADS {
+        eprintln!("{workload}");
+        // Where a round takes long, fewer of them say as much.
+        let rounds = match workload.pages() {
+            0..1000 => rounds,
+            1000..10_000 => rounds.div_ceil(2),
+            _ => rounds.div_ceil(4),
+        };
+        rows.push(field.workload(workload, rounds, &mut random)?);
+    }
+    eprintln!("{COMMITTERS} committers");
+    let rates = field.rates()?;
+    eprintln!("opening, counting bytes");
+    Ok(Report {
+        names: field.all().map(|contender| contender.name()).collect(),
+        rows,
+        rates,
+        open: field.open()?,
+        amplification: field.amplification(&mut random)?,
+    })
+}
