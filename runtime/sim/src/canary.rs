@@ -1,8 +1,16 @@
-//! Bugs that the simulator must find: each breaks one rule of the store by changing what reached the disk and when.
+//! Bugs that the simulator must find, at least one for each fault of its model.
+//!
+//! ```text
+//!   missing or late syncs     change what reached the disk and when: the trace is spoilt, and cut          lost, reordered, torn writes
+//!   a failure that is ignored the disk does not tell the store of it                                       EIO, ENOSPC, short writes, failed syncs
+//!   damage that is not told   the disk is damaged, and nobody verifies it                                  rot, misdirected and phantom writes
+//! ```
 
 use std::collections::BTreeMap;
 
 use crate::{
+    damage::Damage,
+    disk::Failure,
     life::Life,
     platter::{Change, FileNumber},
 };
@@ -22,18 +30,53 @@ pub enum Canary {
     NamesNotSynced,
     /// Pages go into the images before the record that changes them is durable.
     ImagesEarly,
+    /// Operations that fail this way count as done.
+    Ignored(Failure),
+    /// Syncs that fail count as done.
+    FailedSyncIgnored,
+    /// Verifying does not tell what is damaged this way. (Files that are cut short or missing are told by opening as well.)
+    Untold(Damage),
 }
 
 impl Canary {
     /// All of them, by the name that the command knows.
-    pub const ALL: [(&'static str, Self); 6] = [
+    pub const ALL: [(&'static str, Self); 13] = [
         ("journal-not-synced", Self::JournalNotSynced),
         ("images-not-synced", Self::ImagesNotSynced),
         ("sums-not-synced", Self::SumsNotSynced),
         ("store-not-synced", Self::StoreNotSynced),
         ("names-not-synced", Self::NamesNotSynced),
         ("images-early", Self::ImagesEarly),
+        ("eio-ignored", Self::Ignored(Failure::Io)),
+        ("enospc-ignored", Self::Ignored(Failure::NoSpace)),
+        ("short-write-ignored", Self::Ignored(Failure::Short)),
+        ("failed-sync-ignored", Self::FailedSyncIgnored),
+        ("rot-untold", Self::Untold(Damage::Rot)),
+        ("misdirected-untold", Self::Untold(Damage::Misdirected)),
+        ("phantom-untold", Self::Untold(Damage::Phantom)),
     ];
+
+    /// Which failures of the disk the store is not told of.
+    pub fn ignores(self, failure: Failure, sync: bool) -> bool {
+        match self {
+            Self::Ignored(ignored) => ignored == failure && !sync,
+            Self::FailedSyncIgnored => failure != Failure::FalseAlarm && sync,
+            _ => false,
+        }
+    }
+
+    /// Whether the bug shows only where operations fail.
+    pub fn needs_faults(self) -> bool {
+        matches!(self, Self::Ignored(_) | Self::FailedSyncIgnored)
+    }
+
+    /// The damage that is not told.
+    pub fn untold(self) -> Option<Damage> {
+        match self {
+            Self::Untold(damage) => Some(damage),
+            _ => None,
+        }
+    }
 
     /// Makes `life` one of a store with the bug. The number of changes stays, so that the history fits.
     pub fn spoil(self, life: &mut Life) {

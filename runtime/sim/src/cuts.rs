@@ -55,14 +55,26 @@ pub struct Failure {
     pub broken: Broken,
 }
 
+/// How closely a disk is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// It is opened and read.
+    Open,
+    /// It is verified first.
+    Verify,
+    /// And opened for reading only as well, which has to show the same.
+    VerifyAndReadOnly,
+}
+
 /// Verifies, opens and reads the disk `image`, as a new process would.
-pub fn find(image: &Image, read_only: bool) -> Result<Finding, Broken> {
+pub fn find(image: &Image, how: Look) -> Result<Finding, Broken> {
     let look = || {
         let disk = SimDisk::new(image, 1 << 40);
         if inspect_on(&disk).is_err_and(|error| error.kind == PagerErrorKind::NotFound) {
             return Ok(Finding::Nothing);
         }
         match verify_on(&disk) {
+            _ if how == Look::Open => {}
             Err(error) => return Ok(Finding::Refused(format!("verify fails: {error}"))),
             Ok(report) => {
                 if let Some(problem) = report.problems.first() {
@@ -70,6 +82,7 @@ pub fn find(image: &Image, read_only: bool) -> Result<Finding, Broken> {
                 }
             }
         }
+        let read_only = how == Look::VerifyAndReadOnly;
         let read_only_finding = read_only.then(|| open(image, true)).flatten();
         let found = open(image, false);
         match (found, read_only_finding) {
@@ -191,7 +204,11 @@ pub fn cut_everywhere(
                 Some(finding) => finding,
                 None => {
                     counts.images += 1;
-                    let finding = find(&image, random.once_in(READ_ONLY_ONCE_IN)).map_err(fail)?;
+                    let how = match random.once_in(READ_ONLY_ONCE_IN) {
+                        true => Look::VerifyAndReadOnly,
+                        false => Look::Verify,
+                    };
+                    let finding = find(&image, how).map_err(fail)?;
                     seen.entry(sum).or_insert(finding)
                 }
             };

@@ -10,13 +10,28 @@ use std::sync::Arc;
 use vmsync_pager_file::limits::SECTOR_BYTES;
 
 use crate::{
-    cuts::{Finding, find},
+    cuts::{Finding, Look, find},
     history::{Breach, Print},
     life::Broken,
     limits::{DAMAGES, PAGE},
     platter::{Image, write},
     random::Random,
 };
+
+/// A way to damage a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// Its end is missing.
+    Cut,
+    /// All of it is missing.
+    Missing,
+    /// Other bytes of the disk stand in a sector or page of it.
+    Misdirected,
+    /// A sector was never written.
+    Phantom,
+    /// A bit flipped.
+    Rot,
+}
 
 /// What damage did.
 #[derive(Clone, Debug, Default)]
@@ -31,25 +46,43 @@ pub struct Seen {
     pub torn: u64,
 }
 
-/// Damages copies of `image`, which holds `state`; `earlier` are the states that a loss of the journal's end may leave.
+/// Damages copies of `image`, which holds `state`; `earlier` are the states that a loss of the journal's end may leave. Where
+/// one kind is `untold`, it is the only one, and nobody verifies.
 ///
 /// # Errors
 /// Damage that nobody saw.
 pub fn damage(
     image: &Image,
-    state: &Print,
-    earlier: &[&Print],
+    (state, earlier): (&Print, &[&Print]),
     random: &mut Random,
     seen: &mut Seen,
+    untold: Option<Damage>,
 ) -> Result<(), Broken> {
+    const OFTEN: [Damage; 8] = [
+        Damage::Cut,
+        Damage::Missing,
+        Damage::Misdirected,
+        Damage::Misdirected,
+        Damage::Phantom,
+        Damage::Rot,
+        Damage::Rot,
+        Damage::Rot,
+    ];
     for _ in 0..DAMAGES {
         let mut damaged = image.clone();
-        let what = spoil(&mut damaged, random);
+        let damage = OFTEN[random.below(OFTEN.len())];
+        let damage = untold.unwrap_or(damage);
+        let what = spoil(&mut damaged, damage, random);
         if damaged == *image {
             continue;
         }
         seen.damaged += 1;
-        match find(&damaged, random.once_in(4))? {
+        let look = match untold {
+            Some(_) => Look::Open,
+            None if random.once_in(4) => Look::VerifyAndReadOnly,
+            None => Look::Verify,
+        };
+        match find(&damaged, look)? {
             Finding::Refused(_) => seen.detected += 1,
             Finding::Nothing if !has_images(image) => seen.torn += 1,
             Finding::Holds(found) if found == *state => seen.harmless += 1,
@@ -74,8 +107,8 @@ fn has_images(image: &Image) -> bool {
     image.keys().any(|name| name.starts_with("object-"))
 }
 
-/// Damages one file; says how.
-fn spoil(image: &mut Image, random: &mut Random) -> String {
+/// Does `damage` to one file; says what.
+fn spoil(image: &mut Image, damage: Damage, random: &mut Random) -> String {
     let names: Vec<String> = image
         .iter()
         .filter(|(name, bytes)| !bytes.is_empty() && *name != "LOCK")
@@ -89,17 +122,17 @@ fn spoil(image: &mut Image, random: &mut Random) -> String {
     let source = image[&other].clone();
     let content = Arc::make_mut(image.get_mut(&name).expect("one of the names"));
     let length = content.len();
-    match random.below(8) {
-        0 => {
+    match damage {
+        Damage::Cut => {
             let length = random.below(length);
             content.truncate(length);
             format!("{name} cut to {length} bytes")
         }
-        1 => {
+        Damage::Missing => {
             image.remove(&name);
             format!("{name} missing")
         }
-        2 | 3 => {
+        Damage::Misdirected => {
             let unit = [SECTOR_BYTES, PAGE][random.below(2)];
             let (from, to) = (
                 random.below(source.len().div_ceil(unit)),
@@ -110,13 +143,13 @@ fn spoil(image: &mut Image, random: &mut Random) -> String {
             content.truncate(length);
             format!("{unit} bytes at unit {from} of {other} written over unit {to} of {name}")
         }
-        4 => {
+        Damage::Phantom => {
             let sector = random.below(length.div_ceil(SECTOR_BYTES)) * SECTOR_BYTES;
             let end = length.min(sector + SECTOR_BYTES);
             content[sector..end].fill(0);
             format!("a sector at {sector} of {name} never written")
         }
-        _ => {
+        Damage::Rot => {
             let bit = live_bit(content, random);
             content[bit / 8] ^= 1 << (bit % 8);
             format!("bit {bit} of {name} flipped")

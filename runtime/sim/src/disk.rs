@@ -14,7 +14,10 @@ use std::{
 use vmsync_core::{PagerError, PagerErrorKind};
 use vmsync_pager_file::disk::{Access, Disk, DiskFile, DiskLock, Result, Sharing};
 
-use crate::platter::{Change, FileNumber, Image, write};
+use crate::{
+    canary::Canary,
+    platter::{Change, FileNumber, Image, write},
+};
 
 /// How an operation fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +52,8 @@ struct State {
     file_next: FileNumber,
     trace: Option<Vec<Change>>,
     faults: Vec<Fault>,
+    /// Failures that are not told.
+    bug: Option<Canary>,
     failed: u64,
     operations: u64,
     nonces: u64,
@@ -102,6 +107,11 @@ impl SimDisk {
     /// How many failed on demand.
     pub fn failed(&self) -> u64 {
         self.state().failed
+    }
+
+    /// Keeps failures from the store that `bug` ignores.
+    pub fn spoil(&self, bug: Option<Canary>) {
+        self.state().bug = bug;
     }
 
     /// Adds a fault.
@@ -168,6 +178,7 @@ impl State {
             return Ok(());
         };
         self.failed += 1;
+        let sync = matches!(change, Change::Sync(_) | Change::SyncNames);
         match (failure, change) {
             (Failure::FalseAlarm, change) => self.apply(change),
             (_, Change::Sync(file)) => {
@@ -177,6 +188,9 @@ impl State {
                 self.apply(Change::Write(file, offset, bytes[..bytes.len() / 2].into()));
             }
             _ => {}
+        }
+        if self.bug.is_some_and(|bug| bug.ignores(failure, sync)) {
+            return Ok(());
         }
         let kind = match failure {
             Failure::NoSpace => PagerErrorKind::NoSpace,

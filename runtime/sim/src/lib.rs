@@ -47,7 +47,10 @@
 //! A store that has no image yet, or none whose name survived, and loses `STORE`, looks like an interrupted creation:
 //! that is accepted as well.
 //!
-//! Neither: a sync that reports success and does nothing. No store on one disk survives it; here it is a canary.
+//! Neither: a sync that reports success and does nothing. No store on one disk survives it; here it is a canary, and what it
+//! loses is damage to be told.
+//!
+//! Each fault has a bug that must be found ([`canary`]): a store that forgets a sync, ignores a failure, or is not verified.
 //!
 //! # Invariants
 //!

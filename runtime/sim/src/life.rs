@@ -19,6 +19,7 @@ use vmsync_core::{
 use vmsync_pager_file::{Background, FileStore, Options};
 
 use crate::{
+    canary::Canary,
     disk::{Failure, Fault, SimDisk},
     history::{Breach, Contents, History, Print, Step, print},
     limits::{
@@ -93,12 +94,19 @@ struct World {
 }
 
 impl Life {
-    /// Runs tasks on a store on the disk `base`, which holds `state`.
+    /// Runs tasks on a store on the disk `base`, which holds `state`; with a `bug` where one is given.
     ///
     /// # Errors
     /// What the store did wrong while it ran.
-    pub fn record(base: &Image, state: Option<Print>, seed: u64, faulty: bool) -> Result<Self, Broken> {
+    pub fn record(
+        base: &Image,
+        state: Option<Print>,
+        seed: u64,
+        faulty: bool,
+        bug: Option<Canary>,
+    ) -> Result<Self, Broken> {
         let disk = SimDisk::traced(base, seed);
+        disk.spoil(bug);
         let mut world = World {
             disk,
             store: None,

@@ -4,8 +4,8 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::{
     canary::Canary,
-    cuts::{Counts, Failure, Finding, choices, cut_everywhere, find},
-    damage::{Seen, damage},
+    cuts::{Counts, Failure, Finding, Look, choices, cut_everywhere, find},
+    damage::{Damage, Seen, damage},
     history::{Breach, Print, Step},
     life::{Broken, Life},
     limits::{DAMAGE_ONCE_IN, LIVES},
@@ -34,8 +34,11 @@ pub fn run(seed: u64, canary: Option<Canary>) -> Outcome {
     let mut random = Random::new(seed);
     let (mut base, mut state, mut past) = (Image::new(), None, Vec::new());
     for number in 0..LIVES {
-        let faulty = canary.is_none() && random.once_in(2);
-        let life = match Life::record(&base, state.take(), random.number(), faulty) {
+        let faulty = match canary {
+            None => random.once_in(2),
+            Some(canary) => canary.needs_faults(),
+        };
+        let life = match Life::record(&base, state.take(), random.number(), faulty, canary) {
             Ok(life) => life,
             Err((breach, why)) => {
                 outcome.violation = Some((breach, format!("life {number}, {why}")));
@@ -80,15 +83,17 @@ impl Outcome {
                 let choices = choices(platter, random);
                 left = Some(platter.cut(&choices[random.below(choices.len())]));
             }
-            match canary.is_none() && life.faults == 0 && random.once_in(DAMAGE_ONCE_IN) {
-                true => damage_at(&life, index, platter, earlier, random, seen),
+            let untold = canary.and_then(Canary::untold);
+            let damages = canary.is_none() || untold.is_some();
+            match damages && life.faults == 0 && random.once_in(DAMAGE_ONCE_IN) {
+                true => damage_at(&life, (index, platter), earlier, random, (seen, untold)),
                 false => Ok(()),
             }
         });
         cut.map_err(|failure| (failure.broken.0, told(&life, &failure)))?;
         past.extend(life.history.steps.into_iter().filter_map(|step| step.state));
         let left = left.expect("every index was met");
-        match find(&left, false)? {
+        match find(&left, Look::Verify)? {
             Finding::Holds(found) => Ok((left, Some(found))),
             _ => Ok((left, None)),
         }
@@ -98,15 +103,14 @@ impl Outcome {
 /// Damages the disk as a killed process leaves it before change `index`.
 fn damage_at(
     life: &Life,
-    index: usize,
-    platter: &Platter,
+    (index, platter): (usize, &Platter),
     past: &[Print],
     random: &mut Random,
-    seen: &mut Seen,
+    (seen, untold): (&mut Seen, Option<Damage>),
 ) -> Result<(), Broken> {
     let kept = vec![true; platter.pending()];
     let image = platter.cut(&Choice { kept, torn: None });
-    let Finding::Holds(state) = find(&image, false)? else {
+    let Finding::Holds(state) = find(&image, Look::Verify)? else {
         return Ok(());
     };
     let steps = &life.history.steps;
@@ -120,7 +124,7 @@ fn damage_at(
         .collect();
     let states = before.iter().filter_map(|step| step.state.as_ref());
     let earlier: Vec<&Print> = states.chain(past).collect();
-    damage(&image, &state, &earlier, random, seen)
+    damage(&image, (&state, &earlier), random, seen, untold)
 }
 
 /// A failure in words, with the steps around it.

@@ -1,5 +1,7 @@
 //! `cargo xtask bench NAME`: a benchmark with its peers in the same run. Timings never decide a test.
 
+use std::process::Command;
+
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
@@ -23,8 +25,8 @@ pub struct Bench {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Name {
-    /// A guest's SYNC against msync(2) and against the disk's floor.
-    Msync,
+    /// Commits of a guest against msync(2), LMDB, redb, SQLite and the disk's floor; opening; bytes written.
+    Commit,
     /// Every tracker against stock Wasmtime, the kernel's own faults and the peers' mechanisms.
     Tracking,
     /// SQLite, LMDB and a persistent map as guests, against stock Wasmtime, native and the ordinary heap.
@@ -34,15 +36,18 @@ enum Name {
 impl Bench {
     pub fn run(&self, workspace: &Workspace) -> Result<()> {
         let name = match self.name {
-            Name::Msync => "msync",
+            Name::Commit => "commit",
             Name::Tracking => "tracking",
             Name::Guests => "guests",
         };
-        let mut cargo = workspace.cargo(["bench", "--workspace", "--bench", name, "--"]);
-        if self.name != Name::Msync {
+        let mut cargo = if self.name == Name::Commit {
+            peers(workspace, name)
+        } else {
+            let mut cargo = workspace.cargo(["bench", "--workspace", "--bench", name, "--"]);
             workspace.guests()?;
             cargo.env("VMSYNC_GUESTS", workspace.guests_folder());
-        }
+            cargo
+        };
         if self.name == Name::Guests {
             let native = c_guests::build_native_lmdb(&workspace.root, &workspace.target)?;
             cargo.env("VMSYNC_LMDB_NATIVE", native);
@@ -56,4 +61,12 @@ impl Bench {
         }
         run(&format!("bench {name}"), cargo.args(&self.arguments))
     }
+}
+
+/// The program `name` of demos/peers. It shares the target folder, for most of what it needs is there.
+fn peers(workspace: &Workspace, name: &str) -> Command {
+    let mut cargo = workspace.cargo(["run", "--release", "--manifest-path", "demos/peers/Cargo.toml"]);
+    cargo.args(["--bin", name, "--"]);
+    cargo.env("CARGO_TARGET_DIR", &workspace.target);
+    cargo
 }

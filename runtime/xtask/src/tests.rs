@@ -20,7 +20,7 @@ const WASM_PACKAGES: &[&str] = &[
 ];
 
 /// Folders with a workspace of their own.
-const OWN_WORKSPACES: &[&str] = &["guest-sdk", "demos/guests"];
+const OWN_WORKSPACES: &[&str] = &["guest-sdk", "demos/guests", "demos/peers"];
 
 /// Every check and test, as CI runs them; or one group of tests.
 #[derive(Args)]
@@ -85,6 +85,22 @@ fn lint(workspace: &Workspace) -> Result<()> {
     }
     let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
     run("lints", &mut workspace.cargo(clippy))?;
+    // The peers of benchmarks share the target folder, for most of what they need is there.
+    let manifest = "demos/peers/Cargo.toml";
+    let clippy = [
+        "clippy",
+        "--manifest-path",
+        manifest,
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ];
+    let mut peers = workspace.cargo(clippy);
+    run(
+        "lints of demos/peers",
+        peers.env("CARGO_TARGET_DIR", &workspace.target),
+    )?;
     let mut doc = workspace.cargo(["doc", "--workspace", "--no-deps"]);
     run("documentation", doc.env("RUSTDOCFLAGS", "-D warnings"))
 }
