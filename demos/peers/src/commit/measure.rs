@@ -5,7 +5,7 @@
 //!   cheaper;
 //! - the first rounds warm up and do not count.
 
-use std::path::Path;
+use std::{fs::File, path::Path};
 
 use anyhow::{Context, Result};
 
@@ -70,7 +70,7 @@ pub struct Report {
     /// Seconds.
     pub open: Vec<Values>,
     /// Bytes that were written for each byte that changed, one page a commit.
-    pub amplification: Vec<f64>,
+    pub amplification: Vec<Option<f64>>,
 }
 
 struct Field {
@@ -170,16 +170,21 @@ impl Field {
         Ok(open)
     }
 
-    fn amplification(&mut self, random: &mut Random) -> Result<Vec<f64>> {
+    fn amplification(&mut self, folder: &Path, random: &mut Random) -> Result<Vec<Option<f64>>> {
+        let folder = File::open(folder)?;
         self.all()
             .map(|contender| {
                 contender.settle()?;
-                let before = bytes_written()?;
+                // A file system without a device of its own has no such count.
+                let before = bytes_written(&folder).ok();
                 for _ in 0..COUNTED {
                     contender.commit(Workload::One, &Workload::One.draw(random))?;
                 }
                 contender.settle()?;
-                Ok((bytes_written()? - before) as f64 / (COUNTED * 8) as f64)
+                let written = before.map(|before| Ok::<_, anyhow::Error>(bytes_written(&folder)? - before));
+                Ok(written
+                    .transpose()?
+                    .map(|bytes| bytes as f64 / (COUNTED * 8) as f64))
             })
             .collect()
     }
@@ -194,11 +199,20 @@ fn order(round: usize, count: usize) -> Vec<usize> {
     order
 }
 
-/// Bytes that this process has caused to be written to disks so far.
-fn bytes_written() -> Result<u64> {
-    let text = std::fs::read_to_string("/proc/self/io").context("cannot count what is written")?;
-    let line = text.lines().find_map(|line| line.strip_prefix("write_bytes: "));
-    Ok(line.context("/proc/self/io has no write_bytes")?.parse()?)
+/// Bytes that were written so far to the device of `folder`, by anybody. (What the kernel counts for a process is pages that
+/// it made dirty, in units of up to megabytes.)
+fn bytes_written(folder: &File) -> Result<u64> {
+    rustix::fs::syncfs(folder)?;
+    let device = rustix::fs::fstat(folder)?.st_dev;
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let path = format!("/sys/dev/block/{major}:{minor}/stat");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let sectors: u64 = text
+        .split_whitespace()
+        .nth(6)
+        .with_context(|| format!("{path} has no count of sectors written"))?
+        .parse()?;
+    Ok(sectors * 512)
 }
 
 /// Measures everything on the disk of `folder`.
@@ -227,6 +241,6 @@ pub fn measure(folder: &Path, rounds: usize, seed: u64) -> Result<Report> {
         rows,
         rates,
         open: field.open()?,
-        amplification: field.amplification(&mut random)?,
+        amplification: field.amplification(folder, &mut random)?,
     })
 }

@@ -101,9 +101,9 @@ impl Report {
         }));
         rows.push(json!({
             "case": "bytes written for each byte changed, 8 bytes in a random page a commit",
-            "measure": "mean, checkpoints included", "unit": "B/B",
+            "measure": "mean, checkpoints included; of the whole device", "unit": "B/B",
             "ours": self.amplification[0],
-            "peers": self.peers(|index| self.amplification[index]),
+            "peers": self.peers(|index| self.amplification[index].unwrap_or(f64::NAN)),
         }));
         let machine = format!(
             "{} {}, {} processors, tracker {}",
@@ -146,7 +146,10 @@ impl Report {
             "open, first page or record",
             self.open.iter().map(milliseconds).collect(),
         );
-        let bytes = self.amplification.iter().map(|value| format!("{value:.0} B/B"));
+        let bytes = self
+            .amplification
+            .iter()
+            .map(|value| value.map_or("?".into(), |value| format!("{value:.0} B/B")));
         line("written for each byte changed", bytes.collect());
         if let Value::Object(summary) = self.summary() {
             summary
