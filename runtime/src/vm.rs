@@ -16,7 +16,7 @@
 
 use indexmap::IndexMap;
 use vmsync_core::{
-    ByteRange, KernReturn, PageRange, PagerError,
+    ByteRange, KernReturn, PageRange, PagerError, PagerErrorKind,
     abi::{Behavior, OpenFlags, VmProt, VmSync},
     limits::OBJECT_BYTES_MAX,
     map::EntryBacking,
@@ -400,7 +400,12 @@ impl Vm {
         };
         let opened = self.host.open_object(&grant.pager, &grant.object, request);
         let object = opened.map_err(|error| {
-            tracing::warn!(name, %error, "a memory object could not be opened");
+            // Asking whether an object is there is no failure.
+            if error.kind == PagerErrorKind::NotFound {
+                tracing::debug!(name, %error, "there is no such memory object");
+            } else {
+                tracing::warn!(name, %error, "a memory object could not be opened");
+            }
             let result = error.kind.open();
             self.last_error = Some(error);
             result

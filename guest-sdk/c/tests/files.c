@@ -15,6 +15,13 @@ static void coherence(void)
     CHECK(memory[PAGE - 1] == 'b' && memory[PAGE] == 'c' && second[0] == 'c' && second[1] == 'd');
     memory[PAGE + 1] = 'e';
     CHECK(second[1] == 'e' && reads_as(other, (off_t)PAGE + 1, 1, 'e'));
+    /* The other mapping stays when one of two goes, in part or whole. */
+    CHECK(munmap(second, PAGE) == 0);
+    CHECK(msync(memory, 3 * PAGE, MS_SYNC) == 0);
+    CHECK(mmap(NULL, 2 * PAGE, READ_WRITE, MAP_SHARED, fd, 0) == memory);
+    CHECK(munmap(memory + PAGE, 2 * PAGE) == 0);
+    FAILS(msync(memory, 3 * PAGE, MS_SYNC), ENOMEM);
+    CHECK(msync(memory, 2 * PAGE, MS_SYNC) == 0);
     /* A private copy goes its own way. */
     char *copy = mmap(NULL, 3 * PAGE, READ_WRITE, MAP_PRIVATE, fd, 0);
     CHECK(copy != MAP_FAILED && copy[PAGE] == 'c');

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, bail};
 use clap::Args;
 use serde_json::json;
-use vmsync::{Host, HostOptions, Stats, TrackerKind, Vm};
+use vmsync::{Host, HostOptions, PagerError, PagerErrorKind, Stats, TrackerKind, Vm};
 use vmsync_pager_file::FileStore;
 use wasmtime::{Config, Engine, FuncType, Instance, Linker, Module, Store, Trap, Val, ValType};
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder, p1::WasiP1Ctx};
@@ -111,8 +111,11 @@ impl Run {
         if self.stats {
             self.print_stats(&store);
         }
+        // A program of files looks for some that are not there.
+        let looked = |error: &PagerError| error.kind == PagerErrorKind::NotFound && !self.files.is_empty();
         if let Some(error) = store.data().vm.last_error()
             && result.is_err()
+            && !looked(error)
         {
             eprintln!("vmsync: the last error of a pager: {error}");
         }

@@ -60,7 +60,10 @@ impl Test {
     }
 
     fn conformance(&self, workspace: &Workspace) -> Result<()> {
-        let mut cargo = workspace.cargo(["test", "--workspace", "--test", "rows", "--"]);
+        workspace.guests()?;
+        let tests = ["test", "--workspace", "--test", "rows", "--test", "posix", "--"];
+        let mut cargo = workspace.cargo(tests);
+        cargo.env("VMSYNC_GUESTS", workspace.guests_folder());
         run("conformance rows", cargo.args(&self.arguments))
     }
 

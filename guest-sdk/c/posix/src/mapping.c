@@ -96,7 +96,7 @@ static void *map_private(struct range wanted, int protection, int flags, int fd,
     if (error == 0 && access != (VM_PROT_READ | VM_PROT_WRITE))
         error = vmp_errno(vm_protect(mach_task_self(), address, size, 0, access));
     if (error == 0)
-        error = vmp_view_add((struct vmp_view){.start = address, .end = address + size, .writable = true});
+        error = vmp_view_add(&(struct vmp_view){.start = address, .end = address + size, .writable = true});
     if (error == 0)
         return (void *)address;
     (void)vm_deallocate(mach_task_self(), address, size);
@@ -118,11 +118,11 @@ static void *map_shared(struct range wanted, int protection, int flags, struct v
     uintptr_t address = (uintptr_t)vmp_bytes(file) + (uintptr_t)offset;
     if (flags & MAP_FIXED && address != wanted.start)
         return no_map(ENOTSUP);
-    /* A second view of the same bytes takes the place of the first: they lie in the same memory. */
-    error = forget((struct range){address, address + size});
+    if (flags & MAP_FIXED)
+        error = forget(wanted);
     struct vmp_view view = {.start = address, .end = address + size, .file = file, .writable = writable};
     if (error == 0)
-        error = vmp_view_add(view);
+        error = vmp_view_add(&view);
     if (error != 0)
         return no_map(error);
     if (writable)

@@ -15,18 +15,6 @@ static struct vmp_view **link_at(uintptr_t at)
     return link;
 }
 
-int vmp_view_add(struct vmp_view view)
-{
-    struct vmp_view *fresh = malloc(sizeof *fresh);
-    if (fresh == NULL)
-        return ENOMEM;
-    struct vmp_view **link = link_at(view.start);
-    *fresh = view;
-    fresh->next = *link;
-    *link = fresh;
-    return 0;
-}
-
 int vmp_view_split(uintptr_t at)
 {
     struct vmp_view *view = *link_at(at);
@@ -42,11 +30,42 @@ int vmp_view_split(uintptr_t at)
     return 0;
 }
 
+int vmp_view_add(const struct vmp_view *view)
+{
+    if (vmp_view_split(view->start) != 0 || vmp_view_split(view->end) != 0)
+        return ENOMEM;
+    for (uintptr_t at = view->start; at < view->end;) {
+        struct vmp_view **link = link_at(at);
+        struct vmp_view *next = *link;
+        if (next != NULL && next->start <= at) {
+            ++next->count;
+            next->writable |= view->writable;
+            at = next->end;
+            continue;
+        }
+        struct vmp_view *fresh = malloc(sizeof *fresh);
+        if (fresh == NULL)
+            return ENOMEM;
+        *fresh = *view;
+        fresh->start = at;
+        fresh->end = next != NULL && next->start < view->end ? next->start : view->end;
+        fresh->count = 1;
+        fresh->next = next;
+        *link = fresh;
+        at = fresh->end;
+    }
+    return 0;
+}
+
 void vmp_view_remove(uintptr_t start, uintptr_t end, void (*leave)(const struct vmp_view *view))
 {
     struct vmp_view **link = link_at(start);
     while (*link != NULL && (*link)->start < end) {
         struct vmp_view *view = *link;
+        if (--view->count > 0) {
+            link = &view->next;
+            continue;
+        }
         *link = view->next;
         leave(view);
         free(view);

@@ -9,6 +9,7 @@ struct vmp_view {
     uintptr_t start;
     uintptr_t end;
     struct vmp_file *file; /* MAP_SHARED of it; NULL: memory of its own */
+    unsigned count;        /* mappings of a file's bytes lie in one place: how many there are */
     bool writable;         /* may be made so by mprotect */
     bool locked;
 };
@@ -21,11 +22,12 @@ struct vmp_part {
     bool hidden;           /* in a file's home, and not handed out */
 };
 
-/* Remembers a view; ENOMEM or 0. Nothing else is handed out there. */
-int vmp_view_add(struct vmp_view view);
+/* Remembers a view, over those of the same file that are there; ENOMEM or 0. */
+int vmp_view_add(const struct vmp_view *view);
 /* Makes `at` a border: no view reaches over it. ENOMEM or 0. */
 int vmp_view_split(uintptr_t at);
-/* Forgets the views inside the range, after splits at its ends. `leave` is called for each before. */
+/* Forgets one mapping of everything inside the range, after splits at its ends; `leave` is called where it was the
+ * last. */
 void vmp_view_remove(uintptr_t start, uintptr_t end, void (*leave)(const struct vmp_view *view));
 /* The part that begins at `start` and ends at `end` at the latest. Views of one file that follow each other are one
  * part as long as their locks are the same. */
