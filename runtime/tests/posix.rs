@@ -6,7 +6,10 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use vmsync::{Grant, Host, ObjectName, Pager, PagerError, PagerErrorKind, Vm, add_to_linker, prepare};
+use vmsync::{
+    Grant, Host, HostOptions, ObjectName, Pager, PagerError, PagerErrorKind, TrackerKind, Vm, add_to_linker,
+    prepare,
+};
 use vmsync_pager_conformance::{Fault, ScriptedPager};
 use vmsync_pager_file::{FileStore, Options};
 use wasmtime::{Config, Engine, Linker, Module, Store};
@@ -29,13 +32,15 @@ struct Program {
 }
 
 /// The test program, compiled; `None`, loudly, where nobody has built it.
-fn compile() -> Option<Program> {
+fn compile(tracker: Option<TrackerKind>) -> Option<Program> {
     let Some(folder) = std::env::var_os("VMSYNC_GUESTS").map(PathBuf::from) else {
         eprintln!("SKIPPED: set VMSYNC_GUESTS to the folder that `cargo xtask guests` builds");
         return None;
     };
     let wasm = std::fs::read(folder.join("posix.wasm")).expect("the program was built");
-    let host = Host::default();
+    let mut options = HostOptions::default();
+    options.tracker = tracker;
+    let host = Host::new(options);
     let engine = Engine::new(host.configure(&mut Config::new())).expect("an engine");
     let prepared = prepare(&host, &wasm).expect("a module");
     let module = Module::new(&engine, &prepared.wasm).expect("compiles");
@@ -50,7 +55,7 @@ fn compile() -> Option<Program> {
 /// The program that tests share.
 fn program() -> Option<&'static Program> {
     static PROGRAM: OnceLock<Option<Program>> = OnceLock::new();
-    PROGRAM.get_or_init(compile).as_ref()
+    PROGRAM.get_or_init(|| compile(None)).as_ref()
 }
 
 /// How a case ended.
@@ -126,7 +131,7 @@ fn ends(case: &str, end: &End) {
 fn lives(cases: &[(&str, End)]) {
     let folder = tempfile::tempdir().expect("a folder for the test");
     for (case, end) in cases {
-        let Some(program) = compile() else { return };
+        let Some(program) = compile(None) else { return };
         let store = open(folder.path());
         let ended = run(&program, case, u64::MAX, move |object| {
             Grant::new(store.clone(), object)
@@ -210,6 +215,25 @@ fn a_file_keeps_its_address() {
 }
 
 #[test]
+fn files_work_under_every_tracker() {
+    let rungs = vmsync::probe().into_iter().filter(|rung| rung.available.is_ok());
+    for kind in rungs.map(|rung| rung.kind) {
+        let Some(program) = compile(Some(kind)) else {
+            return;
+        };
+        let folder = tempfile::tempdir().expect("a folder for the test");
+        let store = open(folder.path());
+        for case in ["msync02", "msync04", "hole", "coherence", "sizes", "protection"] {
+            let store = store.clone();
+            let ended = run(&program, case, u64::MAX, move |object| {
+                Grant::new(store.clone(), object)
+            });
+            assert_eq!(ended, End::Passed, "{case} with {}", kind.name());
+        }
+    }
+}
+
+#[test]
 fn a_store_that_is_open_for_reading_only() {
     let folder = tempfile::tempdir().expect("a folder for the test");
     for (case, read_only, end) in [
@@ -217,7 +241,7 @@ fn a_store_that_is_open_for_reading_only() {
         ("life-2", false, End::Passed),
         ("read-only", true, End::Passed),
     ] {
-        let Some(program) = compile() else { return };
+        let Some(program) = compile(None) else { return };
         let store = open(folder.path());
         let grant = move |object| {
             let grant = Grant::new(store.clone(), object);

@@ -46,17 +46,16 @@ struct State {
 
 /// Runs `_start` and takes what it printed.
 fn finish<T: 'static>(
-    mut store: Store<T>,
+    store: &mut Store<T>,
     linker: &Linker<T>,
     module: &Module,
     output: &MemoryOutputPipe,
 ) -> Result<Run> {
-    let instance = linker.instantiate(&mut store, module)?;
-    let start = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
+    let instance = linker.instantiate(&mut *store, module)?;
+    let start = instance.get_typed_func::<(), ()>(&mut *store, "_start")?;
     let begin = Instant::now();
-    let result = start.call(&mut store, ());
+    let result = start.call(&mut *store, ());
     let seconds = begin.elapsed().as_secs_f64();
-    drop(store);
     let output = String::from_utf8_lossy(&output.contents()).into_owned();
     match result {
         Err(error) if !matches!(error.downcast_ref(), Some(I32Exit(0))) => {
@@ -103,7 +102,9 @@ impl Ours {
         let mut linker = Linker::new(&self.engine);
         add_to_linker(&mut linker, |state: &mut State| &mut state.vm)?;
         p1::add_to_linker_sync(&mut linker, |state: &mut State| &mut state.wasi)?;
-        finish(Store::new(&self.engine, state), &linker, &self.module, &output)
+        let mut store = Store::new(&self.engine, state);
+        finish(&mut store, &linker, &self.module, &output)
+            .with_context(|| format!("the pager's last error: {:?}", store.data().vm.last_error()))
     }
 }
 
@@ -139,8 +140,8 @@ impl Stock {
                 Ok(())
             })?;
         }
-        let store = Store::new(&self.engine, builder.build_p1());
-        finish(store, &linker, &self.module, &output)
+        let mut store = Store::new(&self.engine, builder.build_p1());
+        finish(&mut store, &linker, &self.module, &output)
     }
 }
 

@@ -60,7 +60,7 @@ fn sqlite_runs_its_speed_test() {
     let ways: [&[&str]; 2] = [&[], &["--journal", "memory", "--mmap", "100000000"]];
     for (number, way) in ways.into_iter().enumerate() {
         let database = format!("data/{number}.db");
-        let arguments = [&["--size", "3"], way, &[&database]].concat();
+        let arguments = [&["--size", "10"], way, &[&database]].concat();
         let out = run(&guest, &folder.path().join("store"), &arguments).ok();
         assert!(
             out.contains("integrity_check") && out.contains("TOTAL"),

@@ -33,8 +33,9 @@ const LMDB_TESTS: &[&str] = &["mtest", "mtest2", "mtest3", "mtest4", "mtest5"];
 /// The parts of QuickJS.
 const QUICKJS: &[&str] = &["quickjs", "libregexp", "libunicode", "cutils", "xsum"];
 
-/// One process has a store, so SQLite needs no locks; it may map its database.
+/// One process has a store, so SQLite needs no locks; there is no folder for temporary files; it may map its database.
 const SQLITE: &[&str] = &[
+    "-DSQLITE_TEMP_STORE=2",
     "-DSQLITE_DEFAULT_UNIX_VFS=\"unix-none\"",
     "-DSQLITE_MAX_MMAP_SIZE=0x40000000",
     "-DSQLITE_EXTRA_INIT=vmsync_sqlite_init",
