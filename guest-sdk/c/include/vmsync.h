@@ -64,7 +64,9 @@
  *     vm_behavior_set(task, address, size, behavior)
  *     memory_object_open(name, name_len, size_min, flags, &port)
  *                                                  opens a granted object; it has at least `size_min` bytes then (it
- *                                                  grows, never shrinks; 0: as it is). flags: VMS_OPEN_*
+ *                                                  grows, never shrinks; 0: as it is). One that is open grows too,
+ *                                                  and its mappings stay; KERN_NOT_SUPPORTED: not with this pager.
+ *                                                  flags: VMS_OPEN_*
  *     memory_object_close(port)
  *     memory_object_info(port, &info)              size, version, last address, page size
  *     mach_task_self()                             the port of this program, for `task`
