@@ -62,6 +62,8 @@ mod uffd;
 mod uffd_async;
 #[cfg(target_os = "linux")]
 mod uffd_sync;
+#[cfg(target_os = "linux")]
+mod walk;
 #[cfg(unix)]
 mod watch;
 
