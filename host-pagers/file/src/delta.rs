@@ -91,12 +91,15 @@ impl Shared {
         let bytes: usize = missing.iter().map(|run| run.bytes.len()).sum();
         let pages = self.page_size.page_of(bytes as u64) as usize;
         let threads = (pages / DELTA_THREAD_PAGES).clamp(1, self.processors.min(DELTA_THREADS_MAX));
+        if threads == 1 {
+            return self.compute(&mut missing);
+        }
         let share = missing.len().div_ceil(threads);
         let (own, others) = missing.split_at_mut(share);
         thread::scope(|scope| {
             let start = |share| thread::Builder::new().spawn_scoped(scope, move || self.compute(share));
             // Where a thread cannot be started its share is still missing below.
-            let others: Vec<_> = others.chunks_mut(share.max(1)).flat_map(start).collect();
+            let others: Vec<_> = others.chunks_mut(share).flat_map(start).collect();
             let done = self.compute(own);
             let others = others
                 .into_iter()

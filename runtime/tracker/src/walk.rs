@@ -158,9 +158,12 @@ impl Walk<'_> {
         backing: Backing,
         mut dirty: Dirty,
     ) -> Result<(), Errno> {
+        let room = room(self.host_pages(range.clone()).len());
         let mut at = range.start;
         while at < range.end {
-            let answer = self.pagemap.scan(at..range.end, query, self.regions)?;
+            let answer = self
+                .pagemap
+                .scan(at..range.end, query, &mut self.regions[..room])?;
             at = answer.walk_end;
             let Some(dirty) = dirty.as_deref_mut() else {
                 continue;
@@ -199,8 +202,7 @@ impl Walk<'_> {
                 asked.end = near.end;
             }
             let Range { start: mut at, end } = self.addresses(asked);
-            // The kernel allocates a buffer for as many regions as there is room for: two pages make at most one region more.
-            let room = (asked.len() / 2 + 1).min(REGIONS_MAX as u64) as usize;
+            let room = room(asked.len());
             while at < end {
                 let answer = self.pagemap.scan(at..end, &FILES, &mut self.regions[..room])?;
                 at = answer.walk_end;
@@ -229,4 +231,10 @@ impl Walk<'_> {
 
 fn addresses_of(region: &Region) -> Range<usize> {
     region.start as usize..region.end as usize
+}
+
+/// Regions that a scan of so many pages may find: two pages make at most one more. The kernel allocates as much memory
+/// as it is given room for, which takes longer than looking at a page.
+fn room(pages: u64) -> usize {
+    (pages / 2 + 1).min(REGIONS_MAX as u64) as usize
 }
