@@ -11,7 +11,7 @@
 //! ```
 //!
 //! ```text
-//!   runtime --> FileStore: Pager --> Queue --group--> Journal --sync--> images (page cache)
+//!   runtime --> FileStore: Pager --> Queue --group--> Journal --sync--> memory, a while --> images (page cache)
 //!                  |                                     |                 |
 //!                  '--- data_request, image() <----------|-----------------'
 //!                                                        v
