@@ -7,7 +7,7 @@
 //! - instructions of the input keep their bytes and their order;
 //! - two scratch locals that hold something at the same time are not the same local.
 
-use crate::ahead::{Ahead, Locals, MarkerFunctions};
+use crate::ahead::{Ahead, Locals, MarkerFunction, MarkerFunctions};
 use crate::analysis::{Fate, coalesce, hoist, shadow_stack};
 use crate::error::InstrumentError;
 use crate::marks::{Anchor, Marker};
@@ -182,7 +182,7 @@ impl<'a> Edit<'a> {
         };
         let mut leases = Vec::new();
         for (site, _) in marked() {
-            lease(site, &mut leases)?;
+            lease(self.marker.plan, site, &mut leases)?;
         }
         for marks in ahead {
             leases.extend(Locals::TYPES.map(|ty| Lease {
@@ -196,7 +196,7 @@ impl<'a> Edit<'a> {
         for (site, fate) in marked() {
             let Fate::Marks(marks) = fate else { continue };
             if site.width == 0 {
-                self.dynamic(site, &mut next);
+                self.dynamic(site, &mut next, functions);
                 continue;
             }
             let anchor = self.anchor(site, &mut next);
@@ -263,13 +263,29 @@ impl<'a> Edit<'a> {
         spilled
     }
 
-    /// Marks for a bulk store whose length is known at run time only.
-    fn dynamic(&mut self, site: &Site, locals: &mut impl Iterator<Item = u32>) {
+    /// Marks for a bulk store whose length is known at run time only: by a function before it, where marks may come before
+    /// their stores. Nothing that could collect is between the two.
+    fn dynamic(
+        &mut self,
+        site: &Site,
+        locals: &mut impl Iterator<Item = u32>,
+        functions: &mut MarkerFunctions,
+    ) {
         let spilled = self.spill(site, locals);
+        let (address, len) = (spilled[0], spilled[2]);
+        if self.marker.plan.marks_ahead {
+            let number = functions.number(MarkerFunction::Bytes);
+            self.insert(site.at, Rank::Spill, |marker, out| {
+                let sink = &mut InstructionSink::new(out);
+                sink.local_get(address).local_get(len);
+                sink.call(marker.plan.functions + number);
+            });
+            return;
+        }
         let (first, last) = (take(locals), take(locals));
         let len_is_64 = walk::len_is_64(site);
         self.insert(site.end, Rank::Marks, |marker, out| {
-            marker.range(out, spilled[0], spilled[2], len_is_64, first, last);
+            marker.range(out, address, len, len_is_64, first, last);
         });
     }
 
@@ -309,7 +325,7 @@ fn take(locals: &mut impl Iterator<Item = u32>) -> u32 {
 }
 
 /// The scratch locals of one store, in the order in which they are used.
-fn lease(site: &Site, leases: &mut Vec<Lease>) -> Result<(), InstrumentError> {
+fn lease(plan: &Plan, site: &Site, leases: &mut Vec<Lease>) -> Result<(), InstrumentError> {
     let (before, after) = (2 * site.op, 2 * site.op + 1);
     match site.base {
         Base::Anchor(_) => {}
@@ -326,7 +342,7 @@ fn lease(site: &Site, leases: &mut Vec<Lease>) -> Result<(), InstrumentError> {
                     ty: operand(site, index)?,
                 });
             }
-            if site.width == 0 {
+            if site.width == 0 && !plan.marks_ahead {
                 for _ in 0..2 {
                     leases.push(Lease {
                         from: before,

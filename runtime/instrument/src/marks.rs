@@ -108,11 +108,6 @@ impl Marker<'_> {
         sink.i32_const(1).i32_store8(self.card());
     }
 
-    /// Marks the card whose index is on the stack.
-    pub fn card_at_top(&self, sink: &mut InstructionSink<'_>) {
-        sink.i32_const(1).i32_store8(self.card());
-    }
-
     /// Marks the card of a 32-bit address in a local of type i64, and keeps the card's index.
     pub fn card_of_wide(&self, sink: &mut InstructionSink<'_>, address: u32, card: u32) {
         sink.local_get(address)

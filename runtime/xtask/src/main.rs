@@ -5,6 +5,7 @@ mod bench;
 mod c_guests;
 mod demo;
 mod guests;
+mod npm;
 mod rules;
 mod sim;
 mod sources;

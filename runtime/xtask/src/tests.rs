@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 
 use crate::{
-    rules,
+    npm, rules,
     steps::{Workspace, run},
     wasm_toolchain::{RustToolchain, Target},
 };
@@ -18,6 +18,9 @@ const WASM_PACKAGES: &[&str] = &[
     "vmsync-instrument",
     "vmsync-pager-file",
 ];
+
+/// The folder with the lock file of the npm packages that tests run.
+const PACKAGES: &str = "runtime/instrument/tests/packages";
 
 /// Folders with a workspace of their own.
 const OWN_WORKSPACES: &[&str] = &["guest-sdk", "demos/guests", "demos/peers"];
@@ -69,7 +72,11 @@ impl Test {
 
     fn unit(&self, workspace: &Workspace) -> Result<()> {
         workspace.guests()?;
+        let packages = workspace.target.join("packages");
+        npm::install_locked(&workspace.root.join(PACKAGES), &packages)?;
         let mut cargo = workspace.cargo(["test", "--workspace", "--"]);
+        // Modules that others have published.
+        cargo.env("VMSYNC_PACKAGES", packages.join("node_modules"));
         // Tests that run guests, or the command on them, find both here; Cargo builds the command before any test runs.
         cargo.env("VMSYNC_GUESTS", workspace.guests_folder());
         cargo.env("VMSYNC_CLI", workspace.target.join("debug/vmsync"));

@@ -1,4 +1,4 @@
-/* Kernels for examples/barrier_cost.rs: freestanding, each an exported function that returns a checksum.
+/* Kernels for examples/barrier_cost.rs and the benchmark of trackers, which share them: freestanding, each an exported function that returns a checksum.
  * Sizes are such that one run takes some ten milliseconds. */
 typedef unsigned char u8;
 typedef unsigned short u16;

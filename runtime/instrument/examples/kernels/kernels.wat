@@ -1,4 +1,4 @@
-;; Kernels for examples/barrier_cost.rs, by hand: each an exported function that returns a checksum.
+;; Kernels for examples/barrier_cost.rs and the benchmark of trackers, which share them; by hand: each an exported function that returns a checksum.
 (module
   (memory (export "memory") 80)
 

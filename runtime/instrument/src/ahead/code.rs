@@ -7,7 +7,6 @@
 use crate::ahead::{
     Locals, MarkerFunction, MarkerFunctions, Shape, Step, Sum, TripKind, UNBOUNDED, limits_of, range::Range,
 };
-use crate::limits;
 use crate::marks::Marker;
 use wasm_encoder::{BlockType, InstructionSink};
 
@@ -200,7 +199,7 @@ impl Code<'_> {
         }
     }
 
-    /// Marks the two pages, if they are no more, and leaves the rest to a function.
+    /// Marks the pages of both ends if they are at most a page apart, and leaves the rest to a function.
     pub fn two_pages(
         &self,
         marker: &Marker<'_>,
@@ -208,24 +207,16 @@ impl Code<'_> {
         sink: &mut InstructionSink<'_>,
     ) {
         let Locals { low, high, .. } = self.locals;
-        let shift = marker.plan.cards.page_size_shift;
-        let cards = limits::MEMORY32_BYTES as i64 >> shift;
-        let card = |sink: &mut InstructionSink<'_>, address: u32| {
-            sink.local_get(address).i64_const(i64::from(shift)).i64_shr_u();
-        };
-        // If the higher card exists, the lower one does too, or the distance is not 0 or 1.
-        card(sink, high);
-        card(sink, low);
-        sink.i64_sub().i64_const(1).i64_gt_u();
-        sink.local_get(high).i64_const(cards << shift).i64_ge_u().i32_or();
+        sink.local_get(high).local_get(low).i64_sub();
+        sink.i64_const(marker.plan.page_bytes()).i64_gt_u();
         sink.if_(BlockType::Empty);
         sink.local_get(low).local_get(high);
         sink.call(marker.plan.functions + functions.number(MarkerFunction::Between));
         sink.else_();
+        // Of an address outside the 32-bit ones, that of another page is marked: a store to it traps.
         for address in [low, high] {
-            card(sink, address);
-            sink.i32_wrap_i64();
-            marker.card_at_top(sink);
+            sink.local_get(address).i32_wrap_i64();
+            marker.card_of_top(sink);
         }
         sink.end();
     }

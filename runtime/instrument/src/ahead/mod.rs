@@ -2,7 +2,7 @@
 //!
 //! The short way is emitted before the loop: how often it goes on, the lowest and the highest address, their two cards. What is
 //! rare or long is a *marker function* that is added to the module: a range of more than two pages, a range that leaves the
-//! address space, strides over a page, steps that are not constants.
+//! address space, strides over a page, steps that are not constants. Bulk stores have one too, which is called before them.
 //!
 //! ```text
 //!   before the loop   steps --> low, high --> at most two pages: mark both
@@ -13,7 +13,7 @@
 //! Invariants:
 //! - nothing emitted traps: card indices come from addresses that were checked to be 32-bit ones;
 //! - the number of steps is at most [`UNBOUNDED`], so that its product with a stride fits in 64 bits;
-//! - if the call of a marker function exhausts the stack, no store of its loop has run.
+//! - if the call of a marker function exhausts the stack, none of the stores that it is for has run.
 
 mod code;
 mod range;
@@ -161,6 +161,8 @@ pub(crate) enum MarkerFunction {
     Between,
     /// From where a loop's values begin: marks what its stores can begin on.
     Shape(Shape),
+    /// From the address and the length of a bulk store: marks its pages, unless it will trap.
+    Bytes,
 }
 
 /// The marker functions of a module.
@@ -176,7 +178,8 @@ impl MarkerFunctions {
         &self.all
     }
 
-    fn number(&mut self, function: MarkerFunction) -> u32 {
+    /// The number of a function among them; it is added if it is not there yet.
+    pub fn number(&mut self, function: MarkerFunction) -> u32 {
         *self.numbers.entry(function).or_insert_with(|| {
             self.all.push(function);
             self.all.len() as u32 - 1
@@ -186,12 +189,18 @@ impl MarkerFunctions {
 
 impl MarkerFunction {
     /// Parameters of each type of marker function.
-    pub const TYPES: [&[ValType]; 3] = [&[ValType::I64; 2], &[ValType::I32; 3], &[ValType::I32; 4]];
+    pub const TYPES: [&[ValType]; 4] = [
+        &[ValType::I64; 2],
+        &[ValType::I32; 3],
+        &[ValType::I32; 4],
+        &[ValType::I32; 2],
+    ];
 
     /// Number of the function's type in [`MarkerFunction::TYPES`].
     pub fn ty(&self) -> u32 {
         match self {
             Self::Between => 0,
+            Self::Bytes => 3,
             Self::Shape(shape) if shape.step == Step::Value => 2,
             Self::Shape(_) => 1,
         }
@@ -202,6 +211,7 @@ impl MarkerFunction {
         match self {
             Self::Between => range::between(marker),
             Self::Shape(shape) => shape.function(marker),
+            Self::Bytes => range::bytes(marker),
         }
     }
 }

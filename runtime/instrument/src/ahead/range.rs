@@ -41,6 +41,47 @@ pub(super) fn between(marker: &Marker<'_>) -> Function {
     function
 }
 
+/// The marker function that marks the pages of so many bytes from an address on; of none, if they are not all in the memory:
+/// then the bulk store writes nothing and traps.
+pub(super) fn bytes(marker: &Marker<'_>) -> Function {
+    let (address, len, first, last) = (0, 1, 2, 3);
+    let mut function = Function::new([(2, ValType::I32)]);
+    let sink = &mut function.instructions();
+    sink.local_get(len).i32_eqz();
+    sink.local_get(address).i64_extend_i32_u();
+    sink.local_get(len).i64_extend_i32_u().i64_add();
+    memory_bytes(marker, sink);
+    sink.i64_gt_u().i32_or();
+    sink.if_(BlockType::Empty).return_().end();
+    sink.local_get(address).local_tee(first);
+    marker.card_of_top(sink);
+    sink.local_get(address)
+        .local_get(len)
+        .i32_add()
+        .i32_const(-1)
+        .i32_add();
+    sink.local_tee(last);
+    marker.card_of_top(sink);
+    for local in [first, last] {
+        sink.local_get(local)
+            .i32_const(marker.plan.cards.page_size_shift as i32)
+            .i32_shr_u()
+            .local_set(local);
+    }
+    marker.between(sink, first, last);
+    sink.end();
+    function
+}
+
+/// Pushes the size of the memory, of type i64.
+fn memory_bytes(marker: &Marker<'_>, sink: &mut InstructionSink<'_>) {
+    let unit_log2 = marker.plan.tracked_type.page_size_log2;
+    sink.memory_size(marker.plan.cards.tracked)
+        .i64_extend_i32_u()
+        .i64_const(unit_log2.unwrap_or(limits::WASM_PAGE_LOG2).into())
+        .i64_shl();
+}
+
 impl Range {
     /// Sets `end`, and pushes whether the range leaves the address space and may come back into the memory at its other end.
     /// `stride` pushes the distance of two iterations; to it comes that of the stores of one, which is a page.
@@ -53,12 +94,8 @@ impl Range {
         // Below the address space is above it in unsigned numbers.
         sink.local_get(self.high).i64_const(TOP).i64_gt_u();
         sink.local_get(self.low).i64_const(0).i64_lt_s().i32_or();
-        let unit_log2 = marker.plan.tracked_type.page_size_log2;
-        sink.memory_size(marker.plan.cards.tracked)
-            .i64_extend_i32_u()
-            .i64_const(unit_log2.unwrap_or(limits::WASM_PAGE_LOG2).into())
-            .i64_shl()
-            .local_tee(self.end);
+        memory_bytes(marker, sink);
+        sink.local_tee(self.end);
         stride(sink);
         sink.i64_add()
             .i64_const(limits::MEMORY32_BYTES as i64 - marker.plan.page_bytes())

@@ -1,6 +1,10 @@
 (module
   (type (;0;) (func (param i32 i32)))
   (type (;1;) (func (param i32)))
+  (type (;2;) (func (param i64 i64)))
+  (type (;3;) (func (param i32 i32 i32)))
+  (type (;4;) (func (param i32 i32 i32 i32)))
+  (type (;5;) (func (param i32 i32)))
   (memory (;0;) 1)
   (memory $other (;1;) 1)
   (memory $vmsync1:cards (;2;) 16 16)
@@ -9,7 +13,7 @@
   (export "constant" (func 1))
   (export "vmsync1:cards" (memory $vmsync1:cards))
   (func (;0;) (type 0) (param $a i32) (param $n i32)
-    (local i32 i32 i32 i32 i32)
+    (local i32 i32 i32)
     local.get $a
     i32.const 0
     local.get $n
@@ -18,133 +22,34 @@
     local.tee 2
     local.get 3
     local.get 4
+    local.get 2
+    local.get 4
+    call 2
     memory.fill
-    local.get 4
-    if ;; label = @1
-      local.get 2
-      i32.const 12
-      i32.shr_u
-      local.tee 5
-      i32.const 1
-      i32.store8 $vmsync1:cards
-      local.get 2
-      local.get 4
-      i32.add
-      i32.const -1
-      i32.add
-      i32.const 12
-      i32.shr_u
-      local.tee 6
-      i32.const 1
-      i32.store8 $vmsync1:cards
-      local.get 6
-      local.get 5
-      i32.sub
-      i32.const 1
-      i32.gt_u
-      if ;; label = @2
-        local.get 5
-        i32.const 1
-        i32.add
-        i32.const 1
-        local.get 6
-        local.get 5
-        i32.sub
-        i32.const -1
-        i32.add
-        memory.fill $vmsync1:cards
-      end
-    end
     local.get $a
     i32.const 4
     local.get $n
-    local.set 4
-    local.set 5
-    local.tee 6
-    local.get 5
+    local.set 2
+    local.set 3
+    local.tee 4
+    local.get 3
+    local.get 2
     local.get 4
+    local.get 2
+    call 2
     memory.copy
-    local.get 4
-    if ;; label = @1
-      local.get 6
-      i32.const 12
-      i32.shr_u
-      local.tee 3
-      i32.const 1
-      i32.store8 $vmsync1:cards
-      local.get 6
-      local.get 4
-      i32.add
-      i32.const -1
-      i32.add
-      i32.const 12
-      i32.shr_u
-      local.tee 2
-      i32.const 1
-      i32.store8 $vmsync1:cards
-      local.get 2
-      local.get 3
-      i32.sub
-      i32.const 1
-      i32.gt_u
-      if ;; label = @2
-        local.get 3
-        i32.const 1
-        i32.add
-        i32.const 1
-        local.get 2
-        local.get 3
-        i32.sub
-        i32.const -1
-        i32.add
-        memory.fill $vmsync1:cards
-      end
-    end
     local.get $a
     i32.const 4
     local.get $n
-    local.set 4
-    local.set 5
-    local.tee 6
-    local.get 5
+    local.set 2
+    local.set 3
+    local.tee 4
+    local.get 3
+    local.get 2
     local.get 4
+    local.get 2
+    call 2
     memory.copy 0 $other
-    local.get 4
-    if ;; label = @1
-      local.get 6
-      i32.const 12
-      i32.shr_u
-      local.tee 3
-      i32.const 1
-      i32.store8 $vmsync1:cards
-      local.get 6
-      local.get 4
-      i32.add
-      i32.const -1
-      i32.add
-      i32.const 12
-      i32.shr_u
-      local.tee 2
-      i32.const 1
-      i32.store8 $vmsync1:cards
-      local.get 2
-      local.get 3
-      i32.sub
-      i32.const 1
-      i32.gt_u
-      if ;; label = @2
-        local.get 3
-        i32.const 1
-        i32.add
-        i32.const 1
-        local.get 2
-        local.get 3
-        i32.sub
-        i32.const -1
-        i32.add
-        memory.fill $vmsync1:cards
-      end
-    end
     local.get $a
     i32.const 4
     local.get $n
@@ -152,48 +57,15 @@
     local.get $a
     i32.const 0
     local.get $n
-    local.set 4
-    local.set 5
-    local.tee 6
-    local.get 5
+    local.set 2
+    local.set 3
+    local.tee 4
+    local.get 3
+    local.get 2
     local.get 4
+    local.get 2
+    call 2
     memory.init $d
-    local.get 4
-    if ;; label = @1
-      local.get 6
-      i32.const 12
-      i32.shr_u
-      local.tee 3
-      i32.const 1
-      i32.store8 $vmsync1:cards
-      local.get 6
-      local.get 4
-      i32.add
-      i32.const -1
-      i32.add
-      i32.const 12
-      i32.shr_u
-      local.tee 2
-      i32.const 1
-      i32.store8 $vmsync1:cards
-      local.get 2
-      local.get 3
-      i32.sub
-      i32.const 1
-      i32.gt_u
-      if ;; label = @2
-        local.get 3
-        i32.const 1
-        i32.add
-        i32.const 1
-        local.get 2
-        local.get 3
-        i32.sub
-        i32.const -1
-        i32.add
-        memory.fill $vmsync1:cards
-      end
-    end
   )
   (func (;1;) (type 1) (param $a i32)
     local.get $a
@@ -234,6 +106,66 @@
     i32.shr_u
     i32.const 1
     i32.store8 $vmsync1:cards
+  )
+  (func (;2;) (type 5) (param i32 i32)
+    (local i32 i32)
+    local.get 1
+    i32.eqz
+    local.get 0
+    i64.extend_i32_u
+    local.get 1
+    i64.extend_i32_u
+    i64.add
+    memory.size
+    i64.extend_i32_u
+    i64.const 16
+    i64.shl
+    i64.gt_u
+    i32.or
+    if ;; label = @1
+      return
+    end
+    local.get 0
+    local.tee 2
+    i32.const 12
+    i32.shr_u
+    i32.const 1
+    i32.store8 $vmsync1:cards
+    local.get 0
+    local.get 1
+    i32.add
+    i32.const -1
+    i32.add
+    local.tee 3
+    i32.const 12
+    i32.shr_u
+    i32.const 1
+    i32.store8 $vmsync1:cards
+    local.get 2
+    i32.const 12
+    i32.shr_u
+    local.set 2
+    local.get 3
+    i32.const 12
+    i32.shr_u
+    local.set 3
+    local.get 3
+    local.get 2
+    i32.sub
+    i32.const 1
+    i32.gt_u
+    if ;; label = @1
+      local.get 2
+      i32.const 1
+      i32.add
+      i32.const 1
+      local.get 3
+      local.get 2
+      i32.sub
+      i32.const -1
+      i32.add
+      memory.fill $vmsync1:cards
+    end
   )
   (data $d (;0;) "0123456789")
 )

@@ -3,6 +3,7 @@
   (type (;1;) (func (param i64 i64)))
   (type (;2;) (func (param i32 i32 i32)))
   (type (;3;) (func (param i32 i32 i32 i32)))
+  (type (;4;) (func (param i32 i32)))
   (memory (;0;) 1)
   (memory (;1;) 16 16)
   (export "memory" (memory 0))
@@ -43,33 +44,25 @@
     i64.add
     local.set 4
     local.get 4
-    i64.const 12
-    i64.shr_u
     local.get 3
-    i64.const 12
-    i64.shr_u
     i64.sub
-    i64.const 1
+    i64.const 4096
     i64.gt_u
-    local.get 4
-    i64.const 4294967296
-    i64.ge_u
-    i32.or
     if ;; label = @1
       local.get 3
       local.get 4
       call 5
     else
       local.get 3
-      i64.const 12
-      i64.shr_u
       i32.wrap_i64
+      i32.const 12
+      i32.shr_u
       i32.const 1
       i32.store8 1
       local.get 4
-      i64.const 12
-      i64.shr_u
       i32.wrap_i64
+      i32.const 12
+      i32.shr_u
       i32.const 1
       i32.store8 1
     end
@@ -120,33 +113,25 @@
       i64.add
       local.set 5
       local.get 5
-      i64.const 12
-      i64.shr_u
       local.get 4
-      i64.const 12
-      i64.shr_u
       i64.sub
-      i64.const 1
+      i64.const 4096
       i64.gt_u
-      local.get 5
-      i64.const 4294967296
-      i64.ge_u
-      i32.or
       if ;; label = @2
         local.get 4
         local.get 5
         call 5
       else
         local.get 4
-        i64.const 12
-        i64.shr_u
         i32.wrap_i64
+        i32.const 12
+        i32.shr_u
         i32.const 1
         i32.store8 1
         local.get 5
-        i64.const 12
-        i64.shr_u
         i32.wrap_i64
+        i32.const 12
+        i32.shr_u
         i32.const 1
         i32.store8 1
       end
@@ -217,33 +202,25 @@
     i64.add
     local.set 3
     local.get 4
-    i64.const 12
-    i64.shr_u
     local.get 3
-    i64.const 12
-    i64.shr_u
     i64.sub
-    i64.const 1
+    i64.const 4096
     i64.gt_u
-    local.get 4
-    i64.const 4294967296
-    i64.ge_u
-    i32.or
     if ;; label = @1
       local.get 3
       local.get 4
       call 5
     else
       local.get 3
-      i64.const 12
-      i64.shr_u
       i32.wrap_i64
+      i32.const 12
+      i32.shr_u
       i32.const 1
       i32.store8 1
       local.get 4
-      i64.const 12
-      i64.shr_u
       i32.wrap_i64
+      i32.const 12
+      i32.shr_u
       i32.const 1
       i32.store8 1
     end

@@ -1,10 +1,14 @@
 (module
   (type (;0;) (func (param i32 i32)))
+  (type (;1;) (func (param i64 i64)))
+  (type (;2;) (func (param i32 i32 i32)))
+  (type (;3;) (func (param i32 i32 i32 i32)))
+  (type (;4;) (func (param i32 i32)))
   (memory (;0;) 17)
   (export "memory" (memory 0))
   (export "all" (func 0))
   (func (;0;) (type 0) (param $a i32) (param $n i32)
-    (local i32 i32 i32 i32 i32)
+    (local i32 i32 i32)
     local.get $a
     i32.const 1
     i32.store offset=4
@@ -23,42 +27,69 @@
     local.tee 2
     local.get 3
     local.get 4
-    memory.fill
+    local.get 2
     local.get 4
+    call 1
+    memory.fill
+  )
+  (func (;1;) (type 4) (param i32 i32)
+    (local i32 i32)
+    local.get 1
+    i32.eqz
+    local.get 0
+    i64.extend_i32_u
+    local.get 1
+    i64.extend_i32_u
+    i64.add
+    memory.size
+    i64.extend_i32_u
+    i64.const 16
+    i64.shl
+    i64.gt_u
+    i32.or
+    if ;; label = @1
+      return
+    end
+    local.get 0
+    local.tee 2
+    i32.const 12
+    i32.shr_u
+    i32.const 1
+    i32.store8 offset=65536
+    local.get 0
+    local.get 1
+    i32.add
+    i32.const -1
+    i32.add
+    local.tee 3
+    i32.const 12
+    i32.shr_u
+    i32.const 1
+    i32.store8 offset=65536
+    local.get 2
+    i32.const 12
+    i32.shr_u
+    local.set 2
+    local.get 3
+    i32.const 12
+    i32.shr_u
+    local.set 3
+    local.get 3
+    local.get 2
+    i32.sub
+    i32.const 1
+    i32.gt_u
     if ;; label = @1
       local.get 2
-      i32.const 12
-      i32.shr_u
-      local.tee 5
-      i32.const 1
-      i32.store8 offset=65536
-      local.get 2
-      local.get 4
+      i32.const 65537
       i32.add
+      i32.const 1
+      local.get 3
+      local.get 2
+      i32.sub
       i32.const -1
       i32.add
-      i32.const 12
-      i32.shr_u
-      local.tee 6
-      i32.const 1
-      i32.store8 offset=65536
-      local.get 6
-      local.get 5
-      i32.sub
-      i32.const 1
-      i32.gt_u
-      if ;; label = @2
-        local.get 5
-        i32.const 65537
-        i32.add
-        i32.const 1
-        local.get 6
-        local.get 5
-        i32.sub
-        i32.const -1
-        i32.add
-        memory.fill
-      end
+      memory.fill
     end
   )
 )
