@@ -1,7 +1,10 @@
-//! Modules from wasm-smith, and what to call them with.
+//! Modules, and what to call them with: from wasm-smith, and programs of loops that the instrumenter's tests generate.
+
+#[path = "../../instrument/tests/support/programs.rs"]
+mod programs;
 
 use arbitrary::Unstructured;
-use vmsync_pager_conformance::random::Random;
+pub use vmsync_pager_conformance::random::Random;
 use wasm_smith::{Config, InstructionKind, InstructionKinds, Module};
 use wasmtime::{FuncType, Val, ValType};
 
@@ -10,8 +13,12 @@ const MEMORY_BYTES_MAX: u64 = 256 << 10;
 /// How many loops and calls a module may go through.
 const STEPS_MAX: u32 = 2000;
 
-/// The module of a seed: one 32-bit memory, no imports, everything exported. `None`: the seed makes none.
+/// The module of a seed, as text or binary: one 32-bit memory and everything exported, no import but `host.collect`, a
+/// function without parameters. `None`: the seed makes none.
 pub fn module(random: &mut Random) -> Option<Vec<u8>> {
+    if random.once_in(2) {
+        return Some(programs::program(random).into_bytes());
+    }
     let mut bytes = vec![0; 10_000 + random.below(50_000) as usize];
     random.fill(&mut bytes);
     let mut module = Module::new(config(random), &mut Unstructured::new(&bytes)).ok()?;

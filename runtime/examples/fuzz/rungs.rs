@@ -17,6 +17,8 @@ use crate::generate;
 
 /// Calls of each function.
 const CALLS: usize = 3;
+/// Fuel of a call: an end for every program.
+const FUEL: u64 = 300_000;
 /// The trackers' page, and the granularity of the cards.
 const PAGE_BYTES: u64 = 4096;
 /// The export that holds the cards of an instrumented module.
@@ -88,10 +90,11 @@ impl Rungs {
             memory: MemoryChoice::Index(0),
             ..Options::default()
         };
+        let wasm = wat::parse_bytes(&wasm)?;
         let marked = instrument(&wasm, &options)?;
         let mut runs = Vec::new();
         for rung in &self.0 {
-            let module = if rung.kind == TrackerKind::Barrier {
+            let module: &[u8] = if rung.kind == TrackerKind::Barrier {
                 &marked.wasm
             } else {
                 &wasm
@@ -120,7 +123,7 @@ impl Rungs {
     }
 }
 
-/// One call under every rung. `false`: one ran out of stack, of which instrumented code needs more.
+/// One call under every rung. `false`: one ran out of fuel or stack, of which instrumented code needs more.
 fn compare(runs: &mut [Run], name: &str, arguments: &[Val], counts: &mut Counts) -> Result<bool> {
     let mut outcomes = Vec::new();
     for run in runs.iter_mut() {
@@ -197,7 +200,8 @@ impl Rung {
         let mut config = Config::new();
         config
             .wasm_multi_memory(true)
-            .cranelift_nan_canonicalization(true);
+            .cranelift_nan_canonicalization(true)
+            .consume_fuel(true);
         let engine = Engine::new(host.configure(&mut config)).expect("an engine can be made");
         Self { kind, host, engine }
     }
@@ -209,7 +213,11 @@ impl Rung {
         let vm = Vm::builder(&self.host).grant("m", grant).build()?;
         let mut store = Store::new(&self.engine, vm);
         let module = Module::new(&self.engine, wasm)?;
-        let Ok(guest) = Instance::new(&mut store, &module, &[]) else {
+        store.set_fuel(FUEL)?;
+        let mut linker = Linker::new(&self.engine);
+        vmsync::add_to_linker(&mut linker, |vm: &mut Vm| vm)?;
+        linker.func_wrap("host", "collect", || ())?;
+        let Ok(guest) = linker.instantiate(&mut store, &module) else {
             // A data segment outside the memory.
             return Ok(None);
         };
@@ -226,8 +234,6 @@ impl Rung {
             return Ok(None);
         }
         let cards = guest.get_memory(&mut store, CARDS);
-        let mut linker = Linker::new(&self.engine);
-        vmsync::add_to_linker(&mut linker, |vm: &mut Vm| vm)?;
         linker.define(&store, "guest", "memory", memory)?;
         if let Some(cards) = cards {
             linker.define(&store, "guest", "cards", Extern::Memory(cards))?;
@@ -264,6 +270,7 @@ impl Run {
     }
 
     fn mapper_call(&mut self, name: &str) -> Result<()> {
+        self.store.set_fuel(FUEL)?;
         let function = self.mapper.get_typed_func::<(), i32>(&mut self.store, name)?;
         let result = function.call(&mut self.store, ())?;
         ensure!(result == 0, "{}: {name} returns {result}", self.kind);
@@ -275,14 +282,15 @@ impl Run {
         function.context("the export is a function")
     }
 
-    /// `None`: the stack was used up.
+    /// `None`: fuel or stack was used up.
     fn call(&mut self, name: &str, arguments: &[Val]) -> Result<Option<Outcome>> {
         let function = self.function(name)?;
         let mut results = vec![Val::I32(0); function.ty(&self.store).results().len()];
+        self.store.set_fuel(FUEL)?;
         let ended = match function.call(&mut self.store, arguments, &mut results) {
             Ok(()) => Ok(results.iter().map(bits).collect()),
             Err(error) => match error.downcast_ref::<Trap>() {
-                Some(Trap::StackOverflow) => return Ok(None),
+                Some(Trap::StackOverflow | Trap::OutOfFuel) => return Ok(None),
                 Some(trap) => Err(trap.to_string()),
                 None => Err(error.to_string()),
             },

@@ -101,7 +101,7 @@ fn arguments(function: &wasmtime::FuncType, random: &mut Random) -> Option<Vec<V
     function
         .params()
         .map(|ty| {
-            let any = random.next();
+            let any = random.number();
             Some(match ty {
                 wasmtime::ValType::I32 => Val::I32(if any & 1 == 0 {
                     random.below(70_000) as i32
@@ -210,9 +210,9 @@ fn broken_bytes_never_panic() {
         for _ in 0..1 + random.below(6) {
             let at = random.below(bytes.len() as u64) as usize;
             match random.below(4) {
-                0 => bytes[at] = random.next() as u8,
+                0 => bytes[at] = random.number() as u8,
                 1 => bytes[at] ^= 1 << random.below(8),
-                2 => bytes.insert(at, random.next() as u8),
+                2 => bytes.insert(at, random.number() as u8),
                 _ => drop(bytes.remove(at)),
             }
         }

@@ -4,6 +4,8 @@
 //! - the checker knows nothing of the instrumenter but its contract: marked pages, suspect heads, and equal behaviour.
 #![allow(dead_code)]
 
+pub mod programs;
+
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeSet;
 use vmsync_instrument::{CardsLocation, Instrumented, Options, instrument};
@@ -319,7 +321,7 @@ pub fn zero(ty: &ValType) -> Option<Val> {
 pub struct Random(pub u64);
 
 impl Random {
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -328,13 +330,13 @@ impl Random {
     }
 
     pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound.max(1)
+        self.number() % bound.max(1)
     }
 
     pub fn bytes(&mut self, len: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(len + 8);
         while bytes.len() < len {
-            bytes.extend_from_slice(&self.next().to_le_bytes());
+            bytes.extend_from_slice(&self.number().to_le_bytes());
         }
         bytes.truncate(len);
         bytes
