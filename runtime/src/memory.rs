@@ -519,19 +519,32 @@ impl TaskMemory for GuestMemory {
     }
 
     fn collect(&mut self, range: ByteRange, dirty: &mut PageSet) -> Result<(), MemoryError> {
-        let pages = self.page_range(range);
-        dirty.union(&self.pending.within(pages));
-        self.pending.remove(pages);
-        let mut watched = self.tracked.within(pages);
-        watched.subtract(&self.write_protected);
-        for run in watched.runs() {
-            self.tracker.collect(self.page_size.byte_range(*run), dirty)?;
+        for watched in self.take_pending(range, dirty) {
+            self.tracker.collect(watched, dirty)?;
+        }
+        Ok(())
+    }
+
+    fn collect_superset(&mut self, range: ByteRange, dirty: &mut PageSet) -> Result<(), MemoryError> {
+        for watched in self.take_pending(range, dirty) {
+            self.tracker.collect_superset(watched, dirty)?;
         }
         Ok(())
     }
 }
 
 impl GuestMemory {
+    /// Moves the marks that are kept of `range` to `dirty`; the parts of it that the tracker watches.
+    fn take_pending(&mut self, range: ByteRange, dirty: &mut PageSet) -> Vec<ByteRange> {
+        let pages = self.page_range(range);
+        dirty.union(&self.pending.within(pages));
+        self.pending.remove(pages);
+        let mut watched = self.tracked.within(pages);
+        watched.subtract(&self.write_protected);
+        let runs = watched.runs().iter();
+        runs.map(|run| self.page_size.byte_range(*run)).collect()
+    }
+
     /// Advice may be ignored, so may its failure.
     fn advise(&mut self, range: ByteRange, advice: Advice) {
         let (at, length) = self.pointer(range);

@@ -107,6 +107,7 @@ impl Report {
         );
         self.print_runs("steady: every page was dirty before", |cost| &cost.steady);
         self.print_runs("the first run after a SYNC", |cost| &cost.after_sync);
+        self.print_syncs();
         print!("\nsize of the module, geometric mean:");
         for cost in &costs[1..] {
             print!("  {} {:.2}", cost.how.name(), self.runs.size_geomean(cost.how));
@@ -152,6 +153,20 @@ impl Report {
             );
         }
         println!();
+    }
+
+    fn print_syncs(&self) {
+        print!("\nthe SYNC before that run, to a pager in memory, ms\n{:<32}", "");
+        let tracked = &self.runs.kernels[0].costs[1..];
+        tracked.iter().for_each(|cost| print!("{:>15}", cost.how.name()));
+        println!();
+        for row in &self.runs.kernels {
+            print!("{:<32}", row.name);
+            row.costs[1..]
+                .iter()
+                .for_each(|cost| print!("{:>15.3}", cost.sync.median() * 1e3));
+            println!();
+        }
     }
 
     /// What a first store costs.

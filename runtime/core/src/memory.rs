@@ -62,4 +62,10 @@ pub trait TaskMemory {
 
     /// Adds the watched pages of `range` that were stored to since the last look, and watches them again.
     fn collect(&mut self, range: ByteRange, dirty: &mut PageSet) -> Result<(), MemoryError>;
+
+    /// As [`TaskMemory::collect`], but may also add pages that were not stored to, and leave pages unwatched which it then
+    /// adds every time.
+    fn collect_superset(&mut self, range: ByteRange, dirty: &mut PageSet) -> Result<(), MemoryError> {
+        self.collect(range, dirty)
+    }
 }

@@ -101,4 +101,10 @@ pub trait Tracker: Send {
     /// Adds the pages of `range` that were stored to since they were last attached, cleared or collected to `dirty`
     /// (page numbers of the linear memory), and watches them again.
     fn collect(&mut self, range: ByteRange, dirty: &mut PageSet) -> Result<(), TrackerError>;
+
+    /// As [`Tracker::collect`], but may also report pages that were not stored to, and leave pages unwatched which it then
+    /// reports every time: cheaper where nearly all are stored to. For a caller who has no use for an exact set.
+    fn collect_superset(&mut self, range: ByteRange, dirty: &mut PageSet) -> Result<(), TrackerError> {
+        self.collect(range, dirty)
+    }
 }

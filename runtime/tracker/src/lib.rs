@@ -10,6 +10,8 @@
 //!   mprotect     Unix           a signal handler answers first stores (watch, bitmap)         sys/signal
 //!   barrier      everywhere     instrumented stores mark cards; see [`Barrier::new`]
 //!   compare      everywhere     a shadow; the oracle
+//!
+//!   adaptive     around those that take faults: where all is stored to anyway, it stops watching for a while
 //! ```
 //!
 //! | what writes | uffd-async | uffd-sync | mprotect | barrier | compare |
@@ -27,6 +29,7 @@
     allow(dead_code, reason = "some of it serves the userfaultfd rungs alone")
 )]
 
+mod adaptive;
 mod attached;
 mod barrier;
 mod compare;
@@ -77,7 +80,7 @@ use vmsync_core::{
     tracker::{Tracker, TrackerError, TrackerKind},
 };
 
-use crate::{compare::Compare, error::failed, memory::Memory};
+use crate::{adaptive::Adaptive, compare::Compare, error::failed, memory::Memory};
 
 /// A tracker of rung `kind` for `memory`, in pages of `page_size`. Nothing is watched until it is attached.
 ///
@@ -99,8 +102,10 @@ pub unsafe fn new_tracker(
     // SAFETY: by the contract of this function.
     unsafe {
         match kind {
-            TrackerKind::UffdAsync | TrackerKind::UffdSync => uffd::new(kind, memory),
-            TrackerKind::Mprotect => mprotect::new(memory),
+            TrackerKind::UffdAsync | TrackerKind::UffdSync => {
+                Ok(Box::new(Adaptive::new(uffd::new(kind, memory)?, memory)))
+            }
+            TrackerKind::Mprotect => Ok(Box::new(Adaptive::new(mprotect::new(memory)?, memory))),
             TrackerKind::Compare => Ok(Box::new(Compare::new(memory)?)),
             TrackerKind::Barrier => Err(failed(kind, "new", "it needs a card table: use Barrier::new")),
         }

@@ -28,6 +28,14 @@ pub const FILE_GAP_PAGES: u64 = 32;
 /// Dirty runs at most this many clean pages apart are armed again by one system call, on the rungs that arm by range.
 pub const REARM_GAP_PAGES: u64 = 64;
 
+/// Pages that are watched or not together: enough that a few stores to neighbours do not make them hot, and few enough
+/// that small regions have whole ones.
+pub const HOT_GRANULE_PAGES: u64 = 64;
+
+/// For how many collects a range that is stored to all over is reported unseen, at most. Two intervals of faults in each
+/// such time cost an eighth of what watching it would; a range that falls silent is reported in vain so often at most.
+pub const REST_COLLECTS_MAX: u32 = 14;
+
 /// The longest part of a store that lies behind the page of its first byte, in bytes: a 16-byte vector at the last byte.
 pub const STRADDLE_BYTES_MAX: usize = 15;
 

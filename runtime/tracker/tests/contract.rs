@@ -9,7 +9,11 @@ mod rig;
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
-use rig::{Read, Rig, Subject, in_a_child, without_rights};
+use rig::{
+    Read, Rig, Subject, in_a_child,
+    random::{Random, seed},
+    without_rights,
+};
 use vmsync_core::{
     PageRange, PageSet, PageSize,
     tracker::{Backing, Tracker, TrackerKind},
@@ -391,35 +395,6 @@ fn many_trackers_come_and_go(subject: Subject, backing: Backing) {
             rig.expect(0, 16, &[]);
         }
     }
-}
-
-/// splitmix64: small, and the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % below
-    }
-
-    fn pages(&mut self, pages: u64) -> PageRange {
-        let start = self.next(pages);
-        PageRange::new(start, start + 1 + self.next((pages - start).min(40)))
-    }
-}
-
-fn seed() -> u64 {
-    let seed = match std::env::var("SEED") {
-        Ok(text) => text.parse().expect("SEED is a number"),
-        Err(_) => std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .expect("after 1970")
-            .as_nanos() as u64,
-    };
-    eprintln!("SEED={seed}");
-    seed
 }
 
 fn random_runs_agree_with_compare(subject: Subject, backing: Backing) {

@@ -3,6 +3,7 @@
 //! Invariants: every write stores bytes that were never there before, so that a rung that compares sees it too.
 #![allow(dead_code, unused_macros, reason = "each test binary uses its part")]
 
+pub mod random;
 pub mod swap;
 
 use std::{

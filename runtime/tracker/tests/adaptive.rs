@@ -1,0 +1,154 @@
+//! Rungs that stop watching where all is stored to anyway: nothing is lost, it ends when the stores do, and who asks for
+//! an exact set gets one.
+#![cfg(target_os = "linux")]
+
+#[macro_use]
+mod rig;
+
+use rig::{
+    Rig, Subject,
+    random::{Random, seed},
+};
+use vmsync_core::{
+    PageRange, PageSet, PageSize,
+    tracker::{Backing, TrackerKind},
+};
+
+const PAGE: PageSize = PageSize::KIB_4;
+/// The rungs that take faults.
+const KINDS: [TrackerKind; 3] = [
+    TrackerKind::UffdAsync,
+    TrackerKind::UffdSync,
+    TrackerKind::Mprotect,
+];
+
+fn rigs(pages: u64) -> impl Iterator<Item = Rig> {
+    let all = KINDS.into_iter().flat_map(|kind| {
+        [Backing::Anonymous, Backing::PrivateFile].map(|backing| (Subject::Rung(kind), backing))
+    });
+    all.filter_map(move |(subject, backing)| {
+        let mut rig = Rig::new(subject, backing, PAGE, pages)?;
+        rig.attach(0, pages);
+        Some(rig)
+    })
+}
+
+fn collect_superset(rig: &mut Rig, pages: PageRange) -> PageSet {
+    let range = rig.bytes(pages);
+    let mut dirty = PageSet::new();
+    rig.tracker()
+        .collect_superset(range, &mut dirty)
+        .expect("collect");
+    dirty
+}
+
+fn store_all(rig: &mut Rig, pages: PageRange) {
+    (pages.start..pages.end).for_each(|page| rig.store(page, 64));
+}
+
+#[test]
+fn what_is_stored_to_all_over_is_left_alone_until_it_falls_silent() {
+    let all = PageRange::new(0, 256);
+    for mut rig in rigs(256) {
+        let busy = PageRange::new(64, 192);
+        for _ in 0..40 {
+            store_all(&mut rig, busy);
+            assert_eq!(collect_superset(&mut rig, all), PageSet::from(busy));
+        }
+        // It rests: it is reported although nobody stored to it, and no more than it.
+        let in_vain = (0..100)
+            .map(|_| collect_superset(&mut rig, all))
+            .position(|found| found.is_empty())
+            .expect("it is watched again");
+        assert!((1..=16).contains(&in_vain), "reported {in_vain} times in vain");
+        assert!(rig.tracker().reports_superset());
+        for _ in 0..100 {
+            assert!(collect_superset(&mut rig, all).is_empty(), "it stays watched");
+        }
+        rig.store(100, 0);
+        assert_eq!(collect_superset(&mut rig, all), PageSet::from_iter([100]));
+    }
+}
+
+#[test]
+fn few_stores_are_exact() {
+    let all = PageRange::new(0, 256);
+    for mut rig in rigs(256) {
+        for round in 0..20 {
+            let pages: Vec<u64> = (round..256).step_by(3).collect();
+            pages.iter().for_each(|page| rig.store(*page, 64));
+            assert_eq!(collect_superset(&mut rig, all), PageSet::from_iter(pages));
+        }
+        assert!(!rig.tracker().reports_superset());
+    }
+}
+
+/// An exact collect arms what rested, so that the next one tells what was stored to since (INVALIDATE asks that way).
+#[test]
+fn an_exact_collect_ends_the_rest() {
+    let all = PageRange::new(0, 128);
+    for mut rig in rigs(128) {
+        for _ in 0..3 {
+            store_all(&mut rig, all);
+            collect_superset(&mut rig, all);
+        }
+        rig.store(7, 0);
+        assert!(rig.collect(0, 128).contains(7));
+        assert!(rig.collect(0, 128).is_empty());
+        rig.store(8, 0);
+        assert_eq!(collect_superset(&mut rig, all), PageSet::from_iter([8]));
+    }
+}
+
+#[test]
+fn a_new_mapping_is_watched() {
+    let all = PageRange::new(0, 128);
+    for mut rig in rigs(128) {
+        for _ in 0..3 {
+            store_all(&mut rig, all);
+            collect_superset(&mut rig, all);
+        }
+        rig.remap(PageRange::new(0, 64));
+        rig.attach(0, 64);
+        rig.clear(64, 128);
+        assert!(collect_superset(&mut rig, all).is_empty());
+    }
+}
+
+#[test]
+fn random_runs_lose_nothing() {
+    const PAGES: u64 = 512;
+    let mut random = Random(seed());
+    for mut rig in rigs(PAGES) {
+        let mut stored = PageSet::new();
+        for _ in 0..1500 {
+            let pages = random.pages(PAGES);
+            match random.next(8) {
+                0..4 => {
+                    let start = pages.start / 64 * 64;
+                    let busy = PageRange::new(start, (start + 64 + random.next(64)).min(PAGES));
+                    store_all(&mut rig, busy);
+                    stored.insert(busy);
+                }
+                4 => {
+                    rig.store(pages.start, 8);
+                    stored.insert(PageRange::new(pages.start, pages.start + 1));
+                }
+                exact => {
+                    let part = match random.next(3) {
+                        0 => pages,
+                        _ => PageRange::new(0, PAGES),
+                    };
+                    let found = match exact {
+                        5 => rig.collect(part.start, part.end),
+                        _ => collect_superset(&mut rig, part),
+                    };
+                    let mut missing = stored.within(part);
+                    missing.subtract(&found);
+                    assert!(missing.is_empty(), "lost {:?}", missing.runs());
+                    stored.remove(part);
+                }
+            }
+        }
+    }
+}
