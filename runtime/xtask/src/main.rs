@@ -10,6 +10,7 @@ mod rules;
 mod sim;
 mod sources;
 mod steps;
+mod systems;
 mod tests;
 mod wasm_toolchain;
 

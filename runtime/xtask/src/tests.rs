@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use crate::{
     npm, rules,
     steps::{Workspace, run},
+    systems,
     wasm_toolchain::{RustToolchain, Target},
 };
 
@@ -45,6 +46,8 @@ enum Group {
     Unit,
     /// The guest SDK and the builds for wasm32.
     Guest,
+    /// Compile checks for macOS and Windows.
+    Systems,
 }
 
 impl Test {
@@ -54,9 +57,11 @@ impl Test {
             Some(Group::Lint) => lint(workspace),
             Some(Group::Unit) => self.unit(workspace),
             Some(Group::Guest) => guest(workspace),
+            Some(Group::Systems) => systems::check(workspace),
             None => {
                 lint(workspace)?;
                 guest(workspace)?;
+                systems::check(workspace)?;
                 self.unit(workspace)
             }
         }

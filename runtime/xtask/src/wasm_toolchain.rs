@@ -64,9 +64,23 @@ pub enum RustToolchain {
 impl RustToolchain {
     /// Finds, or installs, what compiles for `target`.
     pub fn find(target: Target) -> Result<Self> {
-        if has_std(target)? {
+        if has_std(target.triple())? {
             return Ok(Self::Installed);
         }
+        Self::find_debian(target)
+    }
+
+    /// Finds, or installs, what checks code for `triples`, which are not WebAssembly's.
+    pub fn find_for_checks(triples: &[&str]) -> Result<Self> {
+        let installed: Result<Vec<bool>> = triples.iter().map(|triple| has_std(triple)).collect();
+        if installed?.into_iter().all(|installed| installed) {
+            return Ok(Self::Installed);
+        }
+        // What builds one standard library builds all of them.
+        Self::find_debian(Target::Unknown)
+    }
+
+    fn find_debian(target: Target) -> Result<Self> {
         if !has_debian(target) {
             let rustup = format!("`rustup target add {}`, or on Debian", target.triple());
             install(&target.debian_packages(), &rustup)?;
@@ -82,11 +96,39 @@ impl RustToolchain {
 
     /// `cargo build` for `target`, without packages and folders.
     pub fn cargo_build(&self, target: Target) -> Command {
+        let mut command = self.cargo("build");
+        command.args(["--release", "--target", target.triple()]);
+        if let Self::Debian { linker } = self {
+            command.env(
+                "CARGO_ENCODED_RUSTFLAGS",
+                debian_rustflags(target, linker).join("\x1f"),
+            );
+            command.arg("-Zbuild-std=std,panic_abort");
+        }
+        command
+    }
+
+    /// `cargo check` for `triples`, without packages and folders.
+    pub fn cargo_check(&self, triples: &[&str]) -> Command {
+        let mut command = self.cargo("check");
+        triples
+            .iter()
+            .for_each(|triple| _ = command.args(["--target", triple]));
+        if let Self::Debian { .. } = self {
+            // Only what the compiler knows of the standard library is needed.
+            command
+                .env("CARGO_ENCODED_RUSTFLAGS", "-Zno-codegen")
+                .arg("-Zbuild-std=std");
+        }
+        command
+    }
+
+    /// Cargo with its verb, apart from the settings of the build that runs this program.
+    fn cargo(&self, verb: &str) -> Command {
         let mut command = match self {
             Self::Installed => Command::new(env_or("CARGO", "cargo")),
             Self::Debian { .. } => Command::new(DEBIAN_CARGO),
         };
-        // The settings of the build that runs this program are not the guests'.
         for name in [
             "RUSTFLAGS",
             "CARGO_ENCODED_RUSTFLAGS",
@@ -98,18 +140,13 @@ impl RustToolchain {
         command
             .env_remove("RUSTC_WORKSPACE_WRAPPER")
             .env_remove("CARGO_TARGET_DIR");
-        command.args(["build", "--release", "--locked", "--target", target.triple()]);
-        if let Self::Debian { linker } = self {
+        command.args([verb, "--locked"]);
+        if let Self::Debian { .. } = self {
             command
                 .env_remove("RUSTUP_TOOLCHAIN")
                 .env_remove("LD_LIBRARY_PATH")
                 .env_remove("RUSTDOC");
             command.env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", "1");
-            command.env(
-                "CARGO_ENCODED_RUSTFLAGS",
-                debian_rustflags(target, linker).join("\x1f"),
-            );
-            command.arg("-Zbuild-std=std,panic_abort");
         }
         command
     }
@@ -168,10 +205,10 @@ impl CToolchain {
     }
 }
 
-/// Whether the running toolchain has the standard library of `target`.
-fn has_std(target: Target) -> Result<bool> {
+/// Whether the running toolchain has the standard library of the target `triple`.
+fn has_std(triple: &str) -> Result<bool> {
     let mut rustc = Command::new(env_or("RUSTC", "rustc"));
-    rustc.args(["--print", "target-libdir", "--target", target.triple()]);
+    rustc.args(["--print", "target-libdir", "--target", triple]);
     let folder = stdout(&mut rustc)?;
     let Ok(entries) = std::fs::read_dir(folder.trim()) else {
         return Ok(false);
