@@ -153,11 +153,6 @@ impl Shared {
             .map(|(id, entry)| (id, entry.size));
         let opened = match found {
             Some((id, size)) => {
-                // Asynchronous calls of somebody who has closed it may still fail, and would be told to nobody. Who opens it
-                // sees what is durable.
-                if lock(&self.queue).has_queued(id) {
-                    let _ = self.flush();
-                }
                 let known = opening.get(&id).and_then(std::sync::Weak::upgrade);
                 let opened = known.map_or_else(|| self.open_object(id, name, size), Ok)?;
                 if request.size_min > size && !request.write {

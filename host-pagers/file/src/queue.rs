@@ -129,11 +129,6 @@ impl Queue {
         (0..count).filter_map(found).collect()
     }
 
-    /// Whether a queued call changes the object.
-    pub(crate) fn has_queued(&self, object: u64) -> bool {
-        self.overlay.keys().any(|(id, _)| *id == object)
-    }
-
     /// Whether a queued call changes a page of `pages`.
     pub(crate) fn is_queued(&self, object: u64, pages: PageRange) -> bool {
         self.overlay

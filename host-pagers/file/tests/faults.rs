@@ -301,33 +301,3 @@ fn a_failed_queued_call_is_told() {
     left.commit_full(0, 5);
     left.assert_full(0, 5);
 }
-
-/// An asynchronous call whose object was closed may still fail, and nobody is there to be told. Who opens the object next
-/// must not have seen what it wrote.
-#[test]
-fn who_opens_an_object_sees_what_is_durable() {
-    let disk = MemoryDisk::new();
-    let store = open(&disk).unwrap();
-    let first = client(&store, "object", 1).unwrap();
-    let other = client(&store, "other", 1).unwrap();
-    let call = Client::call();
-    first.give_full(call, 0, 7);
-    let queued = SynchronizeFlags {
-        synchronous: false,
-        more: false,
-    };
-    first.synchronize(call, (0, 1), queued).unwrap();
-    first.recorder.wait(first.range(0, 1)).unwrap();
-    first.close();
-    let second = client(&store, "object", 1).unwrap();
-    let seen = second.read(0, 1);
-    disk.inject(Fault {
-        after: disk.operations(),
-        count: 1,
-        failure: Failure::Io,
-    });
-    let call = Client::call();
-    other.give_full(call, 0, 1);
-    assert!(other.sync(call, 0, 1).is_err());
-    assert!(second.read(0, 1) == seen, "what was read went away untold");
-}
