@@ -16,6 +16,7 @@
 //!              '-- Recorder: MemoryObjectControl, remembers every answer, refuses what was not asked
 //!
 //!   ScriptedPager: a pager in front of another that fails, hangs or answers late on demand, and keeps a log
+//!   Proxy: a network that is slow, loses replies or is cut on demand, in front of a pager's server
 //! ```
 //!
 //! Invariants:
@@ -28,12 +29,14 @@ mod checks;
 mod client;
 mod fixture;
 pub mod limits;
+mod proxy;
 pub mod random;
 mod recorder;
 mod scripted;
 
 pub use client::Client;
 pub use fixture::Fixture;
+pub use proxy::{Network, Proxy};
 pub use recorder::Recorder;
 pub use scripted::{Event, Fault, ScriptedPager};
 

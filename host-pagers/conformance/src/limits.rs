@@ -13,4 +13,7 @@ pub const RANDOM_STEPS: usize = 300;
 /// Rounds of each thread of the concurrent check, for the same reason.
 pub const CONCURRENT_ROUNDS: u64 = 40;
 
+/// How often the proxy looks whether its network has changed: soon enough for a test, seldom enough to cost nothing.
+pub const PROXY_TURN: Duration = Duration::from_millis(5);
+
 const _: () = assert!(COMPLETION_WAIT.as_secs() >= 10);

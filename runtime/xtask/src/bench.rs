@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 
 use crate::{
     c_guests,
+    servers::{Server, Servers},
     steps::{Workspace, run},
 };
 
@@ -31,6 +32,8 @@ enum Name {
     Tracking,
     /// SQLite, LMDB and a persistent map as guests, against stock Wasmtime, native and the ordinary heap.
     Guests,
+    /// Pagers of remote engines against SlateDB and plain updates in PostgreSQL, on servers that this starts.
+    Remote,
 }
 
 impl Bench {
@@ -39,6 +42,7 @@ impl Bench {
             Name::Commit => "commit",
             Name::Tracking => "tracking",
             Name::Guests => "guests",
+            Name::Remote => return self.remote(workspace),
         };
         let mut cargo = if self.name == Name::Commit {
             peers(workspace, name)
@@ -60,6 +64,28 @@ impl Bench {
             cargo.arg("--plot").arg(folder.join(format!("{name}.svg")));
         }
         run(&format!("bench {name}"), cargo.args(&self.arguments))
+    }
+
+    fn remote(&self, workspace: &Workspace) -> Result<()> {
+        let folder = workspace.root.join("demos/peers/slatedb");
+        let target = workspace.target.join("demos/peers/slatedb");
+        let mut build = workspace.cargo(["build", "--release"]);
+        build.current_dir(&folder).env("CARGO_TARGET_DIR", &target);
+        run(
+            "build the peer SlateDB (a few minutes the first time)",
+            &mut build,
+        )?;
+        let bench = ["bench", "--package", "vmsync-pager-object", "--bench", "remote"];
+        run("build the bench", workspace.cargo(bench).arg("--no-run"))?;
+        let servers = Servers::start(&[Server::Postgres, Server::Ceph])?;
+        let mut cargo = workspace.cargo(bench);
+        cargo.envs(servers.variables());
+        cargo.env("VMSYNC_PEER_SLATEDB", target.join("release/vmsync-peer-slatedb"));
+        cargo.arg("--");
+        if self.json {
+            cargo.arg("--json");
+        }
+        run("bench remote", cargo.args(&self.arguments))
     }
 }
 

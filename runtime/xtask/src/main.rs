@@ -7,6 +7,7 @@ mod demo;
 mod guests;
 mod npm;
 mod rules;
+mod servers;
 mod sim;
 mod sources;
 mod steps;
@@ -40,6 +41,8 @@ enum Task {
     Sim(sim::Sim),
     /// Build the guest programs into target/guests.
     Guests,
+    /// Start PostgreSQL and an S3 server (Ceph RGW) for tests by hand, and stop them when standard input ends.
+    Servers,
     /// Check what crates may depend on what.
     Rules,
 }
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Task::Bench(task) => task.run(&workspace),
         Task::Sim(task) => task.run(&workspace),
         Task::Guests => workspace.guests(),
+        Task::Servers => servers::serve(),
         Task::Rules => rules::check(&workspace),
     });
     match result {

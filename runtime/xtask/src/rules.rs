@@ -17,6 +17,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("vmsync-pager-kv", &["vmsync-core"]),
     ("vmsync-pager-memory", &["vmsync-core"]),
     ("vmsync-pager-conformance", &["vmsync-core"]),
+    ("vmsync-pager-group", &["vmsync-core"]),
+    ("vmsync-pager-sql", &["vmsync-core", "vmsync-pager-group"]),
+    ("vmsync-pager-object", &["vmsync-core", "vmsync-pager-group"]),
+    ("vmsync-pager-layers", &["vmsync-core"]),
     (
         "vmsync",
         &["vmsync-abi", "vmsync-core", "vmsync-instrument", "vmsync-tracker"],
@@ -36,6 +40,10 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("vmsync-pager-file", &["anyhow", "wasmtime", "libc"]),
     ("vmsync-pager-kv", &["anyhow", "wasmtime", "libc"]),
     ("vmsync-pager-memory", &["anyhow", "wasmtime"]),
+    ("vmsync-pager-group", &["anyhow", "wasmtime"]),
+    ("vmsync-pager-sql", &["anyhow", "wasmtime"]),
+    ("vmsync-pager-object", &["anyhow", "wasmtime"]),
+    ("vmsync-pager-layers", &["anyhow", "wasmtime"]),
     ("vmsync", &["anyhow"]),
 ];
 

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 
 use crate::{
     npm, rules,
+    servers::{Server, Servers},
     steps::{Workspace, run},
     systems,
     wasm_toolchain::{RustToolchain, Target},
@@ -24,7 +25,7 @@ const WASM_PACKAGES: &[&str] = &[
 const PACKAGES: &str = "runtime/instrument/tests/packages";
 
 /// Folders with a workspace of their own.
-const OWN_WORKSPACES: &[&str] = &["guest-sdk", "demos/guests", "demos/peers"];
+const OWN_WORKSPACES: &[&str] = &["guest-sdk", "demos/guests", "demos/peers", "demos/peers/slatedb"];
 
 /// Every check and test, as CI runs them; or one group of tests.
 #[derive(Args)]
@@ -79,7 +80,14 @@ impl Test {
         workspace.guests()?;
         let packages = workspace.target.join("packages");
         npm::install_locked(&workspace.root.join(PACKAGES), &packages)?;
+        // Built first, so that servers do not wait for a compiler.
+        run(
+            "build the tests",
+            &mut workspace.cargo(["test", "--workspace", "--no-run"]),
+        )?;
+        let servers = Servers::start(&[Server::Postgres])?;
         let mut cargo = workspace.cargo(["test", "--workspace", "--"]);
+        cargo.envs(servers.variables());
         // Modules that others have published.
         cargo.env("VMSYNC_PACKAGES", packages.join("node_modules"));
         // Tests that run guests, or the command on them, find both here; Cargo builds the command before any test runs.

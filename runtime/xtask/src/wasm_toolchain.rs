@@ -243,9 +243,8 @@ fn find_linker() -> Result<PathBuf> {
 /// Installs Debian packages if this process may, else fails with what to do by hand: `or_else`, or that.
 pub fn install(packages: &[&str], or_else: &str) -> Result<()> {
     let line = format!("apt-get install {}", packages.join(" "));
-    let by_hand = format!("guests cannot be compiled here; needed: {or_else} `{line}`");
-    let is_root = stdout(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0");
-    if find_program("apt-get").is_none() || !is_root {
+    let by_hand = format!("needed: {or_else} `{line}`");
+    if find_program("apt-get").is_none() || !is_root() {
         bail!(by_hand);
     }
     eprintln!("{line}");
@@ -265,6 +264,11 @@ pub fn install(packages: &[&str], or_else: &str) -> Result<()> {
     Ok(())
 }
 
+/// Whether this process may install packages, and start programs as other users.
+pub fn is_root() -> bool {
+    stdout(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
+}
+
 /// Runs `command`; its failure is an error that names it.
 pub fn run(command: &mut Command) -> Result<()> {
     let status = command
@@ -274,7 +278,8 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-fn stdout(command: &mut Command) -> Result<String> {
+/// Runs `command` and hands out what it prints.
+pub fn stdout(command: &mut Command) -> Result<String> {
     let output = command
         .output()
         .with_context(|| format!("cannot start {command:?}"))?;

@@ -1,0 +1,217 @@
+//! Committing: one thread leads, and takes everything that is queued into one batch.
+//!
+//! ```text
+//!   callers --enqueue--> queue --leader: group--> Engine::commit --> answers
+//!                          ^                                           |
+//!                          '------ whoever waits next leads the next group
+//! ```
+//!
+//! Invariants:
+//! - there is one leader at a time, and it stops being so also when it panics;
+//! - answers are given while no lock is held and nobody leads on their behalf;
+//! - a call fails with its whole group, and then no page of it is shown.
+
+use std::{
+    sync::{Arc, PoisonError, mpsc},
+    time::Instant,
+};
+
+use vmsync_core::{PagerError, PagerErrorKind, pager::ObjectName};
+
+use crate::{
+    Batch, Engine, Entry, Result,
+    call::{Answer, Call},
+    limits::WAIT_MAX,
+    store::Shared,
+};
+
+/// The right to commit and to change the catalog.
+pub(crate) struct Lead<'shared, E: Engine>(&'shared Shared<E>);
+
+impl<E: Engine> Drop for Lead<'_, E> {
+    fn drop(&mut self) {
+        self.0.lock().leading = false;
+        self.0.progress.notify_all();
+    }
+}
+
+impl<E: Engine> Shared<E> {
+    /// Waits until `ticket` is settled, leading where nobody does. After a bounded time it gives up waiting; the
+    /// thread that leads then gives the answer.
+    pub(crate) fn commit_until(&self, ticket: u64) {
+        let deadline = Instant::now() + WAIT_MAX;
+        let mut state = self.lock();
+        while state.settled < ticket {
+            if !state.leading {
+                state.leading = true;
+                drop(state);
+                self.commit_group(Lead(self));
+                state = self.lock();
+                continue;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            state = self
+                .progress
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    /// Becomes the leader.
+    pub(crate) fn take_lead(&self) -> Result<Lead<'_, E>> {
+        let waited = self
+            .progress
+            .wait_timeout_while(self.lock(), WAIT_MAX, |state| state.leading);
+        let (mut state, outcome) = waited.unwrap_or_else(PoisonError::into_inner);
+        if outcome.timed_out() {
+            return Err(self.too_slow());
+        }
+        state.leading = true;
+        Ok(Lead(self))
+    }
+
+    fn commit_group(&self, lead: Lead<'_, E>) {
+        let (group, batch) = {
+            let mut state = self.lock();
+            let group = state.take_group(self.options.group_bytes_max);
+            let batch = state.batch(&group);
+            (group, batch)
+        };
+        let result = if batch.pages.is_empty() {
+            self.lock().require_alive()
+        } else {
+            self.commit_batch(&lead, batch)
+        };
+        self.lock().settle(&group);
+        drop(lead);
+        for queued in group {
+            queued.settle(result.clone());
+        }
+    }
+
+    /// Has the engine commit `batch`, and shows it.
+    fn commit_batch(&self, _lead: &Lead<'_, E>, batch: Batch) -> Result<()> {
+        self.lock().require_alive()?;
+        let committed = self.engine.commit(&batch);
+        match &committed {
+            Ok(()) => self.lock().apply(batch),
+            Err(error) if error.kind == PagerErrorKind::Gone => self.end(error),
+            Err(_) => {}
+        }
+        committed
+    }
+
+    /// Another writer has the store: nothing that is open here can go on.
+    pub(crate) fn end(&self, reason: &PagerError) {
+        let controls: Vec<_> = {
+            let mut state = self.lock();
+            if state.gone.is_some() {
+                return;
+            }
+            state.gone = Some(reason.clone());
+            state
+                .opened
+                .values()
+                .map(|opened| opened.control.clone())
+                .collect()
+        };
+        for control in controls {
+            control.destroy(reason.clone());
+        }
+    }
+
+    /// Creates an object, or lets it grow to `size`.
+    pub(crate) fn put_object(&self, name: &ObjectName, size: u64) -> Result<()> {
+        let lead = self.take_lead()?;
+        let batch = {
+            let state = self.lock();
+            let contents = &state.contents;
+            let fresh = Entry {
+                id: contents.object_next,
+                size,
+                version: 0,
+                address: None,
+            };
+            let found = contents.catalog.get(name).copied().unwrap_or(fresh);
+            let size = found.size.max(size);
+            Batch {
+                objects: [(name.clone(), Entry { size, ..found })].into(),
+                calls: contents.calls,
+                object_next: contents.object_next.max(found.id + 1),
+                ..Batch::default()
+            }
+        };
+        self.commit_batch(&lead, batch)
+    }
+
+    /// Removes an object that nobody uses, behind everything that is queued.
+    pub(crate) fn take_object(&self, name: &ObjectName) -> Result<()> {
+        // What was queued for it and fails now is lost with it.
+        let ticket = self.lock().ticket;
+        self.commit_until(ticket);
+        let lead = self.take_lead()?;
+        let batch = {
+            let state = self.lock();
+            if state.settled < ticket {
+                return Err(self.too_slow());
+            }
+            let contents = &state.contents;
+            let Some(entry) = contents.catalog.get(name) else {
+                let message = format!("no object \"{name}\" in this store");
+                return Err(PagerError::new(PagerErrorKind::NotFound, message));
+            };
+            Batch {
+                removed: vec![(name.clone(), entry.id)],
+                calls: contents.calls,
+                object_next: contents.object_next,
+                ..Batch::default()
+            }
+        };
+        self.commit_batch(&lead, batch)
+    }
+
+    /// Commits everything that is queued.
+    pub(crate) fn flush(&self) -> Result<()> {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let call = Call {
+            answers: vec![Answer::Waiter(sender)],
+            ..Call::default()
+        };
+        let ticket = self.lock().enqueue(call, None);
+        self.commit_until(ticket);
+        receiver
+            .recv_timeout(WAIT_MAX)
+            .unwrap_or_else(|_| Err(self.too_slow()))
+    }
+
+    fn too_slow(&self) -> PagerError {
+        let message = format!("{} does not keep up: retry", self.engine.name());
+        PagerError::new(PagerErrorKind::TimedOut, message)
+    }
+}
+
+/// The store's thread: commits what is queued when its delay is over.
+pub(crate) fn write_behind<E: Engine>(shared: &Arc<Shared<E>>) {
+    let mut state = shared.lock();
+    loop {
+        if state.stop {
+            return;
+        }
+        if !state.has_queued() {
+            state = shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            continue;
+        }
+        let ticket = state.ticket;
+        let delay = shared.options.write_behind_delay;
+        let waited = shared
+            .work
+            .wait_timeout_while(state, delay, |state| !state.stop && state.settled < ticket);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+        shared.commit_until(ticket);
+        state = shared.lock();
+    }
+}

@@ -1,0 +1,269 @@
+//! [`Store`] as a [`Pager`].
+//!
+//! Invariants:
+//! - what a call returned is in `calls` until its last `synchronize` queues it, or `abort` drops it;
+//! - what is supplied is one moment's: a read that a commit of the same object came across is repeated;
+//! - nothing panics on bad input.
+
+use std::sync::{Arc, PoisonError};
+
+use vmsync_core::{
+    ByteRange, PagerError, PagerErrorKind,
+    abi::VmProt,
+    pager::{
+        Attributes, CallId, DataSupply, InitRequest, MemoryObjectControl, ObjectId, ObjectName, Pager,
+        ReturnFlags, SynchronizeFlags,
+    },
+};
+
+use crate::{
+    Engine, Result,
+    call::{Answer, Notice},
+    invalid,
+    limits::{CALL_BYTES_MAX, OBJECT_BYTES_MAX, OBJECTS_MAX, QUEUE_BYTES_MAX, READ_RETRIES_MAX},
+    state::Opened,
+    store::{Shared, Store},
+};
+
+/// Opening objects.
+impl<E: Engine> Shared<E> {
+    fn check_request(&self, object: ObjectId, name: &ObjectName, request: InitRequest) -> Result<()> {
+        let page_size = self.engine.page_size();
+        if request.page_size != page_size {
+            return Err(invalid(format!(
+                "the store has pages of {} bytes, not {}",
+                page_size.bytes(),
+                request.page_size.bytes()
+            )));
+        }
+        if !page_size.is_aligned(request.size_min) || request.size_min > OBJECT_BYTES_MAX {
+            return Err(invalid(format!(
+                "size {} is not a multiple of the page size {}, or above the limit of {OBJECT_BYTES_MAX} bytes",
+                request.size_min,
+                page_size.bytes()
+            )));
+        }
+        if request.write {
+            self.require_writable()?;
+        }
+        let state = self.lock();
+        state.require_alive()?;
+        if state.opened.contains_key(&object) {
+            return Err(invalid(format!("object {} is open already", object.0)));
+        }
+        let taken = |opened: &Opened| opened.write && opened.name == *name;
+        if request.write && state.opened.values().any(taken) {
+            let message = format!("\"{name}\" has a writer: close it there");
+            return Err(PagerError::new(PagerErrorKind::Busy, message));
+        }
+        Ok(())
+    }
+
+    /// Makes the object ready: there, and large enough.
+    fn prepare(&self, name: &ObjectName, request: InitRequest) -> Result<()> {
+        let (found, count) = {
+            let catalog = &self.lock().contents.catalog;
+            (catalog.get(name).copied(), catalog.len())
+        };
+        match found {
+            Some(entry) if request.size_min <= entry.size => Ok(()),
+            Some(_) if !request.write => {
+                let message = format!("\"{name}\" is smaller, and was not opened for writing");
+                Err(PagerError::new(PagerErrorKind::Denied, message))
+            }
+            None if !request.create => {
+                let message = format!("no object \"{name}\" in this store: ask for it to be created");
+                Err(PagerError::new(PagerErrorKind::NotFound, message))
+            }
+            None if count >= OBJECTS_MAX => Err(invalid(format!(
+                "the store has {OBJECTS_MAX} objects: remove some"
+            ))),
+            _ => {
+                self.require_writable()?;
+                self.put_object(name, request.size_min)
+            }
+        }
+    }
+
+    fn supply(&self, object: ObjectId, offset: u64, buffer: &mut [u8]) -> Result<DataSupply> {
+        for _ in 0..READ_RETRIES_MAX {
+            let version = self.version(object)?;
+            let supplied = self.supply_once(object, offset, buffer)?;
+            if self.version(object)? == version {
+                return Ok(supplied);
+            }
+        }
+        let _lead = self.take_lead()?;
+        self.supply_once(object, offset, buffer)
+    }
+
+    fn version(&self, object: ObjectId) -> Result<u64> {
+        Ok(self.lock().opened(object)?.1.version)
+    }
+
+    /// What is queued, over what the engine has.
+    fn supply_once(&self, object: ObjectId, offset: u64, buffer: &mut [u8]) -> Result<DataSupply> {
+        let page_size = self.engine.page_size();
+        let (first, count) = (page_size.page_of(offset), page_size.page_of(buffer.len() as u64));
+        let (id, newer) = {
+            let state = self.lock();
+            let (_, entry) = state.checked(object, page_size, (offset, buffer.len() as u64))?;
+            (entry.id, state.newer((entry.id, first), count))
+        };
+        let complete = newer.len() as u64 == count;
+        let stored = !complete && self.engine.read((id, first), buffer)?;
+        if !stored && newer.is_empty() {
+            return Ok(DataSupply::Unavailable);
+        }
+        if !stored {
+            buffer.fill(0);
+        }
+        for (index, target) in (0..).zip(buffer.chunks_exact_mut(page_size.bytes() as usize)) {
+            if let Some(bytes) = newer.get(&index) {
+                target.copy_from_slice(bytes);
+            }
+        }
+        Ok(DataSupply::Supplied { precious: false })
+    }
+}
+
+impl<E: Engine> Pager for Store<E> {
+    fn init(
+        &self,
+        object: ObjectId,
+        name: &ObjectName,
+        request: InitRequest,
+        control: Arc<dyn MemoryObjectControl>,
+    ) -> Result<Attributes> {
+        let shared = &self.shared;
+        let opening = shared.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.check_request(object, name, request)?;
+        if shared.options.read_only {
+            // The writer is elsewhere: what it has added since is of use here.
+            let contents = shared.engine.load()?;
+            shared.lock().contents = contents;
+        }
+        shared.prepare(name, request)?;
+        let mut state = shared.lock();
+        let opened = Opened {
+            name: name.clone(),
+            write: request.write,
+            control,
+            address: None,
+        };
+        state.opened.insert(object, opened);
+        let attributes = state.opened(object).map(|(_, entry)| entry.attributes());
+        drop(state);
+        drop(opening);
+        attributes
+    }
+
+    fn data_request(
+        &self,
+        object: ObjectId,
+        offset: u64,
+        _access: VmProt,
+        pages: &mut [u8],
+    ) -> Result<DataSupply> {
+        match self.shared.supply(object, offset, pages) {
+            Err(error) if error.kind == PagerErrorKind::Gone => {
+                self.shared.end(&error);
+                Err(error)
+            }
+            supplied => supplied,
+        }
+    }
+
+    fn data_return(
+        &self,
+        call: CallId,
+        object: ObjectId,
+        offset: u64,
+        pages: &[u8],
+        _flags: ReturnFlags,
+    ) -> Result<()> {
+        let page_size = self.page_size();
+        let mut state = self.shared.lock();
+        let (opened, entry) = state.checked(object, page_size, (offset, pages.len() as u64))?;
+        if !opened.write {
+            let message = format!("\"{}\" was opened for reading: open it for writing", opened.name);
+            return Err(PagerError::new(PagerErrorKind::Denied, message));
+        }
+        if pages.is_empty() {
+            return Ok(());
+        }
+        let (id, name, address) = (entry.id, opened.name.clone(), opened.address);
+        let call = state.calls.entry(call).or_default();
+        if call.bytes + pages.len() > CALL_BYTES_MAX {
+            return Err(invalid(format!(
+                "a call returns more than {CALL_BYTES_MAX} bytes: sync smaller ranges"
+            )));
+        }
+        call.objects.insert(name, address);
+        let chunks = pages.chunks_exact(page_size.bytes() as usize);
+        for (page, bytes) in (page_size.page_of(offset)..).zip(chunks) {
+            if call.pages.insert((id, page), bytes.into()).is_none() {
+                call.bytes += bytes.len();
+            }
+        }
+        Ok(())
+    }
+
+    fn synchronize(
+        &self,
+        call: CallId,
+        object: ObjectId,
+        range: ByteRange,
+        flags: SynchronizeFlags,
+    ) -> Result<()> {
+        let shared = &self.shared;
+        let mut state = shared.lock();
+        let (opened, _) = state.checked(object, self.page_size(), (range.start, range.len()))?;
+        let control = opened.control.clone();
+        let answer = Answer::Control { control, range };
+        if flags.more {
+            state.calls.entry(call).or_default().answers.push(answer);
+            return Ok(());
+        }
+        let mut call = state.calls.remove(&call).unwrap_or_default();
+        call.answers.push(answer);
+        if flags.synchronous {
+            let ticket = state.enqueue(call, None);
+            drop(state);
+            shared.commit_until(ticket);
+            return Ok(());
+        }
+        let (notice, answers) = (Arc::new(Notice::default()), call.answers.clone());
+        let ticket = state.enqueue(call, Some(notice.clone()));
+        let full = state.queued_bytes() > QUEUE_BYTES_MAX;
+        drop(state);
+        notice.tell(answers);
+        if full {
+            shared.commit_until(ticket);
+        } else {
+            shared.work.notify_one();
+        }
+        Ok(())
+    }
+
+    fn abort(&self, call: CallId) {
+        let dropped = self.shared.lock().calls.remove(&call);
+        drop(dropped);
+    }
+
+    fn map(&self, object: ObjectId, address: u64, _access: VmProt) {
+        if let Some(opened) = self.shared.lock().opened.get_mut(&object) {
+            opened.address = Some(address);
+        }
+    }
+
+    fn terminate(&self, object: ObjectId) {
+        let closed = self.shared.lock().opened.remove(&object);
+        drop(closed);
+    }
+
+    fn attributes(&self, object: ObjectId) -> Result<Attributes> {
+        let state = self.shared.lock();
+        Ok(state.opened(object)?.1.attributes())
+    }
+}

@@ -1,0 +1,257 @@
+//! Committing: pages that do not fit into a manifest go to segments first, then one create decides.
+//!
+//! Invariants:
+//! - a batch has been committed when the manifest behind the last one is this attempt's, and not otherwise;
+//! - a create without an answer is repeated with the same bytes until it has one: the number is then taken by this
+//!   attempt or by somebody else, and reading it back tells;
+//! - an attempt that was given up, and took place all the same, is found at the next commit, which stops the store;
+//! - until the first commit of an epoch has been seen to be the newest manifest, nothing is acknowledged and nothing
+//!   is removed.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use vmsync_core::{PagerError, PagerErrorKind};
+use vmsync_pager_group::{Batch, Place, Result, nonce};
+
+use crate::{
+    bucket::{Failure, Pause},
+    engine::Inner,
+    garbage::Garbage,
+    layout::{
+        manifest::{self, Body, Header, Says, SegmentEntry, SegmentName},
+        segment,
+    },
+    limits::{MANIFEST_BYTES_MAX, REQUESTS_AT_ONCE, SEGMENT_BYTES_MAX, SEGMENTS_MAX},
+    pages::Location,
+    tree::{Draft, Images},
+};
+
+/// What only the one that commits may touch.
+pub(crate) struct Writer {
+    /// The claim is known to be real.
+    verified: bool,
+    /// Attempts at the next number that were given up.
+    abandoned: Vec<u64>,
+    pub(crate) garbage: Garbage,
+}
+
+impl Writer {
+    pub(crate) fn new(header: &Header) -> Self {
+        Self {
+            verified: false,
+            abandoned: Vec::new(),
+            garbage: Garbage::new(header),
+        }
+    }
+}
+
+impl Inner {
+    pub(crate) fn fenced(&self, number: u64) -> PagerError {
+        let message = format!(
+            "{}: another host has taken the store over (manifest {number}): this one is fenced, and what it had not \
+             committed is lost; go on there, or open the store again to take it back",
+            self.bucket.name
+        );
+        PagerError::new(PagerErrorKind::Gone, message)
+    }
+
+    pub(crate) async fn commit(self: Arc<Self>, batch: Batch, deadline: Instant) -> Result<()> {
+        if self.read_only {
+            let message = format!("{} was opened read-only: open it for writing", self.bucket.name);
+            return Err(PagerError::new(PagerErrorKind::Denied, message));
+        }
+        let mut writer = self.writer.lock().await;
+        if !self.load_pages(deadline).await? {
+            let newest = self.bucket.newest(deadline).await?;
+            return Err(match newest {
+                Some(newest) if newest > self.tree().header.number => self.fenced(newest),
+                _ => self.damaged("a segment is missing"),
+            });
+        }
+        let mut draft = self
+            .tree()
+            .draft(&batch, |place, location| self.base_at_hand(place, location));
+        if !draft.spilled.is_empty() && !self.tree().unknown().is_empty() {
+            self.read_changed(deadline).await?;
+            draft = self
+                .tree()
+                .draft(&batch, |place, location| self.base_at_hand(place, location));
+        }
+        self.upload(&mut draft, deadline).await?;
+        let header = self.write(&mut writer, &draft.body, deadline).await?;
+        // Only then may there be segments to merge; finding out takes a walk over the map.
+        let spilled = !draft.spilled.is_empty();
+        let removed: Vec<u64> = batch.removed.iter().map(|(_, id)| *id).collect();
+        self.tree().apply(header, draft, &removed);
+        drop(writer);
+        if spilled {
+            self.clone().merge_if_due();
+        }
+        self.keep_house();
+        Ok(())
+    }
+
+    /// The segments' page, where it is in memory.
+    fn base_at_hand(&self, place: Place, location: Location) -> Option<Arc<[u8]>> {
+        let offset = location.offset?;
+        let page = self
+            .blocks
+            .cached(location.segment, offset..offset + self.page_size.bytes())?;
+        (segment::sum(place, &page) == location.sum).then(|| page.into())
+    }
+
+    /// Reads the full pages of changes that an earlier writer made.
+    async fn read_changed(&self, deadline: Instant) -> Result<()> {
+        let places = self.tree().unknown();
+        for place in places {
+            let found = self.read_once(place, 1, deadline).await?;
+            let page = found.and_then(|found| found.into_iter().next());
+            let Some((_, page)) = page else {
+                return Err(self.damaged("a segment is missing"));
+            };
+            let images = Images {
+                base: None,
+                page: page.into(),
+            };
+            self.tree().images.insert(place, images);
+        }
+        Ok(())
+    }
+
+    /// Writes what is spilled to new segments, which no manifest names yet.
+    async fn upload(&self, draft: &mut Draft, deadline: Instant) -> Result<()> {
+        let entries = self.upload_pages(&draft.spilled, deadline).await?;
+        for (entry, runs) in entries {
+            draft.body.segments.push(entry);
+            draft.runs.push((entry.name, runs));
+        }
+        if draft.body.segments.len() > SEGMENTS_MAX {
+            let message = format!("{}: {SEGMENTS_MAX} segments: remove objects", self.bucket.name);
+            return Err(PagerError::new(PagerErrorKind::NoSpace, message));
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn upload_pages(
+        &self,
+        pages: &[(Place, Arc<[u8]>)],
+        deadline: Instant,
+    ) -> Result<Vec<(SegmentEntry, Vec<segment::Run>)>> {
+        let own = self.tree().header;
+        let mut made = Vec::new();
+        for part in pages.chunks(SEGMENT_BYTES_MAX / self.page_size.bytes() as usize) {
+            // A number is not used again, also where the upload fails.
+            let name = SegmentName {
+                epoch: own.epoch,
+                writer: own.writer,
+                number: self.segment_next.fetch_add(1, Ordering::Relaxed),
+            };
+            let (bytes, directory) = segment::encode(part, self.page_size);
+            let entry = SegmentEntry {
+                name,
+                length: bytes.len() as u64,
+                directory,
+            };
+            let runs = segment::decode(&bytes[..directory as usize], entry.length, self.page_size)?;
+            made.push((entry, runs, Bytes::from(bytes)));
+        }
+        let requests: Vec<_> = made
+            .iter()
+            .map(|(entry, _, bytes)| self.bucket.put_segment(entry.name, bytes.clone(), deadline))
+            .collect();
+        stream::iter(requests)
+            .buffer_unordered(REQUESTS_AT_ONCE)
+            .try_collect::<()>()
+            .await?;
+        let keep = |(entry, runs, bytes): (SegmentEntry, _, Bytes)| {
+            self.blocks.insert(entry.name, 0, &bytes);
+            (entry, runs)
+        };
+        Ok(made.into_iter().map(keep).collect())
+    }
+
+    /// Creates the manifest behind the newest one that is known: the moment of the commit.
+    pub(crate) async fn write(&self, writer: &mut Writer, body: &Body, deadline: Instant) -> Result<Header> {
+        let last = self.tree().header;
+        let header = Header {
+            number: last.number + 1,
+            attempt: nonce(),
+            clean: writer.garbage.clean(),
+            ..last
+        };
+        let bytes: Bytes = manifest::encode(&header, &Says::Contents(body.clone())).into();
+        if bytes.len() as u64 > MANIFEST_BYTES_MAX {
+            let message = format!(
+                "{}: a manifest of {} bytes: remove objects",
+                self.bucket.name,
+                bytes.len()
+            );
+            return Err(PagerError::new(PagerErrorKind::NoSpace, message));
+        }
+        let created = self.create_or_find(writer, &header, &bytes, deadline).await;
+        if created
+            .as_ref()
+            .is_err_and(|error| error.kind != PagerErrorKind::Gone)
+        {
+            writer.abandoned.push(header.attempt);
+        }
+        created?;
+        writer.abandoned.clear();
+        Ok(header)
+    }
+
+    async fn create_or_find(
+        &self,
+        writer: &mut Writer,
+        header: &Header,
+        bytes: &Bytes,
+        deadline: Instant,
+    ) -> Result<()> {
+        let mut pause = Pause::new();
+        loop {
+            match self.bucket.create(header.number, bytes.clone()).await {
+                Ok(true) => break,
+                Ok(false) => {
+                    self.recognise(writer, header, deadline).await?;
+                    break;
+                }
+                Err(Failure::Refused(error)) => return Err(error),
+                Err(Failure::Unknown(message)) => {
+                    if !pause.wait(deadline).await {
+                        return Err(self.bucket.unreachable(&message));
+                    }
+                }
+            }
+        }
+        if !writer.verified {
+            // The outcome is known already, so this may take longer than the commit itself.
+            let newest = self.bucket.newest(deadline + Duration::from_secs(5)).await?;
+            if newest != Some(header.number) {
+                return Err(self.fenced(newest.unwrap_or(header.number)));
+            }
+            writer.verified = true;
+        }
+        Ok(())
+    }
+
+    /// The number is taken: by this attempt, by one that was given up, or by another writer.
+    async fn recognise(&self, writer: &Writer, header: &Header, deadline: Instant) -> Result<()> {
+        match self.bucket.read_manifest(header.number, deadline).await? {
+            Some((found, _)) if found.attempt == header.attempt => Ok(()),
+            Some((found, _)) if writer.abandoned.contains(&found.attempt) => {
+                let message = format!(
+                    "{}: a call that was reported as failed has taken place all the same: open the store again to go \
+                     on from it",
+                    self.bucket.name
+                );
+                Err(PagerError::new(PagerErrorKind::Gone, message))
+            }
+            _ => Err(self.fenced(header.number)),
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! [`ObjectEngine`]: reading, and the engine's face to `vmsync-pager-group`.
+//!
+//! ```text
+//!   ObjectEngine --- bridge   threads for the client
+//!        '-- Inner ---- bucket   requests                    [bucket.rs]
+//!              |------- tree     what the newest manifest says [tree.rs]
+//!              |------- blocks   parts of segments in memory   [blocks.rs]
+//!              '------- writer   one commit at a time          [commit.rs, compact.rs, garbage.rs]
+//! ```
+//!
+//! Invariants:
+//! - what is read is one manifest's;
+//! - a page is handed out only if its sum is right.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64},
+    },
+    time::{Duration, Instant},
+};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use vmsync_core::{PageSize, PagerError, PagerErrorKind};
+use vmsync_pager_group::{Batch, Bridge, Contents, Engine, Place, Result, limits::ENGINE_WAIT_MAX, nonce};
+
+use crate::{
+    Options,
+    blocks::Blocks,
+    bucket::{Bucket, Requests},
+    claim::Claim,
+    commit::Writer,
+    layout::{manifest::SegmentEntry, patch, segment},
+    limits::REQUESTS_AT_ONCE,
+    location::Location,
+    pages::{self, PageMap},
+    tree::{Stored, Tree},
+};
+
+/// A store in an object store.
+pub struct ObjectEngine {
+    bridge: Bridge,
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) bucket: Bucket,
+    pub(crate) blocks: Blocks,
+    pub(crate) page_size: PageSize,
+    pub(crate) read_only: bool,
+    pub(crate) garbage_delay: Duration,
+    tree: Mutex<Tree>,
+    /// Held while directories are read.
+    loading: tokio::sync::Mutex<()>,
+    /// Where the last read ended: the next one may go on from there.
+    read_end: Mutex<Option<Place>>,
+    pub(crate) writer: tokio::sync::Mutex<Writer>,
+    /// Segments are being merged.
+    pub(crate) merging: AtomicBool,
+    /// The number of the next new segment.
+    pub(crate) segment_next: AtomicU64,
+}
+
+/// A page of a segment that is to be read, and where it goes.
+pub(crate) struct Wanted {
+    pub(crate) index: u64,
+    pub(crate) place: Place,
+    pub(crate) location: pages::Location,
+}
+
+impl ObjectEngine {
+    pub(crate) fn open(location: Location, options: &Options) -> Result<Self> {
+        let bridge = Bridge::new()?;
+        let (bucket, page_size, read_only) = (Bucket::new(location), options.page_size, options.read_only);
+        let claim = Claim {
+            create: options.create,
+            page_size,
+            writer: nonce(),
+        };
+        let name = bucket.name.clone();
+        let deadline = Instant::now() + ENGINE_WAIT_MAX;
+        let opening = async move {
+            let tree = if read_only {
+                bucket.newest_contents(page_size, deadline).await?
+            } else {
+                bucket.claim(&claim, deadline).await?
+            };
+            Ok((bucket, tree))
+        };
+        let (bucket, tree) = bridge.run(&name, deadline + ENGINE_WAIT_MAX / 2, opening)?;
+        let inner = Inner {
+            bucket,
+            blocks: Blocks::new(),
+            page_size,
+            read_only,
+            garbage_delay: options.garbage_delay,
+            writer: tokio::sync::Mutex::new(Writer::new(&tree.header)),
+            tree: Mutex::new(tree),
+            loading: tokio::sync::Mutex::default(),
+            read_end: Mutex::default(),
+            merging: AtomicBool::new(false),
+            segment_next: AtomicU64::new(1),
+        };
+        Ok(Self {
+            bridge,
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// The requests so far.
+    pub fn requests(&self) -> Requests {
+        self.inner.bucket.requests()
+    }
+
+    /// The number of the manifest that this writer began with: the epoch that it holds.
+    pub fn epoch(&self) -> u64 {
+        self.inner.tree().header.epoch
+    }
+
+    fn run<T: Send + 'static, F: Future<Output = Result<T>> + Send + 'static>(
+        &self,
+        work: impl FnOnce(Arc<Inner>, Instant) -> F,
+    ) -> Result<T> {
+        let deadline = Instant::now() + ENGINE_WAIT_MAX;
+        // The work ends by itself at the deadline; this is for a bug in it.
+        let late = deadline + ENGINE_WAIT_MAX / 2;
+        self.bridge
+            .run(&self.inner.bucket.name, late, work(self.inner.clone(), deadline))
+    }
+}
+
+impl Inner {
+    pub(crate) fn tree(&self) -> MutexGuard<'_, Tree> {
+        // Nothing panics between two changes that belong together.
+        self.tree.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn damaged(&self, what: &str) -> PagerError {
+        let message = format!("{}: {what}: restore it", self.bucket.name);
+        PagerError::new(PagerErrorKind::Damaged, message)
+    }
+
+    /// Reads the directories, unless that was done; false where a segment is gone.
+    pub(crate) async fn load_pages(&self, deadline: Instant) -> Result<bool> {
+        let _loading = self.loading.lock().await;
+        let (number, segments, ids) = {
+            let tree = self.tree();
+            if tree.pages.is_some() {
+                return Ok(true);
+            }
+            let ids: Vec<u64> = tree
+                .body
+                .contents
+                .catalog
+                .values()
+                .map(|entry| entry.id)
+                .collect();
+            (tree.header.number, tree.body.segments.clone(), ids)
+        };
+        let requests: Vec<_> = segments
+            .iter()
+            .map(|entry| {
+                let range = 0..u64::from(entry.directory);
+                self.blocks.read(&self.bucket, entry, range, false, deadline)
+            })
+            .collect();
+        let directories: Vec<Option<Vec<u8>>> = stream::iter(requests)
+            .buffered(REQUESTS_AT_ONCE)
+            .try_collect()
+            .await?;
+        let mut pages = PageMap::default();
+        for (entry, directory) in segments.iter().zip(directories) {
+            let Some(directory) = directory else {
+                return Ok(false);
+            };
+            let runs = segment::decode(&directory, entry.length, self.page_size)
+                .map_err(|error| self.damaged(&format!("a segment: {}", error.message)))?;
+            for run in runs.into_iter().filter(|run| ids.contains(&run.place.0)) {
+                pages.insert(entry.name, run, self.page_size);
+            }
+        }
+        let mut tree = self.tree();
+        // A reader may have gone on to another manifest meanwhile.
+        if tree.header.number == number {
+            tree.pages = Some(pages);
+        }
+        Ok(tree.pages.is_some())
+    }
+
+    /// Reads stored pages of `count` from `first` on, by their distance from it; `None` where a segment is gone.
+    pub(crate) async fn read_once(
+        &self,
+        first: Place,
+        count: u64,
+        deadline: Instant,
+    ) -> Result<Option<Vec<(u64, Vec<u8>)>>> {
+        if !self.load_pages(deadline).await? {
+            return Ok(None);
+        }
+        let mut wanted = Vec::new();
+        let (mut found, mut patches) = (Vec::new(), Vec::new());
+        let entries: Vec<SegmentEntry> = {
+            let tree = self.tree();
+            for (index, stored) in tree.stored(first, count) {
+                let place = (first.0, first.1 + index);
+                let located = match stored {
+                    Stored::Image(page) => {
+                        found.push((index, page.to_vec()));
+                        continue;
+                    }
+                    Stored::Changed(change, location) => {
+                        let base = location.filter(|_| !change.on_zeroes);
+                        patches.push((index, change.patch));
+                        base
+                    }
+                    Stored::Segment(location) => Some(location),
+                };
+                match located.filter(|location| location.offset.is_some()) {
+                    Some(location) => wanted.push(Wanted {
+                        index,
+                        place,
+                        location,
+                    }),
+                    None => found.push((index, vec![0; self.page_size.bytes() as usize])),
+                }
+            }
+            let segment = |wanted: &Wanted| tree.segment(wanted.location.segment);
+            wanted.iter().filter_map(segment).collect()
+        };
+        if entries.len() != wanted.len() {
+            return Err(self.damaged("a page lies in a segment that is not named"));
+        }
+        let ahead = self.is_sequential(first, count);
+        let Some(read) = self.read_wanted(&wanted, &entries, ahead, deadline).await? else {
+            return Ok(None);
+        };
+        found.extend(read);
+        for (index, change) in patches {
+            let page = found.iter_mut().find(|(other, _)| *other == index);
+            let (_, page) = page.expect("each change has a page that it is for");
+            patch::apply(&change, page)?;
+        }
+        Ok(Some(found))
+    }
+
+    /// Reads pages of segments, those that follow each other at once.
+    pub(crate) async fn read_wanted(
+        &self,
+        wanted: &[Wanted],
+        entries: &[SegmentEntry],
+        ahead: bool,
+        deadline: Instant,
+    ) -> Result<Option<Vec<(u64, Vec<u8>)>>> {
+        let length = self.page_size.bytes();
+        let offset = |wanted: &Wanted| wanted.location.offset.unwrap_or(0);
+        let follows = |a: &Wanted, b: &Wanted| {
+            a.location.segment == b.location.segment && offset(a) + length == offset(b)
+        };
+        let mut reads = Vec::new();
+        let mut start = 0;
+        for group in wanted.chunk_by(follows) {
+            let range = offset(&group[0])..offset(&group[0]) + group.len() as u64 * length;
+            reads.push((group, entries[start], range));
+            start += group.len();
+        }
+        let requests: Vec<_> = reads
+            .iter()
+            .map(|(_, entry, range)| {
+                self.blocks
+                    .read(&self.bucket, entry, range.clone(), ahead, deadline)
+            })
+            .collect();
+        let parts: Vec<Option<Vec<u8>>> = stream::iter(requests)
+            .buffered(REQUESTS_AT_ONCE)
+            .try_collect()
+            .await?;
+        let mut found = Vec::with_capacity(wanted.len());
+        for ((group, ..), bytes) in reads.iter().zip(parts) {
+            let Some(bytes) = bytes else { return Ok(None) };
+            for (wanted, page) in group.iter().zip(bytes.chunks_exact(length as usize)) {
+                if segment::sum(wanted.place, page) != wanted.location.sum {
+                    let (object, page) = wanted.place;
+                    return Err(self.damaged(&format!(
+                        "page {page} of the object with id {object} is not what was written"
+                    )));
+                }
+                found.push((wanted.index, page.to_vec()));
+            }
+        }
+        Ok(Some(found))
+    }
+
+    /// Whether a read goes on where the last one ended.
+    fn is_sequential(&self, (object, first): Place, count: u64) -> bool {
+        let end = Some((object, first + count));
+        let mut last = self.read_end.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *last, end) == Some((object, first))
+    }
+
+    async fn read(&self, first: Place, count: u64, deadline: Instant) -> Result<Vec<(u64, Vec<u8>)>> {
+        loop {
+            if let Some(found) = self.read_once(first, count, deadline).await? {
+                return Ok(found);
+            }
+            // A segment is gone: a newer manifest does not name it, or somebody else removed it.
+            let newest = self.bucket.newest(deadline).await?;
+            let number = self.tree().header.number;
+            if newest.is_none_or(|newest| newest <= number) {
+                return Err(self.damaged("a segment is missing"));
+            }
+            if !self.read_only {
+                return Err(self.fenced(newest.unwrap_or(number)));
+            }
+            self.refresh(deadline).await?;
+        }
+    }
+
+    /// Takes over the newest manifest, for reading.
+    async fn refresh(&self, deadline: Instant) -> Result<()> {
+        let newest = self.bucket.newest_contents(self.page_size, deadline).await?;
+        let mut tree = self.tree();
+        if newest.header.number > tree.header.number {
+            *tree = newest;
+        }
+        Ok(())
+    }
+}
+
+impl Engine for ObjectEngine {
+    fn page_size(&self) -> PageSize {
+        self.inner.page_size
+    }
+
+    fn name(&self) -> &str {
+        &self.inner.bucket.name
+    }
+
+    fn load(&self) -> Result<Contents> {
+        if self.inner.read_only {
+            self.run(|inner, deadline| async move { inner.refresh(deadline).await })?;
+        }
+        Ok(self.inner.tree().body.contents.clone())
+    }
+
+    fn read(&self, place: Place, buffer: &mut [u8]) -> Result<bool> {
+        let length = self.inner.page_size.bytes() as usize;
+        let count = (buffer.len() / length) as u64;
+        let found = self.run(|inner, deadline| async move { inner.read(place, count, deadline).await })?;
+        if found.is_empty() {
+            return Ok(false);
+        }
+        buffer.fill(0);
+        for (index, page) in found {
+            let start = index as usize * length;
+            buffer[start..start + length].copy_from_slice(&page);
+        }
+        Ok(true)
+    }
+
+    fn commit(&self, batch: &Batch) -> Result<()> {
+        let batch = batch.clone();
+        self.run(|inner, deadline| async move { inner.commit(batch, deadline).await })
+    }
+}

@@ -1,0 +1,72 @@
+//! Every bound of the pager and its reason.
+
+use std::time::Duration;
+
+/// How long an asynchronous call stays queued. A request takes tens of milliseconds and costs money, so it is worth
+/// waiting for more calls to share it.
+pub const WRITE_BEHIND_DELAY_DEFAULT: Duration = Duration::from_millis(100);
+
+/// A group is closed at so many bytes: above it uploading takes longer than the request that it would share.
+pub const GROUP_BYTES_MAX: usize = 32 << 20;
+
+/// Changes that a manifest carries, in bytes. A request of this size takes no longer than an empty one, so small
+/// commits need no object of their own.
+pub const INLINE_BYTES_MAX: usize = 48 << 10;
+
+/// Pages that a manifest carries changes of: their images are held in memory.
+pub const INLINE_PAGES_MAX: usize = 1024;
+
+/// Bytes of pages in a segment: large enough for reading at full speed, small enough to be rewritten at once.
+pub const SEGMENT_BYTES_MAX: usize = 16 << 20;
+
+/// Segments with fewer live bytes than this are merged.
+pub const SEGMENT_BYTES_SMALL: u64 = 8 << 20;
+
+/// As soon as there are so many of them: opening reads the directory of each segment.
+pub const SEGMENTS_SMALL_MAX: usize = 8;
+
+/// Segments in a manifest: 1 TiB of full ones.
+pub const SEGMENTS_MAX: usize = 1 << 16;
+
+/// Bytes of a manifest: the objects, the segments and the inline changes at their limits.
+pub const MANIFEST_BYTES_MAX: u64 = 8 << 20;
+
+/// What is read at a time where nothing says that more will be needed.
+pub const BLOCK_BYTES: u64 = 128 << 10;
+
+/// What is read ahead when reading is sequential: then a request brings so much at least.
+pub const AHEAD_BYTES: u64 = 4 << 20;
+
+/// Blocks held in memory: 64 MiB.
+pub const CACHE_BLOCKS: usize = 512;
+
+/// Requests on the way at a time for one operation: more gain little from one client.
+pub const REQUESTS_AT_ONCE: usize = 8;
+
+/// One request, from connecting to its last byte.
+pub const REQUEST_WAIT_MAX: Duration = Duration::from_secs(12);
+
+/// Connecting.
+pub const CONNECT_WAIT_MAX: Duration = Duration::from_secs(3);
+
+/// The first pause before a request is repeated; it doubles up to [`PAUSE_MAX`].
+pub const PAUSE_FIRST: Duration = Duration::from_millis(50);
+
+/// The longest such pause.
+pub const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// Manifests behind the newest that stay: a reader that has just learnt of one still finds it.
+pub const MANIFESTS_KEPT: u64 = 16;
+
+/// Manifests that are removed in one request.
+pub const MANIFESTS_REMOVED_AT_ONCE: u64 = 128;
+
+/// How long a segment stays that nothing names any more. A reader that finds one gone reads the newest manifest.
+pub const GARBAGE_DELAY_DEFAULT: Duration = Duration::from_secs(60);
+
+/// Attempts to take the epoch: each one lost means that another writer got ahead.
+pub const CLAIMS_MAX: usize = 1000;
+
+const _: () = assert!(INLINE_BYTES_MAX < SEGMENT_BYTES_MAX);
+const _: () = assert!(SEGMENT_BYTES_SMALL < SEGMENT_BYTES_MAX as u64);
+const _: () = assert!(2 * REQUEST_WAIT_MAX.as_secs() < vmsync_pager_group::limits::ENGINE_WAIT_MAX.as_secs());

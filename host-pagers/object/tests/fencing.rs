@@ -1,0 +1,202 @@
+//! One writer: what rests on creating a key only where there is none.
+
+mod common;
+
+use std::{
+    fmt,
+    ops::Range,
+    sync::{
+        Arc, Barrier,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use bytes::Bytes;
+use common::{bucket, client, commit, in_memory, kind, location, prefix, server, store};
+use futures_util::stream::BoxStream;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    memory::InMemory, path::Path,
+};
+use vmsync_core::{PagerErrorKind, abi::VmProt, pager::Pager};
+use vmsync_pager_conformance::Client;
+
+const CLIENTS: usize = 16;
+
+/// Has all clients create one key in each round; answers in how many rounds there was not exactly one winner.
+fn race(store: &Arc<dyn ObjectStore>, rounds: usize) -> usize {
+    let prefix = prefix();
+    let (barrier, winners) = (Barrier::new(CLIENTS), AtomicUsize::new(0));
+    let wrong = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for number in 0..CLIENTS {
+            let (store, prefix, barrier, winners, wrong) =
+                (store.clone(), &prefix, &barrier, &winners, &wrong);
+            scope.spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()
+                    .unwrap();
+                for round in 0..rounds {
+                    let key = prefix.clone().join(format!("round-{round}"));
+                    barrier.wait();
+                    let payload = PutPayload::from(format!("client {number}"));
+                    let answer = runtime.block_on(store.put_opts(&key, payload, PutMode::Create.into()));
+                    match answer {
+                        Ok(_) => drop(winners.fetch_add(1, Ordering::SeqCst)),
+                        Err(Error::AlreadyExists { .. }) => {}
+                        Err(error) => panic!("round {round}: {error}"),
+                    }
+                    if barrier.wait().is_leader() && winners.swap(0, Ordering::SeqCst) != 1 {
+                        wrong.fetch_add(1, Ordering::SeqCst);
+                    }
+                }
+            });
+        }
+    });
+    wrong.into_inner()
+}
+
+/// `RACE_ROUNDS` for more of them by hand.
+fn rounds() -> usize {
+    std::env::var("RACE_ROUNDS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(200)
+}
+
+#[test]
+fn a_key_that_many_create_has_one_winner() {
+    let Some(server) = server() else { return };
+    let store = bucket(&server, common::address(&server));
+    assert_eq!(race(&store, rounds()), 0, "rounds without exactly one winner");
+}
+
+/// A store that looks first and writes then, as some servers do: the race has to find it out.
+#[derive(Debug)]
+struct CheckThenAct(InMemory);
+
+impl fmt::Display for CheckThenAct {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("check, then act")
+    }
+}
+
+#[async_trait::async_trait]
+impl ObjectStore for CheckThenAct {
+    async fn put_opts(&self, key: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        if options.mode == PutMode::Create && self.0.head(key).await.is_ok() {
+            let path = key.to_string();
+            return Err(Error::AlreadyExists {
+                path,
+                source: "it is there".into(),
+            });
+        }
+        thread::yield_now();
+        self.0.put(key, payload).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        key: &Path,
+        options: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        self.0.put_multipart_opts(key, options).await
+    }
+
+    async fn get_opts(&self, key: &Path, options: GetOptions) -> Result<GetResult> {
+        self.0.get_opts(key, options).await
+    }
+
+    async fn get_ranges(&self, key: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.0.get_ranges(key, ranges).await
+    }
+
+    fn delete_stream(&self, keys: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.0.delete_stream(keys)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.0.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.0.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.0.copy_opts(from, to, options).await
+    }
+}
+
+#[test]
+fn the_race_finds_a_store_out_that_checks_before_it_acts() {
+    let store: Arc<dyn ObjectStore> = Arc::new(CheckThenAct(InMemory::new()));
+    assert!(race(&store, 2000) > 0, "the race could not have failed");
+}
+
+#[test]
+fn a_stale_writer_is_fenced() {
+    let location = in_memory();
+    let first = store(&location);
+    let stale = client(&first, "object", 4);
+    commit(&stale, 0, 1).unwrap();
+    let second = store(&location);
+    let owner = client(&second, "object", 4);
+    let call = Client::call();
+    stale.give_full(call, 0, 2);
+    stale.give_full(call, 1, 2);
+    let error = stale.sync(call, 0, 4).unwrap_err();
+    assert_eq!(error.kind, PagerErrorKind::Gone);
+    assert!(
+        error.message.contains("another host has taken the store over"),
+        "{error}"
+    );
+    assert!(
+        stale.recorder.destroyed().is_some(),
+        "the object's tasks are told"
+    );
+    let mut page = [0; 4096];
+    let read = first.data_request(stale.object, 0, VmProt::READ, &mut page);
+    assert_eq!(kind(read), Some(PagerErrorKind::Gone));
+    owner.assert_full(0, 1);
+    owner.assert_full(1, 0);
+    commit(&owner, 0, 3).unwrap();
+    owner.close();
+    drop((stale, first, second));
+    client(&store(&location), "object", 4).assert_full(0, 3);
+}
+
+/// Writers take the store from each other while they commit as fast as they can: every call that was acknowledged is
+/// there, in the order of the takeovers.
+#[test]
+fn takeovers_under_load_lose_nothing() {
+    let server = server().map(|server| location(&bucket(&server, common::address(&server)), &prefix()));
+    for location in [Some(in_memory()), server].into_iter().flatten() {
+        let mut last: Option<thread::JoinHandle<u8>> = None;
+        for life in 0..6 {
+            let storage = store(&location);
+            // From here on the writer before acknowledges nothing, whatever it has left behind.
+            let acknowledged = last.take().map_or(0, |thread| thread.join().unwrap());
+            let one = client(&storage, "object", 2);
+            let found = one.read(0, 1)[0];
+            // One call more may have been on its way when the store was taken.
+            assert!(
+                found == acknowledged || found == acknowledged.wrapping_add(1),
+                "life {life}: {acknowledged} was acknowledged, {found} is there"
+            );
+            last = Some(thread::spawn(move || {
+                let mut acknowledged = found;
+                while commit(&one, 0, acknowledged.wrapping_add(1)).is_ok() {
+                    acknowledged = acknowledged.wrapping_add(1);
+                }
+                acknowledged
+            }));
+            thread::sleep(std::time::Duration::from_millis(40));
+        }
+        drop(store(&location));
+        last.unwrap().join().unwrap();
+    }
+}

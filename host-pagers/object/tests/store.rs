@@ -1,0 +1,290 @@
+//! What a store costs in requests, random calls with merges and reopening, damage.
+
+mod common;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use common::{client, commit, in_memory, kind, store};
+use futures_util::{StreamExt, TryStreamExt};
+use object_store::{ObjectStoreExt, PutPayload, path::Path};
+use vmsync_core::{
+    PageSize, PagerErrorKind,
+    abi::VmProt,
+    pager::{Pager, SynchronizeFlags},
+};
+use vmsync_pager_conformance::{Client, random::Random};
+use vmsync_pager_object::{Location, Options, open};
+
+const PAGE: usize = 4096;
+
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(work)
+}
+
+/// The keys of a store under `folder`.
+fn keys(location: &Location, folder: &str) -> Vec<Path> {
+    let folder = location.prefix.clone().join(folder);
+    let list = location
+        .store
+        .list(Some(&folder))
+        .map(|object| object.map(|object| object.location));
+    block_on(list.try_collect()).unwrap()
+}
+
+#[test]
+fn a_small_call_is_one_request_and_a_large_one_is_two() {
+    let location = in_memory();
+    let storage = store(&location);
+    let client = client(&storage, "object", 600);
+    commit(&client, 0, 1).unwrap();
+    let before = storage.engine().requests();
+    for byte in 2..102 {
+        commit(&client, u64::from(byte % 7), byte).unwrap();
+    }
+    let small = storage.engine().requests();
+    assert_eq!(small.puts - before.puts, 100);
+    assert_eq!(small.gets, before.gets);
+    let call = Client::call();
+    let mut random = Random::from_environment("a large call");
+    for page in 0..500 {
+        let mut bytes = vec![0; PAGE];
+        random.fill(&mut bytes);
+        client.give(call, page, &bytes).unwrap();
+    }
+    client.sync(call, 0, 600).unwrap();
+    assert_eq!(storage.engine().requests().puts - small.puts, 2);
+    client.close();
+}
+
+#[test]
+fn opening_takes_three_requests() {
+    let location = in_memory();
+    let first = store(&location);
+    let one = client(&first, "object", 600);
+    for byte in 1..60 {
+        commit(&one, u64::from(byte), byte).unwrap();
+    }
+    one.close();
+    drop(first);
+    let second = store(&location);
+    let again = client(&second, "object", 600);
+    assert_eq!(second.engine().requests().total(), 3);
+    again.assert_full(7, 7);
+    again.close();
+}
+
+#[test]
+fn asynchronous_calls_share_a_request() {
+    let location = in_memory();
+    let storage = store(&location);
+    let client = client(&storage, "object", 8);
+    commit(&client, 0, 1).unwrap();
+    let before = storage.engine().requests();
+    for round in 0..200 {
+        let call = Client::call();
+        client.give_full(call, round % 8, round as u8);
+        let flags = SynchronizeFlags {
+            synchronous: false,
+            more: false,
+        };
+        client.synchronize(call, (0, 8), flags).unwrap();
+        client.recorder.wait(client.range(0, 8)).unwrap();
+    }
+    storage.flush().unwrap();
+    let requests = storage.engine().requests().total() - before.total();
+    assert!(requests <= 20, "{requests} requests for 200 calls");
+    client.close();
+}
+
+/// Random calls of all sizes against a model, with merges, removals of what is superseded, and reopening.
+#[test]
+fn random_calls_survive_merges_and_reopening() {
+    let mut random = Random::from_environment("merges");
+    let location = in_memory();
+    let options = Options {
+        garbage_delay: Duration::from_millis(20),
+        ..Options::default()
+    };
+    let mut model: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
+    let mut fewest = usize::MAX;
+    let mut most = 0;
+    for life in 0..5 {
+        let storage = open(location.clone(), &options).unwrap();
+        let client = client(&storage, "object", 256);
+        check(&client, &model);
+        for _ in 0..40 {
+            let call = Client::call();
+            let most_pages = if random.once_in(3) { 40 } else { 2 };
+            for _ in 0..=random.below(most_pages) {
+                let page = random.below(256);
+                let mut bytes = model.get(&page).cloned().unwrap_or_else(|| vec![0; PAGE]);
+                match random.below(4) {
+                    0 => random.fill(&mut bytes),
+                    1 => bytes.fill(0),
+                    _ => {
+                        let at = random.below(PAGE as u64 - 8) as usize;
+                        random.fill(&mut bytes[at..at + 8]);
+                    }
+                }
+                client.give(call, page, &bytes).unwrap();
+                model.insert(page, bytes);
+            }
+            client.sync(call, 0, 256).unwrap();
+            if random.once_in(10) {
+                check(&client, &model);
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            let segments = keys(&location, "segment").len();
+            most = most.max(segments);
+        }
+        check(&client, &model);
+        std::thread::sleep(Duration::from_millis(100));
+        commit(&client, 0, life).unwrap();
+        model.insert(0, vec![life; PAGE]);
+        std::thread::sleep(Duration::from_millis(100));
+        fewest = fewest.min(keys(&location, "segment").len());
+        client.close();
+    }
+    assert!(
+        most < 30,
+        "{most} segments at a time: they are merged and removed"
+    );
+    let storage = open(location.clone(), &options).unwrap();
+    let client = client(&storage, "object", 256);
+    check(&client, &model);
+    client.close();
+}
+
+fn check(client: &Client, model: &BTreeMap<u64, Vec<u8>>) {
+    let found = client.read(0, 256);
+    for (page, bytes) in (0..).zip(found.chunks(PAGE)) {
+        let expected = model.get(&page).map_or(&[0; PAGE][..], |bytes| bytes);
+        assert!(bytes == expected, "page {page}");
+    }
+}
+
+#[test]
+fn manifests_are_removed_and_their_numbers_stay_taken() {
+    let location = in_memory();
+    let options = Options {
+        garbage_delay: Duration::from_millis(10),
+        ..Options::default()
+    };
+    for life in 0..3 {
+        let storage = open(location.clone(), &options).unwrap();
+        let client = client(&storage, "object", 4);
+        for round in 0..200 {
+            commit(&client, 1, round).unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        commit(&client, 0, life).unwrap();
+        client.assert_full(1, 199);
+        client.close();
+    }
+    let kept = keys(&location, "manifest").len();
+    assert!(kept < 3 * 110, "{kept} manifests of 600 calls");
+    let storage = open(location.clone(), &options).unwrap();
+    let client = client(&storage, "object", 4);
+    client.assert_full(0, 2);
+    client.close();
+}
+
+#[test]
+fn changed_bytes_are_found_out() {
+    let location = in_memory();
+    let storage = store(&location);
+    let one = client(&storage, "object", 64);
+    let call = Client::call();
+    let mut random = Random::from_environment("damage");
+    for page in 0..60 {
+        let mut bytes = vec![0; PAGE];
+        random.fill(&mut bytes);
+        one.give(call, page, &bytes).unwrap();
+    }
+    one.sync(call, 0, 64).unwrap();
+    let expected = one.read(0, 64);
+    one.close();
+    drop(storage);
+    let mut found = 0;
+    for folder in ["manifest", "segment"] {
+        // The newest manifest comes first.
+        let key = keys(&location, folder).remove(0);
+        let good = block_on(async { location.store.get(&key).await.unwrap().bytes().await.unwrap() });
+        for _ in 0..40 {
+            let mut bad = good.to_vec();
+            let at = random.below(bad.len() as u64) as usize;
+            bad[at] ^= 1 << random.below(8);
+            block_on(location.store.put(&key, PutPayload::from(bad))).unwrap();
+            let readers = Options {
+                read_only: true,
+                ..Options::default()
+            };
+            let answer = open(location.clone(), &readers).and_then(|storage| {
+                let reading = vmsync_core::pager::InitRequest {
+                    create: false,
+                    write: false,
+                    ..common::request(0)
+                };
+                let reader = Client::open_with(storage.clone(), "object", reading)?;
+                let mut bytes = vec![0; 64 * PAGE];
+                storage.data_request(reader.object, 0, VmProt::READ, &mut bytes)?;
+                assert!(bytes == expected, "wrong bytes were supplied");
+                Ok(())
+            });
+            let error = answer.expect_err("every byte is under a sum");
+            assert!(
+                matches!(error.kind, PagerErrorKind::Damaged | PagerErrorKind::Version),
+                "{error}"
+            );
+            found += 1;
+        }
+        block_on(location.store.put(&key, PutPayload::from_bytes(good))).unwrap();
+    }
+    assert_eq!(found, 80);
+}
+
+#[test]
+fn what_cannot_be_opened_is_named() {
+    let location = in_memory();
+    let existing = Options {
+        create: false,
+        ..Options::default()
+    };
+    assert_eq!(
+        kind(open(location.clone(), &existing)),
+        Some(PagerErrorKind::NotFound)
+    );
+    drop(store(&location));
+    let large = Options {
+        page_size: PageSize::KIB_16,
+        ..Options::default()
+    };
+    let error = open(location.clone(), &large).err().unwrap();
+    assert_eq!(error.kind, PagerErrorKind::Invalid);
+    assert!(
+        error.message.contains("4096") && error.message.contains("16384"),
+        "{error}"
+    );
+    for (url, part) in [
+        ("nonsense", "s3://BUCKET/PREFIX"),
+        ("ftp://bucket/x", "no object store"),
+        ("s3://key:secret@bucket/x", "environment"),
+    ] {
+        let error = Location::new(url).err().unwrap();
+        assert!(
+            error.message.contains(part) && !error.message.contains("secret"),
+            "{error}"
+        );
+    }
+    let reader = Options {
+        read_only: true,
+        ..Options::default()
+    };
+    let storage: Arc<_> = open(location, &reader).unwrap();
+    let refused = Client::open_with(storage, "object", common::request(1));
+    assert_eq!(kind(refused), Some(PagerErrorKind::Denied));
+}

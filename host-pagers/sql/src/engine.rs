@@ -1,0 +1,395 @@
+//! [`Postgres`]: the engine of the pager.
+//!
+//! ```text
+//!   Postgres --- writer: Session, commits     one statement at a time
+//!        '------ reader: Session              reads
+//! ```
+//!
+//! Invariants:
+//! - the outcome of a commit whose answer was lost is read back, by the number of the commit and the nonce of the
+//!   attempt, after the server ended the session that it was sent on; only then is it repeated;
+//! - a commit that was reported as failed and took place all the same stops the store, so that it is never shown
+//!   beside later ones;
+//! - a writer reads only while it has the epoch.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::Mutex;
+use tokio_postgres::{Row, types::ToSql};
+use vmsync_core::{PageSize, PagerError, PagerErrorKind, pager::ObjectName};
+use vmsync_pager_group::{
+    Batch, Bridge, Catalog, Contents, Engine, Entry, Place, Result, limits::ENGINE_WAIT_MAX, nonce,
+};
+
+use crate::{
+    Options,
+    error::Failure,
+    limits::{PAUSE_FIRST, PAUSE_MAX},
+    parameters::{Parameters, sum},
+    schema::{self, FORMAT_VERSION},
+    session::{Server, Session, Step},
+};
+
+/// A store in PostgreSQL.
+pub struct Postgres {
+    bridge: Bridge,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    server: Server,
+    page_size: PageSize,
+    /// The writer's; a reader has none.
+    epoch: Option<i64>,
+    writer: Mutex<Writer>,
+    reader: Mutex<Link>,
+}
+
+/// A session that may be lost.
+#[derive(Default)]
+struct Link {
+    session: Option<Session>,
+    /// The server's process for a session that was lost and may still be at work.
+    lost: Option<i32>,
+}
+
+#[derive(Default)]
+struct Writer {
+    link: Link,
+    /// Commits that this writer knows to have taken place.
+    commits: i64,
+}
+
+/// The row of the store.
+struct Head {
+    format: i32,
+    page_size: i64,
+    epoch: i64,
+    commits: i64,
+    attempt: i64,
+    calls: i64,
+    object_next: i64,
+}
+
+impl Head {
+    fn new(row: &Row) -> Self {
+        Self {
+            format: row.get(0),
+            page_size: row.get(1),
+            epoch: row.get(2),
+            commits: row.get(3),
+            attempt: row.get(4),
+            calls: row.get(5),
+            object_next: row.get(6),
+        }
+    }
+}
+
+impl Link {
+    /// The session, made where there is none; the one before it is ended first.
+    async fn session(&mut self, server: &Server) -> Step<&mut Session> {
+        if self.session.is_none() {
+            let mut session = server.connect().await?;
+            if let Some(pid) = self.lost {
+                server.end(&mut session, pid).await?;
+                self.lost = None;
+            }
+            self.session = Some(session);
+        }
+        Ok(self.session.as_mut().expect("made above"))
+    }
+
+    /// Gives the session up.
+    fn lose(&mut self) {
+        if let Some(session) = self.session.take() {
+            self.lost = Some(session.pid);
+        }
+    }
+}
+
+/// Pauses that grow.
+struct Pause(Duration);
+
+impl Pause {
+    async fn wait(&mut self) {
+        tokio::time::sleep(self.0).await;
+        self.0 = (self.0 * 2).min(PAUSE_MAX);
+    }
+}
+
+impl Postgres {
+    /// Opens the store: makes its tables where they are missing, and takes the epoch unless it is to be read only.
+    pub(crate) fn open(url: &str, options: &Options) -> Result<Self> {
+        let (bridge, nonce, options) = (Bridge::new()?, nonce(), options.clone());
+        let server = Server::new(url, nonce)?;
+        let deadline = Instant::now() + ENGINE_WAIT_MAX;
+        let opening = async move {
+            let name = server.name.clone();
+            open(server, nonce, &options)
+                .await
+                .map_err(|failure| failure.into_error(&name))
+        };
+        let inner = Arc::new(bridge.run("PostgreSQL", deadline, opening)?);
+        Ok(Self { bridge, inner })
+    }
+
+    fn run<T: Send + 'static, F: Future<Output = Result<T>> + Send + 'static>(
+        &self,
+        work: impl FnOnce(Arc<Inner>, Instant) -> F,
+    ) -> Result<T> {
+        let deadline = Instant::now() + ENGINE_WAIT_MAX;
+        // The work ends by itself at the deadline; this is for a bug in it.
+        let late = deadline + ENGINE_WAIT_MAX / 2;
+        self.bridge
+            .run(&self.inner.server.name, late, work(self.inner.clone(), deadline))
+    }
+}
+
+async fn open(server: Server, nonce: u64, options: &Options) -> Step<Inner> {
+    let mut link = Link::default();
+    let session = link.session(&server).await?;
+    let refuse = |kind, message: String| Err(Failure::Refused(PagerError::new(kind, message)));
+    let exists: bool = session.rows(schema::EXISTS, &[]).await?[0].get(0);
+    if !exists {
+        if !options.create || options.read_only {
+            let message = format!(
+                "{}: no store in this database: ask for it to be created",
+                server.name
+            );
+            return refuse(PagerErrorKind::NotFound, message);
+        }
+        session
+            .execute(&schema::create(options.page_size.bytes()))
+            .await?;
+    }
+    let found = Head::new(&session.rows(schema::STORE, &[]).await?[0]);
+    if found.format != FORMAT_VERSION {
+        let message = format!(
+            "{}: format {}, this program knows {FORMAT_VERSION}",
+            server.name, found.format
+        );
+        return refuse(PagerErrorKind::Version, message);
+    }
+    let page_size = u64::try_from(found.page_size).ok().and_then(PageSize::new);
+    if page_size != Some(options.page_size) {
+        let (name, asked) = (&server.name, options.page_size.bytes());
+        let message = format!("{name} has pages of {} bytes, not {asked}", found.page_size);
+        return refuse(PagerErrorKind::Invalid, message);
+    }
+    let head = if options.read_only {
+        found
+    } else {
+        let writer = i64::from_ne_bytes(nonce.to_ne_bytes());
+        Head::new(&session.rows(schema::TAKE, &[&writer]).await?[0])
+    };
+    Ok(Inner {
+        server,
+        page_size: options.page_size,
+        epoch: (!options.read_only).then_some(head.epoch),
+        writer: Mutex::new(Writer {
+            link,
+            commits: head.commits,
+        }),
+        reader: Mutex::default(),
+    })
+}
+
+impl Inner {
+    fn fenced(&self, epoch: i64) -> PagerError {
+        let message = format!(
+            "{}: another host has taken the store over (epoch {epoch}): this one is fenced, and what it had not \
+             committed is lost; go on there, or open the store again to take it back",
+            self.server.name
+        );
+        PagerError::new(PagerErrorKind::Gone, message)
+    }
+
+    /// Repeats a statement that reads until it has an answer, or `deadline` is over.
+    async fn rows(
+        &self,
+        statement: &'static str,
+        values: &[&(dyn ToSql + Sync)],
+        deadline: Instant,
+    ) -> Result<Vec<Row>> {
+        let mut link = self.reader.lock().await;
+        let mut pause = Pause(PAUSE_FIRST);
+        loop {
+            let answer = match link.session(&self.server).await {
+                Ok(session) => session.rows(statement, values).await,
+                Err(failure) => Err(failure),
+            };
+            match answer {
+                Err(Failure::Lost(message)) => {
+                    link.lose();
+                    if Instant::now() >= deadline {
+                        return Err(Failure::Lost(message).into_error(&self.server.name));
+                    }
+                    pause.wait().await;
+                }
+                answer => return answer.map_err(|failure| failure.into_error(&self.server.name)),
+            }
+        }
+    }
+
+    async fn load(&self, deadline: Instant) -> Result<Contents> {
+        let head = Head::new(&self.rows(schema::STORE, &[], deadline).await?[0]);
+        let rows = self.rows(schema::OBJECTS, &[], deadline).await?;
+        let damaged = |what: String| {
+            let message = format!("{}: {what}: restore the database", self.server.name);
+            PagerError::new(PagerErrorKind::Damaged, message)
+        };
+        let number = |value: i64| u64::try_from(value).map_err(|_| damaged(format!("{value} is no count")));
+        let mut catalog = Catalog::new();
+        for row in rows {
+            let name = ObjectName::new(row.get(1)).map_err(|error| damaged(error.message))?;
+            let entry = Entry {
+                id: number(row.get(0))?,
+                size: number(row.get(2))?,
+                version: number(row.get(3))?,
+                address: row.get::<_, Option<i64>>(4).map(number).transpose()?,
+            };
+            if !self.page_size.is_aligned(entry.size) {
+                return Err(damaged(format!("object \"{name}\" has {} bytes", entry.size)));
+            }
+            catalog.insert(name, entry);
+        }
+        Ok(Contents {
+            calls: number(head.calls)?,
+            object_next: number(head.object_next)?,
+            catalog,
+        })
+    }
+
+    /// The pages of an object from `first` on that are stored, by their distance from it.
+    async fn read(&self, (id, first): Place, count: u64, deadline: Instant) -> Result<Vec<(u64, Vec<u8>)>> {
+        let numbers = [id, first, first.saturating_add(count)].map(|number| number as i64);
+        let values: [&(dyn ToSql + Sync); 3] = [&numbers[0], &numbers[1], &numbers[2]];
+        let rows = self.rows(schema::READ, &values, deadline).await?;
+        let mut pages = Vec::new();
+        for row in rows {
+            let epoch: i64 = row.get(0);
+            if self.epoch.is_some_and(|own| own != epoch) {
+                return Err(self.fenced(epoch));
+            }
+            let Some(page) = row.get::<_, Option<i64>>(1) else {
+                continue;
+            };
+            let (page, bytes) = (page as u64, row.get::<_, Vec<u8>>(2));
+            if bytes.len() as u64 != self.page_size.bytes() || sum((id, page), &bytes) != row.get::<_, i64>(3)
+            {
+                let message = format!(
+                    "{}: page {page} of the object with id {id} is not what was written: restore the database",
+                    self.server.name
+                );
+                return Err(PagerError::new(PagerErrorKind::Damaged, message));
+            }
+            pages.push((page - first, bytes));
+        }
+        Ok(pages)
+    }
+
+    async fn commit(&self, parameters: Parameters, deadline: Instant) -> Result<()> {
+        let Some(epoch) = self.epoch else {
+            let message = format!("{} was opened read-only: open it for writing", self.server.name);
+            return Err(PagerError::new(PagerErrorKind::Denied, message));
+        };
+        let mut writer = self.writer.lock().await;
+        let attempt = i64::from_ne_bytes(nonce().to_ne_bytes());
+        let mut pause = Pause(PAUSE_FIRST);
+        loop {
+            match self.commit_once(&mut writer, epoch, attempt, &parameters).await {
+                Ok(()) => {
+                    writer.commits += 1;
+                    return Ok(());
+                }
+                Err(Failure::Lost(message)) => {
+                    writer.link.lose();
+                    if Instant::now() >= deadline {
+                        return Err(Failure::Lost(message).into_error(&self.server.name));
+                    }
+                    pause.wait().await;
+                }
+                Err(Failure::Refused(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// Sends the batch, unless it turns out to be there.
+    async fn commit_once(
+        &self,
+        writer: &mut Writer,
+        epoch: i64,
+        attempt: i64,
+        parameters: &Parameters,
+    ) -> Step<()> {
+        let (known, fresh) = (writer.commits, writer.link.session.is_none());
+        let session = writer.link.session(&self.server).await?;
+        if !fresh
+            && session
+                .commit(&parameters.values(&[&epoch, &known, &attempt]))
+                .await?
+        {
+            return Ok(());
+        }
+        // A new session, or the fence held: what is there decides.
+        let head = Head::new(&session.rows(schema::STORE_SETTLED, &[]).await?[0]);
+        if head.epoch != epoch {
+            return Err(Failure::Refused(self.fenced(head.epoch)));
+        }
+        if head.commits == known {
+            let session = writer.link.session(&self.server).await?;
+            return match session
+                .commit(&parameters.values(&[&epoch, &known, &attempt]))
+                .await?
+            {
+                true => Ok(()),
+                false => Err(Failure::Lost("the store changed at the same time".into())),
+            };
+        }
+        if head.commits == known + 1 && head.attempt == attempt {
+            return Ok(());
+        }
+        let message = format!(
+            "{}: a call that was reported as failed has taken place all the same: open the store again to go on from it",
+            self.server.name
+        );
+        Err(Failure::Refused(PagerError::new(PagerErrorKind::Gone, message)))
+    }
+}
+
+impl Engine for Postgres {
+    fn page_size(&self) -> PageSize {
+        self.inner.page_size
+    }
+
+    fn name(&self) -> &str {
+        &self.inner.server.name
+    }
+
+    fn load(&self) -> Result<Contents> {
+        self.run(|inner, deadline| async move { inner.load(deadline).await })
+    }
+
+    fn read(&self, place: Place, buffer: &mut [u8]) -> Result<bool> {
+        let length = self.inner.page_size.bytes() as usize;
+        let count = (buffer.len() / length) as u64;
+        let pages = self.run(|inner, deadline| async move { inner.read(place, count, deadline).await })?;
+        if pages.is_empty() {
+            return Ok(false);
+        }
+        buffer.fill(0);
+        for (index, bytes) in pages {
+            let start = index as usize * length;
+            buffer[start..start + length].copy_from_slice(&bytes);
+        }
+        Ok(true)
+    }
+
+    fn commit(&self, batch: &Batch) -> Result<()> {
+        let parameters = Parameters::new(batch);
+        self.run(|inner, deadline| async move { inner.commit(parameters, deadline).await })
+    }
+}

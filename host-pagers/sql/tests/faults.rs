@@ -1,0 +1,168 @@
+//! Stale writers, networks that misbehave, bytes that were changed.
+
+mod common;
+
+use std::{sync::Arc, thread, time::Duration};
+
+use common::{address, client, commit, commits, fresh, server, store, through, with_client};
+use vmsync_core::{PageSize, PagerError, PagerErrorKind, abi::VmProt, pager::Pager};
+use vmsync_pager_conformance::{Client, Network, Proxy};
+use vmsync_pager_sql::{Options, open};
+
+const PAGE: u64 = 4096;
+
+fn kind<T>(answer: Result<T, PagerError>) -> Option<PagerErrorKind> {
+    answer.err().map(|error| error.kind)
+}
+
+#[test]
+fn a_stale_writer_is_fenced() {
+    let Some(server) = server() else { return };
+    let url = fresh(&server);
+    let first = store(&url);
+    let stale = client(&first, "object", 4);
+    commit(&stale, 0, 1).unwrap();
+    let second = store(&url);
+    let owner = client(&second, "object", 4);
+    let call = Client::call();
+    stale.give_full(call, 0, 2);
+    stale.give_full(call, 1, 2);
+    let error = stale.sync(call, 0, 4).unwrap_err();
+    assert_eq!(error.kind, PagerErrorKind::Gone);
+    assert!(
+        error.message.contains("another host has taken the store over"),
+        "{error}"
+    );
+    assert!(
+        stale.recorder.destroyed().is_some(),
+        "the object's tasks are told"
+    );
+    owner.assert_full(0, 1);
+    owner.assert_full(1, 0);
+    commit(&owner, 0, 3).unwrap();
+    let mut page = vec![0; PAGE as usize];
+    let read = first.data_request(stale.object, 0, VmProt::READ, &mut page);
+    assert_eq!(kind(read), Some(PagerErrorKind::Gone));
+    owner.assert_full(0, 3);
+    owner.close();
+    drop((stale, first, second));
+    client(&store(&url), "object", 4).assert_full(0, 3);
+}
+
+#[test]
+fn what_cannot_be_opened_is_named() {
+    let Some(server) = server() else { return };
+    let url = fresh(&server);
+    let existing = Options {
+        create: false,
+        ..Options::default()
+    };
+    assert_eq!(kind(open(&url, &existing)), Some(PagerErrorKind::NotFound));
+    drop(store(&url));
+    let large = Options {
+        page_size: PageSize::KIB_16,
+        ..Options::default()
+    };
+    let error = open(&url, &large).err().unwrap();
+    assert_eq!(error.kind, PagerErrorKind::Invalid);
+    assert!(
+        error.message.contains("4096") && error.message.contains("16384"),
+        "{error}"
+    );
+    let update = "UPDATE vmsync_store SET format = 9";
+    with_client(&url, async |client| client.batch_execute(update).await.unwrap());
+    assert_eq!(
+        kind(open(&url, &Options::default())),
+        Some(PagerErrorKind::Version)
+    );
+    let nowhere = "postgres://nobody:secret@127.0.0.1:1/none";
+    let error = open(nowhere, &Options::default()).err().unwrap();
+    assert!(
+        error.message.contains("127.0.0.1:1") && !error.message.contains("secret"),
+        "{error}"
+    );
+    let wrong = through(&url, address(&url))
+        .replacen("postgres:", "postgresql:", 1)
+        .replacen(":pass", ":wrong", 1);
+    if wrong.contains(":wrong") {
+        assert_eq!(
+            kind(open(&wrong, &Options::default())),
+            Some(PagerErrorKind::Denied)
+        );
+    }
+}
+
+#[test]
+fn a_reader_leaves_the_writer_alone() {
+    let Some(server) = server() else { return };
+    let url = fresh(&server);
+    let writing = store(&url);
+    let writer = client(&writing, "object", 4);
+    commit(&writer, 1, 7).unwrap();
+    let options = Options {
+        read_only: true,
+        ..Options::default()
+    };
+    let reading = open(&url, &options).unwrap();
+    let request = vmsync_core::pager::InitRequest {
+        page_size: PageSize::KIB_4,
+        size_min: 0,
+        create: false,
+        write: false,
+    };
+    let reader = Client::open_with(reading, "object", request).unwrap();
+    reader.assert_full(1, 7);
+    commit(&writer, 1, 8).unwrap();
+    reader.assert_full(1, 8);
+    reader.close();
+    writer.close();
+}
+
+#[test]
+fn changed_bytes_are_found_out() {
+    let Some(server) = server() else { return };
+    let url = fresh(&server);
+    let store = store(&url);
+    let client = client(&store, "object", 4);
+    commit(&client, 1, 7).unwrap();
+    let change = "UPDATE vmsync_pages SET bytes = set_byte(bytes, 77, 1)";
+    with_client(&url, async |client| client.batch_execute(change).await.unwrap());
+    let mut page = vec![0; PAGE as usize];
+    let error = store
+        .data_request(client.object, PAGE, VmProt::READ, &mut page)
+        .unwrap_err();
+    assert_eq!(error.kind, PagerErrorKind::Damaged);
+    assert!(error.message.contains("page 1"), "{error}");
+    client.close();
+}
+
+#[test]
+fn a_commit_through_a_bad_network_takes_place_once() {
+    let Some(server) = server() else { return };
+    for fault in [
+        Network::Slow(Duration::from_millis(20)),
+        Network::Reset,
+        Network::LostReplies,
+        Network::Partition,
+    ] {
+        let url = fresh(&server);
+        let proxy = Arc::new(Proxy::start(address(&url)).unwrap());
+        let store = store(&through(&url, proxy.address()));
+        let client = client(&store, "object", 4);
+        commit(&client, 0, 1).unwrap();
+        let before = commits(&url);
+        for byte in 2..5 {
+            proxy.set(fault);
+            let healer = proxy.clone();
+            let heal = thread::spawn(move || {
+                thread::sleep(Duration::from_millis(150));
+                healer.set(Network::Sound);
+            });
+            commit(&client, 0, byte).unwrap();
+            heal.join().unwrap();
+            client.assert_full(0, byte);
+        }
+        assert_eq!(commits(&url), before + 3, "{fault:?}: each call took place once");
+        client.close();
+    }
+}
