@@ -22,6 +22,7 @@ use object_store::{
 };
 use vmsync_core::{PagerErrorKind, abi::VmProt, pager::Pager};
 use vmsync_pager_conformance::Client;
+use vmsync_pager_object::Location;
 
 const CLIENTS: usize = 16;
 
@@ -174,11 +175,19 @@ fn a_stale_writer_is_fenced() {
 /// there, in the order of the takeovers.
 #[test]
 fn takeovers_under_load_lose_nothing() {
-    let server = server().map(|server| location(&bucket(&server, common::address(&server)), &prefix()));
-    for location in [Some(in_memory()), server].into_iter().flatten() {
+    let memory = in_memory();
+    let mut places: Vec<Box<dyn Fn() -> Location>> = vec![Box::new(move || memory.clone())];
+    if let Some(server) = server() {
+        let prefix = prefix();
+        // A client for each writer, as hosts have.
+        places.push(Box::new(move || {
+            location(&bucket(&server, common::address(&server)), &prefix)
+        }));
+    }
+    for place in places {
         let mut last: Option<thread::JoinHandle<u8>> = None;
         for life in 0..6 {
-            let storage = store(&location);
+            let storage = store(&place());
             // From here on the writer before acknowledges nothing, whatever it has left behind.
             let acknowledged = last.take().map_or(0, |thread| thread.join().unwrap());
             let one = client(&storage, "object", 2);
@@ -197,7 +206,7 @@ fn takeovers_under_load_lose_nothing() {
             }));
             thread::sleep(std::time::Duration::from_millis(40));
         }
-        drop(store(&location));
+        drop(store(&place()));
         last.unwrap().join().unwrap();
     }
 }
