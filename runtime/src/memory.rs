@@ -433,7 +433,7 @@ impl TaskMemory for GuestMemory {
         self.reservation.size() as u64
     }
 
-    fn pages(&self, range: ByteRange) -> &[u8] {
+    fn pages(&mut self, range: ByteRange) -> &[u8] {
         let (at, length) = self.pointer(range);
         // SAFETY: the range is mapped and readable, and nothing stores to it while `self` is borrowed: the guest is
         // suspended.

@@ -1,6 +1,7 @@
 //! The checks, by what they are about.
 
 mod calls;
+#[cfg(not(target_family = "wasm"))]
 mod concurrent;
 mod objects;
 mod random_model;
@@ -66,6 +67,7 @@ pub(crate) const ALL: &[(&str, Check)] = &[
     ),
     ("a reader cannot write", refusals::reader_cannot_write),
     ("another page size is refused", refusals::page_size_differs),
+    #[cfg(not(target_family = "wasm"))]
     ("threads commit side by side", concurrent::threads_side_by_side),
     ("random calls behave as the model", random_model::random_calls),
 ];

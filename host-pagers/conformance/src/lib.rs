@@ -37,7 +37,7 @@ mod scripted;
 pub use client::Client;
 pub use fixture::Fixture;
 pub use proxy::{Network, Proxy};
-pub use recorder::Recorder;
+pub use recorder::{Recorder, set_pause};
 pub use scripted::{Event, Fault, ScriptedPager};
 
 /// Runs every check against fixtures of `make`; each fixture must be a store of its own.
@@ -45,8 +45,16 @@ pub use scripted::{Event, Fault, ScriptedPager};
 /// # Panics
 /// Where the pager breaks the protocol; what was printed last names the check.
 pub fn run(name: &str, make: impl Fn() -> Fixture) {
+    run_telling(make, |check| println!("{name}: {check}"));
+}
+
+/// [`run`], with the name of each check handed to `tell` before it begins.
+///
+/// # Panics
+/// As [`run`].
+pub fn run_telling(make: impl Fn() -> Fixture, tell: impl Fn(&str)) {
     for (check, body) in checks::ALL {
-        println!("{name}: {check}");
+        tell(check);
         body(&mut make());
     }
 }

@@ -6,6 +6,9 @@ use std::time::Duration;
 /// the pager.
 pub const COMPLETION_WAIT: Duration = Duration::from_secs(30);
 
+/// Turns of an event loop that a check waits for a completion, where it cannot sleep: each takes a millisecond or so.
+pub const PAUSES_MAX: u32 = 20_000;
+
 /// Steps of the random check: enough that each kind of step meets each other kind, little enough for a pager that
 /// takes milliseconds for a commit.
 pub const RANDOM_STEPS: usize = 300;

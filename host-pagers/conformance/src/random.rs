@@ -1,5 +1,7 @@
 //! Seeded randomness for tests: splitmix64, so that a seed means the same run on every machine.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 /// A stream of numbers that its seed decides.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
@@ -47,11 +49,23 @@ impl Random {
     }
 }
 
+/// What [`set_seed`] was told, where there is no environment to read.
+static SEED: AtomicU64 = AtomicU64::new(0);
+
+/// Sets the seed in place of the environment and the clock, which a browser has not.
+pub fn set_seed(seed: u64) {
+    SEED.store(seed, Ordering::Relaxed);
+}
+
 /// The seeds to run: the one of `SEED`, else `count` fresh ones.
 ///
 /// # Panics
 /// When `SEED` is not a number.
 pub fn seeds(count: usize) -> Vec<u64> {
+    let set = SEED.load(Ordering::Relaxed);
+    if set != 0 {
+        return vec![set];
+    }
     if let Ok(text) = std::env::var("SEED") {
         return vec![text.parse().expect("SEED is a number")];
     }

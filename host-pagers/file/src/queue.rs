@@ -65,7 +65,7 @@ pub(crate) struct Queue {
     pub(crate) settled: u64,
     /// The background thread should not wait for its delay.
     pub(crate) urgent: bool,
-    /// There is a background thread.
+    /// A background thread, or the host, does what can wait.
     pub(crate) has_thread: bool,
     /// Threads that wait for room in the queue.
     pub(crate) room_waiters: usize,

@@ -54,6 +54,8 @@ pub enum Background {
     Thread,
     /// Whoever calls: asynchronous calls stay queued until the next synchronous one, [`FileStore::flush`] or closing.
     Caller,
+    /// The host, which has one thread and idle time: it calls [`FileStore::tidy`] when nothing waits.
+    Host,
 }
 
 /// How a store is opened.
@@ -164,6 +166,7 @@ impl FileStore {
         let objects = recovered.touched.keys().copied().zip(objects).collect();
         let mut queue = Queue::new(recovered.catalog, recovered.touched);
         queue.unapplied = recovered.unapplied;
+        queue.has_thread = options.background == Background::Host;
         let checkpointer = Checkpointer::new(recovered.superblock, recovered.store_file);
         let shared = Arc::new(Shared {
             disk,
@@ -195,6 +198,22 @@ impl FileStore {
     /// The disk's; the calls were told as well.
     pub fn flush(&self) -> Result<()> {
         self.shared.flush()
+    }
+
+    /// Does what can wait: writes what is queued, puts durable pages into their images, takes a checkpoint if one is due.
+    /// With [`Background::Host`] the host calls it a moment after each call; with the others it is never needed.
+    ///
+    /// # Errors
+    /// The disk's; nothing is lost, the journal keeps what it has.
+    pub fn tidy(&self) -> Result<()> {
+        self.shared.flush()?;
+        self.shared.apply_waiting(.., usize::MAX)?;
+        let due = lock(&self.shared.queue).checkpoint_wanted;
+        if due {
+            self.shared.checkpoint_sealed()
+        } else {
+            Ok(())
+        }
     }
 
     /// Takes a checkpoint now: everything durable is in the images, and the journal is empty.

@@ -32,8 +32,8 @@ pub trait TaskMemory {
     /// Its size in bytes.
     fn size(&self) -> u64;
 
-    /// The bytes of `range`.
-    fn pages(&self, range: ByteRange) -> &[u8];
+    /// The bytes of `range`. A memory that this program cannot address keeps a copy of them until the next call.
+    fn pages(&mut self, range: ByteRange) -> &[u8];
 
     /// Maps `image` privately over `range` and watches it if `track`. `false`: this memory cannot map files, and
     /// nothing has changed.

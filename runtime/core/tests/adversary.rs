@@ -59,7 +59,7 @@ impl TaskMemory for Nothing {
         self.pages * P
     }
 
-    fn pages(&self, _range: ByteRange) -> &[u8] {
+    fn pages(&mut self, _range: ByteRange) -> &[u8] {
         &[]
     }
 

@@ -79,7 +79,7 @@ impl TaskMemory for DurableMemory {
         STATE_AT + self.state.bytes.len() as u64
     }
 
-    fn pages(&self, range: ByteRange) -> &[u8] {
+    fn pages(&mut self, range: ByteRange) -> &[u8] {
         if is_state(range) {
             let offset = |at: u64| usize::try_from(at - STATE_AT).expect("state pages fit the address space");
             return &self.state.bytes[offset(range.start)..offset(range.end)];

@@ -131,7 +131,7 @@ impl Space {
     }
 
     /// Copies of the pages that are not zero.
-    fn written_pages(&self, range: ByteRange) -> Vec<(u64, Box<[u8]>)> {
+    fn written_pages(&mut self, range: ByteRange) -> Vec<(u64, Box<[u8]>)> {
         let page_bytes = self.page_size().bytes();
         let pages = self.memory.linear.pages(range).chunks(page_bytes as usize);
         (range.start..)

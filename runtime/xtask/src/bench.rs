@@ -9,6 +9,7 @@ use crate::{
     c_guests,
     servers::{Server, Servers},
     steps::{Workspace, run},
+    web_bench,
 };
 
 /// Compare with what others do, on this machine.
@@ -34,6 +35,8 @@ enum Name {
     Guests,
     /// Pagers of remote engines against SlateDB and plain updates in PostgreSQL, on servers that this starts.
     Remote,
+    /// A page's syncs against the browser's floor, SQLite and PGlite.
+    Web,
 }
 
 impl Bench {
@@ -43,6 +46,7 @@ impl Bench {
             Name::Tracking => "tracking",
             Name::Guests => "guests",
             Name::Remote => return self.remote(workspace),
+            Name::Web => return web_bench::bench(workspace, self.json),
         };
         let mut cargo = if self.name == Name::Commit {
             peers(workspace, name)

@@ -14,7 +14,10 @@ use crate::{
 
 /// The Rust guests: packages of `demos/guests`.
 const RUST_GUESTS: &[(Target, &[&str])] = &[
-    (Target::Unknown, &["counter", "fill", "kernels", "ledger", "maps"]),
+    (
+        Target::Unknown,
+        &["counter", "fill", "kernels", "ledger", "life", "maps", "sketch"],
+    ),
     (Target::Wasip1, &["codesearch", "records", "smoke"]),
 ];
 

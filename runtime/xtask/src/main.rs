@@ -14,6 +14,10 @@ mod steps;
 mod systems;
 mod tests;
 mod wasm_toolchain;
+mod web;
+mod web_bench;
+mod web_server;
+mod web_tests;
 
 use std::process::ExitCode;
 
@@ -39,6 +43,8 @@ enum Task {
     Bench(bench::Bench),
     /// Cut the power of the file store at every step of random runs.
     Sim(sim::Sim),
+    /// Build the browser host and the demo page, and serve them on this machine.
+    Web(web::Web),
     /// Build the guest programs into target/guests.
     Guests,
     /// Start PostgreSQL and an S3 server (Ceph RGW) for tests by hand, and stop them when standard input ends.
@@ -53,6 +59,7 @@ fn main() -> ExitCode {
         Task::Test(task) => task.run(&workspace),
         Task::Bench(task) => task.run(&workspace),
         Task::Sim(task) => task.run(&workspace),
+        Task::Web(task) => task.run(&workspace),
         Task::Guests => workspace.guests(),
         Task::Servers => servers::serve(),
         Task::Rules => rules::check(&workspace),

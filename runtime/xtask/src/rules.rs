@@ -21,6 +21,29 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("vmsync-pager-sql", &["vmsync-core", "vmsync-pager-group"]),
     ("vmsync-pager-object", &["vmsync-core", "vmsync-pager-group"]),
     ("vmsync-pager-layers", &["vmsync-core"]),
+    ("vmsync-pager-idb", &["vmsync-core"]),
+    ("vmsync-pager-opfs", &["vmsync-core", "vmsync-pager-file"]),
+    (
+        "vmsync-pager-conformance-web",
+        &[
+            "vmsync-core",
+            "vmsync-pager-conformance",
+            "vmsync-pager-file",
+            "vmsync-pager-idb",
+            "vmsync-pager-opfs",
+        ],
+    ),
+    (
+        "vmsync-web",
+        &[
+            "vmsync-core",
+            "vmsync-instrument",
+            "vmsync-pager-file",
+            "vmsync-pager-idb",
+            "vmsync-pager-memory",
+            "vmsync-pager-opfs",
+        ],
+    ),
     (
         "vmsync",
         &["vmsync-abi", "vmsync-core", "vmsync-instrument", "vmsync-tracker"],
@@ -44,6 +67,9 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("vmsync-pager-sql", &["anyhow", "wasmtime"]),
     ("vmsync-pager-object", &["anyhow", "wasmtime"]),
     ("vmsync-pager-layers", &["anyhow", "wasmtime"]),
+    ("vmsync-pager-idb", &["anyhow", "wasmtime", "libc"]),
+    ("vmsync-pager-opfs", &["anyhow", "wasmtime", "libc"]),
+    ("vmsync-web", &["anyhow", "wasmtime", "libc"]),
     ("vmsync", &["anyhow"]),
 ];
 

@@ -9,8 +9,7 @@ use crate::{
     npm, rules,
     servers::{Server, Servers},
     steps::{Workspace, run},
-    systems,
-    wasm_toolchain::{RustToolchain, Target},
+    systems, web, web_tests,
 };
 
 /// Packages that must compile for the browser.
@@ -49,6 +48,8 @@ enum Group {
     Guest,
     /// Compile checks for macOS and Windows.
     Systems,
+    /// The browser host, in Node and in Chromium.
+    Web,
 }
 
 impl Test {
@@ -59,11 +60,13 @@ impl Test {
             Some(Group::Unit) => self.unit(workspace),
             Some(Group::Guest) => guest(workspace),
             Some(Group::Systems) => systems::check(workspace),
+            Some(Group::Web) => web_tests::test(workspace, &self.arguments),
             None => {
                 lint(workspace)?;
                 guest(workspace)?;
                 systems::check(workspace)?;
-                self.unit(workspace)
+                self.unit(workspace)?;
+                web_tests::test(workspace, &[])
             }
         }
     }
@@ -140,11 +143,7 @@ fn guest(workspace: &Workspace) -> Result<()> {
         "tests of the guest SDK",
         &mut in_folder(workspace, "guest-sdk", ["test", "--workspace"]),
     )?;
-    let mut build = RustToolchain::find(Target::Unknown)?.cargo_build(Target::Unknown);
-    build
-        .current_dir(&workspace.root)
-        .arg("--target-dir")
-        .arg(workspace.target.join("wasm32"));
+    let mut build = web::cargo_build(workspace)?;
     for package in WASM_PACKAGES {
         build.args(["--package", package]);
     }

@@ -91,7 +91,8 @@ impl TestMemory {
 
     /// The bytes of a page, whether the guest may load them or not.
     pub fn page(&self, page: u64) -> &[u8] {
-        self.pages(PAGE.byte_range(PageRange::new(page, page + 1)))
+        let range = PAGE.byte_range(PageRange::new(page, page + 1));
+        &self.bytes[to_usize(range.start)..to_usize(range.end)]
     }
 
     /// Pages stored to since they were last collected.
@@ -147,7 +148,7 @@ impl TaskMemory for TestMemory {
         self.bytes.len() as u64
     }
 
-    fn pages(&self, range: ByteRange) -> &[u8] {
+    fn pages(&mut self, range: ByteRange) -> &[u8] {
         &self.bytes[to_usize(range.start)..to_usize(range.end)]
     }
 

@@ -1,0 +1,333 @@
+// The demo: one store, one guest at a time, and what its memory does.
+
+import { createSandbox, importStore, resultName, Sync } from './vmsync/vmsync.js';
+import { OwnModule } from './own.js';
+import { Picture } from './picture.js';
+import { doodle, hash, Surface } from './surface.js';
+import { Timeline } from './timeline.js';
+
+const STORE = 'vmsync-demo';
+const STEP_MS = 60;
+const AUTO_SYNC_MS = 1000;
+const KINDS = { [Sync.SYNC]: 'SYNC', [Sync.ASYNC]: 'ASYNC', [Sync.INVALIDATE]: 'INVALIDATE' };
+
+const $ = (id) => document.getElementById(id);
+const picture = new Picture($('picture'));
+const timeline = new Timeline($('timeline'));
+
+let sandbox;
+let guest;
+let kind = 'sketch';
+let ownBytes;
+let pixels;
+let playing = true;
+let refreshing = false;
+let again = false;
+let lastStep = 0;
+let lastAuto = 0;
+/** Hashes of what may be found after a crash: the last state that was reported durable, and what was handed over since. */
+let possible = [];
+const latencies = [];
+let pagesDurable = 0;
+let crashes = 0;
+
+const surface = new Surface($('canvas'), $('colours'), {
+  draw: (...line) => {
+    if (!pixels) return;
+    guest.invoke('draw', ...line).catch(report);
+    refresh();
+  },
+  lifted: () => kind === 'sketch' && $('auto').checked && call('sync'),
+});
+const own = new OwnModule(async (bytes) => {
+  ownBytes = bytes;
+  await choose('own');
+});
+
+// ---- the store and the guest -----------------------------------------------------------------------------------------
+
+async function openStore() {
+  try {
+    sandbox = await createSandbox({ store: STORE });
+    if (sandbox.storage === 'idb') report({ message: 'No private file system in this window: IndexedDB keeps the store.' });
+  } catch (error) {
+    if (error.code !== 'denied') throw error;
+    sandbox = await createSandbox({ storage: 'memory' });
+    report({ message: 'This window may not store anything: everything works, and nothing survives the window.' });
+  }
+  sandbox.addEventListener('syncstart', ({ detail }) => picture.pulse(detail.dirty));
+  sandbox.addEventListener('sync', ({ detail }) => showSync(detail));
+  sandbox.addEventListener('flushed', () => {
+    possible = possible.slice(-1);
+  });
+  sandbox.addEventListener('flushfailed', ({ detail }) => report({ message: detail.error }));
+}
+
+async function choose(next) {
+  await guest?.close().catch(() => {});
+  guest = pixels = undefined;
+  kind = next;
+  document.querySelectorAll('[data-guest]').forEach((tab) => {
+    tab.setAttribute('aria-selected', String(tab.dataset.guest === kind));
+  });
+  $('board').hidden = kind === 'own';
+  $('own').hidden = kind !== 'own';
+  $('play').hidden = kind !== 'life';
+  $('auto-label').textContent = kind === 'life' ? 'Sync every second' : 'Sync after each stroke';
+  surface.focusable = kind !== 'own';
+  try {
+    await loadGuest();
+  } catch (error) {
+    own.clear();
+    report(error);
+  }
+  refresh();
+}
+
+async function loadGuest() {
+  if (kind === 'own') {
+    own.clear();
+    if (!ownBytes) return;
+    for (const name of own.objects()) await sandbox.mapObject(name, { sizeMax: 256 << 20 });
+    guest = await sandbox.instantiate(ownBytes.slice(0));
+    await guest.observe();
+    own.show(guest, refresh);
+    return;
+  }
+  await sandbox.mapObject(kind);
+  guest = await sandbox.instantiate(`guests/${kind}.wasm`);
+  await guest.observe();
+  const status = await guest.invoke('open');
+  if (status !== 0) throw new Error(`the guest could not map its memory: ${resultName(-status)}`);
+  const [address, width, height] = await Promise.all(['pixels', 'width', 'height'].map((name) => guest.invoke(name)));
+  pixels = { address, width, height, bytes: width * height * 4 };
+  surface.resize(width, height);
+  possible = [hash(await readPixels())];
+  const isNew = (await guest.read(address - 4096, 4)).every((byte) => byte === 0);
+  if (isNew && kind === 'sketch') doodle((...line) => guest.invoke('draw', ...line), width, height);
+}
+
+const readPixels = () => guest.read(pixels.address, pixels.bytes);
+
+// ---- calls -----------------------------------------------------------------------------------------------------------
+
+async function call(name) {
+  if (!guest) return;
+  try {
+    if (kind === 'own') {
+      await guest.sync({ flags: { sync: Sync.SYNC, sync_async: Sync.ASYNC, invalidate: Sync.INVALIDATE }[name] });
+    } else {
+      // Sent together, so that nothing comes between what is read and what is synced.
+      const [state, status] = await Promise.all([readPixels(), guest.invoke(name)]);
+      if (name === 'sync' && status === 0) possible = [hash(state)];
+      if (name === 'sync_async' && status === 0) possible.push(hash(state));
+    }
+  } catch (error) {
+    report(error);
+  }
+  refresh();
+}
+
+async function crash() {
+  if (!guest || $('crash').disabled) return;
+  setEnabled(false);
+  const doomed = sandbox;
+  const [before] = await Promise.allSettled([pixels && readPixels()]);
+  doomed.addEventListener('syncstart', () => doomed.terminate(), { once: true });
+  const end = kind === 'own' ? guest.sync() : guest.invoke('sync');
+  await end.catch(() => {});
+  doomed.terminate();
+  guest = undefined;
+  crashes += 1;
+  timeline.add({ kind: 'crash', ms: 0 });
+  veil('Crashed in mid-sync', 'The worker is gone, and its memory with it.');
+  await new Promise((resolve) => setTimeout(resolve, 900));
+  const start = performance.now();
+  await openStore();
+  await choose(kind);
+  const ms = performance.now() - start;
+  const text = pixels ? await verdict(before.value, ms) : `The store opened again after ${format(ms)}.`;
+  $('crashes').textContent = crashes;
+  veil(`Recovered in ${format(ms)}`, text);
+  await new Promise((resolve) => setTimeout(resolve, 1600));
+  veil();
+  setEnabled(true);
+}
+
+let allowedBefore = [];
+
+async function verdict(before) {
+  const found = hash(await readPixels());
+  const inFlight = before && hash(before);
+  if (found === inFlight && allowedBefore.includes(found)) return 'There was nothing left to sync: all of it is here.';
+  if (found === inFlight) return 'The sync had reached the disk: every page of it is here.';
+  if (allowedBefore.includes(found)) return 'The sync had not reached the disk: back at the one before, nothing torn.';
+  return 'This is not a state that was ever synced. Please report it: that must not happen.';
+}
+
+// ---- what is shown ---------------------------------------------------------------------------------------------------
+
+async function refresh() {
+  if (refreshing) {
+    again = true;
+    return;
+  }
+  refreshing = true;
+  do {
+    again = false;
+    const current = guest;
+    if (!current) {
+      showPages({ regions: [], memoryPages: 0 });
+      break;
+    }
+    try {
+      const [state, bytes] = await Promise.all([current.picture(), pixels && readPixels()]);
+      if (current !== guest) continue;
+      showPages(state);
+      if (bytes) surface.show(bytes);
+    } catch (error) {
+      if (error.code !== 'terminated') report(error);
+    }
+  } while (again);
+  refreshing = false;
+}
+
+function showPages({ regions, memoryPages }) {
+  const { pages, clean, dirty } = picture.show(regions);
+  $('count-clean').textContent = clean;
+  $('count-dirty').textContent = dirty;
+  $('memory-size').textContent = guest
+    ? `${pages} pages mapped, of ${(memoryPages / 16).toFixed(0)} MiB`
+    : 'no guest yet';
+  $('picture').ariaLabel = `${pages} pages: ${clean} durable, ${dirty} dirty`;
+}
+
+function showSync({ flags, pages, ms, result, error }) {
+  const name = KINDS[flags] ?? `flags ${flags}`;
+  const failed = result !== 0;
+  timeline.add({ kind: name, ms, failed });
+  if (!failed && name === 'SYNC' && pages > 0) latencies.push(ms);
+  if (!failed && name !== 'INVALIDATE') pagesDurable += pages;
+  const line = document.createElement('li');
+  line.className = failed ? 'failed' : '';
+  const words = [name, `${pages} ${pages === 1 ? 'page' : 'pages'}`, `${pages * 4} KiB`, format(ms)];
+  line.textContent = failed ? `${name}  ${error}` : words.join('  ');
+  $('log').prepend(line);
+  while ($('log').children.length > 3) $('log').lastChild.remove();
+  const sorted = latencies.toSorted((a, b) => a - b);
+  if (sorted.length > 0) $('median').textContent = format(sorted[sorted.length >> 1]);
+  $('bytes').textContent = pagesDurable.toLocaleString('en');
+  $('summary').textContent = 'latency, logarithmic';
+}
+
+const format = (ms) => (ms < 1 ? `${ms.toFixed(2)} ms` : ms < 100 ? `${ms.toFixed(1)} ms` : `${ms.toFixed(0)} ms`);
+
+function report(error) {
+  $('status').textContent = error.message;
+}
+
+function veil(title, text) {
+  $('veil').hidden = !title;
+  $('veil-title').textContent = title ?? '';
+  $('veil-text').textContent = text ?? '';
+}
+
+function setEnabled(on) {
+  for (const id of ['sync', 'async', 'invalidate', 'crash']) $(id).disabled = !on;
+}
+
+// ---- controls --------------------------------------------------------------------------------------------------------
+
+function togglePlay() {
+  playing = !playing;
+  $('play').querySelector('span').textContent = playing ? 'Pause' : 'Play';
+}
+
+const clear = () => {
+  if (pixels) guest.invoke('clear').then(refresh, report);
+};
+
+function listen() {
+  $('sync').addEventListener('click', () => call('sync'));
+  $('async').addEventListener('click', () => call('sync_async'));
+  $('invalidate').addEventListener('click', () => call('invalidate'));
+  $('crash').addEventListener('click', startCrash);
+  $('clear').addEventListener('click', clear);
+  $('play').addEventListener('click', togglePlay);
+  document.querySelectorAll('[data-guest]').forEach((tab) => {
+    tab.addEventListener('click', () => choose(tab.dataset.guest));
+  });
+  $('export').addEventListener('click', exportStore);
+  $('import').addEventListener('change', ({ target }) => target.files[0] && importFrom(target.files[0]));
+  addEventListener('keydown', (event) => {
+    if (event.target instanceof HTMLInputElement || event.ctrlKey || event.metaKey || event.altKey) return;
+    const tabs = { 1: 'sketch', 2: 'life', 3: 'own' };
+    const keys = {
+      s: () => call('sync'), a: () => call('sync_async'), i: () => call('invalidate'), x: startCrash, c: clear,
+      p: () => kind === 'life' && togglePlay(),
+    };
+    if (tabs[event.key]) choose(tabs[event.key]);
+    else keys[event.key.toLowerCase()]?.();
+  });
+}
+
+function startCrash() {
+  allowedBefore = [...possible];
+  crash().catch((error) => {
+    veil();
+    report(error);
+  });
+}
+
+async function exportStore() {
+  const link = document.createElement('a');
+  link.href = URL.createObjectURL(await sandbox.export());
+  link.download = `${STORE}.tar`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  report({ message: 'Exported: unpack the tar file into a folder, and the native host opens it.' });
+}
+
+async function importFrom(file) {
+  try {
+    await sandbox.close();
+    await importStore(STORE, file);
+    report({ message: `Imported ${file.name}.` });
+  } catch (error) {
+    report(error);
+  }
+  guest = undefined;
+  await openStore();
+  await choose(kind);
+}
+
+function tick(now) {
+  requestAnimationFrame(tick);
+  if (kind !== 'life' || !pixels || !playing || document.hidden || now - lastStep < STEP_MS || refreshing) return;
+  lastStep = now;
+  guest.invoke('step').catch(() => {});
+  if ($('auto').checked && now - lastAuto > AUTO_SYNC_MS) {
+    lastAuto = now;
+    call('sync');
+  }
+  refresh();
+}
+
+listen();
+try {
+  await openStore();
+  await choose('sketch');
+  // A change of the guest's own, so that there is something to make durable.
+  await guest.invoke('draw', -99, -99, -99, -99, 1, 0);
+  await call('sync');
+  $('first').textContent = format(performance.now());
+  if ($('status').textContent.startsWith('Opening')) {
+    $('status').textContent = 'Everything runs in this page: nothing is sent anywhere.';
+  }
+  requestAnimationFrame(tick);
+} catch (error) {
+  setEnabled(false);
+  veil('The store cannot be opened', error.message);
+  report(error);
+}
+document.body.dataset.ready = 'yes';

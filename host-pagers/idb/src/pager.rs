@@ -1,0 +1,424 @@
+//! [`IdbPager`]: the protocol over the mirror and the database.
+//!
+//! Invariants:
+//! - what a call returned stays with its call until its last `synchronize`;
+//! - answers are sent while no lock is held;
+//! - one opener at a time writes an object.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use js_sys::{Function, Promise};
+use vmsync_core::{
+    ByteRange, PagerError, PagerErrorKind,
+    abi::VmProt,
+    pager::{
+        Attributes, CallId, DataSupply, InitRequest, MemoryObjectControl, ObjectId, ObjectName, Pager,
+        ReturnFlags, SynchronizeFlags,
+    },
+};
+use wasm_bindgen::JsValue;
+
+use crate::{
+    database::{Database, Writes},
+    mirror::{Change, Mirror, PAGE_SIZE, Stored},
+};
+
+thread_local! {
+    /// Who waits for the next completion.
+    static WAITING: RefCell<Vec<Function>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A pager that keeps objects in IndexedDB.
+pub struct IdbPager {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    database: Database,
+    state: Mutex<State>,
+}
+
+struct State {
+    mirror: Mirror,
+    opened: HashMap<ObjectId, Opened>,
+    calls: HashMap<CallId, Call>,
+    version: u64,
+    /// Transactions that have not ended.
+    running: usize,
+}
+
+struct Opened {
+    name: ObjectName,
+    write: bool,
+    control: Arc<dyn MemoryObjectControl>,
+    address: Option<u64>,
+}
+
+#[derive(Default)]
+struct Call {
+    returns: Vec<(ObjectId, u64, Box<[u8]>)>,
+    answers: Vec<Answer>,
+}
+
+struct Answer {
+    control: Arc<dyn MemoryObjectControl>,
+    range: ByteRange,
+}
+
+fn refuse<T>(kind: PagerErrorKind, message: String) -> Result<T, PagerError> {
+    Err(PagerError::new(kind, message))
+}
+
+/// Wakes everybody who waits for a completion.
+fn wake() {
+    for resolve in WAITING.take() {
+        // A promise's own function does not throw.
+        let _ = resolve.call0(&JsValue::UNDEFINED);
+    }
+}
+
+impl IdbPager {
+    /// Opens the store called `name` and reads it; makes it where there is none.
+    ///
+    /// # Errors
+    /// [`PagerErrorKind::Denied`]: this page may not store data; [`PagerErrorKind::Damaged`]: the database holds something
+    /// else; [`PagerErrorKind::Io`].
+    pub async fn open(name: &str) -> Result<Self, PagerError> {
+        let database = Database::open(name).await?;
+        let mirror = database.read().await?;
+        let version = mirror
+            .objects
+            .values()
+            .map(|stored| stored.version)
+            .max()
+            .unwrap_or(0);
+        let state = State {
+            mirror,
+            opened: HashMap::new(),
+            calls: HashMap::new(),
+            version,
+            running: 0,
+        };
+        let shared = Arc::new(Shared {
+            database,
+            state: Mutex::new(state),
+        });
+        Ok(Self { shared })
+    }
+
+    /// Resolves when a completion has arrived, of whichever call.
+    pub fn changed() -> Promise {
+        Promise::new(&mut |resolve, _| WAITING.with_borrow_mut(|waiting| waiting.push(resolve)))
+    }
+
+    /// Whether transactions are under way.
+    pub fn is_busy(&self) -> bool {
+        self.shared.lock().running > 0
+    }
+
+    /// The objects of the store, by name.
+    pub fn list(&self) -> Vec<(ObjectName, Attributes)> {
+        let state = self.shared.lock();
+        let objects = state.mirror.objects.iter();
+        let mut objects: Vec<_> = objects
+            .map(|(name, stored)| (name.clone(), stored.attributes()))
+            .collect();
+        objects.sort_by(|left, right| left.0.cmp(&right.0));
+        objects
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts the transaction of a call whose pages are in the mirror.
+    fn start(
+        self: &Arc<Self>,
+        call: CallId,
+        writes: &Writes,
+        changes: Vec<Change>,
+        answers: Vec<Answer>,
+        synchronous: bool,
+    ) {
+        self.lock().running += 1;
+        // Both ways out need them, and only one is taken.
+        let outcome = Arc::new(Mutex::new(Some((changes, answers))));
+        let (shared, taken) = (self.clone(), outcome.clone());
+        let ended = move |result: Result<(), PagerError>| {
+            let taken = taken.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some((changes, answers)) = taken {
+                shared.end(call, changes, answers, synchronous, result);
+            }
+        };
+        if let Err(error) = self.database.write(writes, Box::new(ended)) {
+            let taken = outcome.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some((changes, answers)) = taken {
+                self.end(call, changes, answers, synchronous, Err(error));
+            }
+        }
+    }
+
+    fn end(
+        &self,
+        call: CallId,
+        changes: Vec<Change>,
+        answers: Vec<Answer>,
+        synchronous: bool,
+        result: Result<(), PagerError>,
+    ) {
+        {
+            let mut state = self.lock();
+            state.running -= 1;
+            if result.is_err() {
+                state.mirror.undo(call, changes);
+            }
+        }
+        for Answer { control, range } in answers {
+            match (&result, synchronous) {
+                // A refusal means that the runtime gave the request up (a time-out); the commit stands.
+                (_, true) => drop(control.synchronize_completed(range, result.clone())),
+                (Err(error), false) => control.write_behind_failed(range, error.clone()),
+                (Ok(()), false) => {}
+            }
+        }
+        wake();
+    }
+}
+
+impl State {
+    fn opened(&self, object: ObjectId) -> Result<&Opened, PagerError> {
+        self.opened.get(&object).ok_or_else(|| {
+            PagerError::new(
+                PagerErrorKind::Invalid,
+                format!("object {} is not open here", object.0),
+            )
+        })
+    }
+
+    /// The stored object behind an open one, if `offset` and `length` are whole pages of it.
+    fn checked(&self, object: ObjectId, offset: u64, length: u64) -> Result<(&Opened, &Stored), PagerError> {
+        let opened = self.opened(object)?;
+        let stored = self
+            .mirror
+            .objects
+            .get(&opened.name)
+            .expect("an open object is stored");
+        let aligned = PAGE_SIZE.is_aligned(offset) && PAGE_SIZE.is_aligned(length);
+        if aligned && offset.checked_add(length).is_some_and(|end| end <= stored.size) {
+            return Ok((opened, stored));
+        }
+        refuse(
+            PagerErrorKind::Invalid,
+            format!(
+                "{length} bytes at {offset} are not whole pages of {} bytes inside \"{}\" of {} bytes",
+                PAGE_SIZE.bytes(),
+                opened.name,
+                stored.size
+            ),
+        )
+    }
+
+    fn check_request(
+        &self,
+        object: ObjectId,
+        name: &ObjectName,
+        request: InitRequest,
+    ) -> Result<(), PagerError> {
+        if self.opened.contains_key(&object) {
+            return refuse(
+                PagerErrorKind::Invalid,
+                format!("object {} is open already", object.0),
+            );
+        }
+        if request.page_size != PAGE_SIZE || !PAGE_SIZE.is_aligned(request.size_min) {
+            let message = format!(
+                "the store has pages of {} bytes: pages of {} bytes and a size of {} do not fit",
+                PAGE_SIZE.bytes(),
+                request.page_size.bytes(),
+                request.size_min
+            );
+            return refuse(PagerErrorKind::Invalid, message);
+        }
+        let mut others = self.opened.values();
+        if request.write && others.any(|opened| opened.write && opened.name == *name) {
+            return refuse(
+                PagerErrorKind::Busy,
+                format!("\"{name}\" has a writer: close it there"),
+            );
+        }
+        let stored = self.mirror.objects.get(name);
+        if stored.is_none() && !request.create {
+            let message = format!("no object \"{name}\" in this store: ask for it to be created");
+            return refuse(PagerErrorKind::NotFound, message);
+        }
+        if !request.write && stored.is_some_and(|stored| stored.size < request.size_min) {
+            let message = format!("\"{name}\" is smaller, and was not opened for writing");
+            return refuse(PagerErrorKind::Denied, message);
+        }
+        Ok(())
+    }
+
+    /// Moves what `call` returned into the mirror; what the database has to be told, and what undoes it.
+    fn accept(&mut self, id: CallId, returns: Vec<(ObjectId, u64, Box<[u8]>)>) -> (Writes, Vec<Change>) {
+        let (mut writes, mut changes) = (Writes::default(), Vec::new());
+        if returns.is_empty() {
+            return (writes, changes);
+        }
+        self.version += 1;
+        for (object, page, bytes) in returns {
+            let Some(opened) = self.opened.get(&object) else {
+                continue;
+            };
+            changes.push(self.mirror.put(&opened.name, page, bytes.clone(), id));
+            writes.pages.push((opened.name.clone(), page, bytes));
+            let stored = self
+                .mirror
+                .objects
+                .get_mut(&opened.name)
+                .expect("it was just changed");
+            stored.version = self.version;
+            stored.address = opened.address.or(stored.address);
+            if !writes.objects.iter().any(|(name, _)| *name == opened.name) {
+                let entry = Stored {
+                    pages: Default::default(),
+                    ..*stored
+                };
+                writes.objects.push((opened.name.clone(), entry));
+            }
+        }
+        (writes, changes)
+    }
+}
+
+impl Pager for IdbPager {
+    fn init(
+        &self,
+        object: ObjectId,
+        name: &ObjectName,
+        request: InitRequest,
+        control: Arc<dyn MemoryObjectControl>,
+    ) -> Result<Attributes, PagerError> {
+        let mut state = self.shared.lock();
+        state.check_request(object, name, request)?;
+        let is_new = !state.mirror.objects.contains_key(name);
+        let stored = state.mirror.objects.entry(name.clone()).or_default();
+        let grows = stored.size < request.size_min;
+        stored.size = stored.size.max(request.size_min);
+        let attributes = stored.attributes();
+        let entry = Stored {
+            pages: Default::default(),
+            ..*stored
+        };
+        let opened = Opened {
+            name: name.clone(),
+            write: request.write,
+            control,
+            address: None,
+        };
+        state.opened.insert(object, opened);
+        drop(state);
+        if is_new || grows {
+            let writes = Writes {
+                objects: vec![(name.clone(), entry)],
+                pages: Vec::new(),
+            };
+            // Nobody waits for it: transactions are in order, and one that commits pages carries the size again.
+            self.shared
+                .start(CallId(0), &writes, Vec::new(), Vec::new(), true);
+        }
+        Ok(attributes)
+    }
+
+    fn data_request(
+        &self,
+        object: ObjectId,
+        offset: u64,
+        _: VmProt,
+        pages: &mut [u8],
+    ) -> Result<DataSupply, PagerError> {
+        let state = self.shared.lock();
+        let (_, stored) = state.checked(object, offset, pages.len() as u64)?;
+        if stored.read(offset, pages) {
+            Ok(DataSupply::Supplied { precious: false })
+        } else {
+            Ok(DataSupply::Unavailable)
+        }
+    }
+
+    fn data_return(
+        &self,
+        call: CallId,
+        object: ObjectId,
+        offset: u64,
+        pages: &[u8],
+        _: ReturnFlags,
+    ) -> Result<(), PagerError> {
+        let mut state = self.shared.lock();
+        let (opened, _) = state.checked(object, offset, pages.len() as u64)?;
+        if !opened.write {
+            let message = format!("\"{}\" was opened for reading: open it for writing", opened.name);
+            return refuse(PagerErrorKind::Denied, message);
+        }
+        let returns = &mut state.calls.entry(call).or_default().returns;
+        let first = PAGE_SIZE.page_of(offset);
+        for (page, bytes) in (first..).zip(pages.chunks_exact(PAGE_SIZE.bytes() as usize)) {
+            returns.push((object, page, bytes.into()));
+        }
+        Ok(())
+    }
+
+    fn synchronize(
+        &self,
+        call: CallId,
+        object: ObjectId,
+        range: ByteRange,
+        flags: SynchronizeFlags,
+    ) -> Result<(), PagerError> {
+        let (writes, changes, answers) = {
+            let mut state = self.shared.lock();
+            let control = state.checked(object, range.start, range.len())?.0.control.clone();
+            let entry = state.calls.entry(call).or_default();
+            entry.answers.push(Answer { control, range });
+            if flags.more {
+                return Ok(());
+            }
+            let entry = state.calls.remove(&call).unwrap_or_default();
+            let (writes, changes) = state.accept(call, entry.returns);
+            (writes, changes, entry.answers)
+        };
+        if !flags.synchronous {
+            for Answer { control, range } in &answers {
+                // As above.
+                let _ = control.synchronize_completed(*range, Ok(()));
+            }
+        }
+        // Also without pages: a synchronous call is durable when everything before it is.
+        self.shared
+            .start(call, &writes, changes, answers, flags.synchronous);
+        Ok(())
+    }
+
+    fn abort(&self, call: CallId) {
+        self.shared.lock().calls.remove(&call);
+    }
+
+    fn map(&self, object: ObjectId, address: u64, _: VmProt) {
+        if let Some(opened) = self.shared.lock().opened.get_mut(&object) {
+            opened.address = Some(address);
+        }
+    }
+
+    fn terminate(&self, object: ObjectId) {
+        self.shared.lock().opened.remove(&object);
+    }
+
+    fn attributes(&self, object: ObjectId) -> Result<Attributes, PagerError> {
+        Ok(self.shared.lock().checked(object, 0, 0)?.1.attributes())
+    }
+}

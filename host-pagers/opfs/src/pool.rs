@@ -1,0 +1,342 @@
+//! [`OpfsDisk`]: a folder of the origin private file system whose files are opened ahead and named on demand.
+//!
+//! Invariants:
+//! - a file is named by its header only, and no two files by one name;
+//! - a file whose name was removed is used again after the removal was synced, not before: a name that comes back after a
+//!   power cut comes back with its bytes;
+//! - file 0 is opened first, and whoever has it has the pool.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use vmsync_core::{PagerError, PagerErrorKind};
+use vmsync_pager_file::disk::{Access, Disk, DiskFile, DiskLock, Result, Sharing};
+use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen_futures::JsFuture;
+use web_sys::{
+    FileSystemDirectoryHandle, FileSystemFileHandle, FileSystemGetDirectoryOptions, FileSystemGetFileOptions,
+    FileSystemRemoveOptions, FileSystemSyncAccessHandle,
+};
+
+use crate::{
+    handle::{Handle, HandleFile, failed},
+    header,
+    limits::{FILES_DEFAULT, FILES_MAX, HEADER_BYTES, LOCK_TRIES, LOCK_WAIT_MS},
+};
+
+/// A folder of pooled files.
+pub struct OpfsDisk {
+    folder: String,
+    files: Mutex<Files>,
+    locked: Arc<AtomicBool>,
+}
+
+#[derive(Default)]
+struct Files {
+    /// Every open file of the pool, by number.
+    all: Vec<Handle>,
+    named: BTreeMap<String, usize>,
+    /// Without a name, durably.
+    free: Vec<usize>,
+    /// Renamed since the last sync of names, and those of them that lost their name.
+    unsynced: Vec<usize>,
+    removed: Vec<usize>,
+}
+
+struct PoolLock(Arc<AtomicBool>);
+
+impl DiskLock for PoolLock {}
+
+impl Drop for PoolLock {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+impl OpfsDisk {
+    /// Opens the pool in the folder `folder` of this origin; makes it where there is none.
+    ///
+    /// # Errors
+    /// [`PagerErrorKind::Busy`]: another tab or worker has it; [`PagerErrorKind::Denied`]: this page has no such file
+    /// system (an old browser, a private window, a sandboxed frame); [`PagerErrorKind::NoSpace`]; [`PagerErrorKind::Io`].
+    pub async fn open(folder: &str) -> Result<Self> {
+        let directory = directory(folder).await?;
+        let mut files = Files::default();
+        loop {
+            let index = files.all.len();
+            let exists = file(&directory, index, false).await?.is_some();
+            if !exists && index >= FILES_DEFAULT {
+                break;
+            }
+            files.add(open_file(&directory, folder, index).await?, folder)?;
+            if files.all.len() >= FILES_MAX {
+                break;
+            }
+        }
+        Ok(Self {
+            folder: folder.into(),
+            files: Mutex::new(files),
+            locked: Arc::default(),
+        })
+    }
+
+    /// Makes sure that `count` files can be made without waiting.
+    ///
+    /// # Errors
+    /// As [`OpfsDisk::open`].
+    pub async fn reserve(&self, count: usize) -> Result<()> {
+        let directory = directory(&self.folder).await?;
+        loop {
+            let index = {
+                let files = self.files();
+                if files.free.len() + files.removed.len() >= count || files.all.len() >= FILES_MAX {
+                    return Ok(());
+                }
+                files.all.len()
+            };
+            let opened = open_file(&directory, &self.folder, index).await?;
+            self.files().add(opened, &self.folder)?;
+        }
+    }
+
+    /// How many files can be made without waiting.
+    pub fn free(&self) -> usize {
+        let files = self.files();
+        files.free.len() + files.removed.len()
+    }
+
+    /// Removes the folder `folder` with everything in it.
+    ///
+    /// # Errors
+    /// [`PagerErrorKind::Busy`] while it is open; the browser's others.
+    pub async fn destroy(folder: &str) -> Result<()> {
+        let options = FileSystemRemoveOptions::new();
+        options.set_recursive(true);
+        let removal = root().await?.remove_entry_with_options(folder, &options);
+        match JsFuture::from(removal).await {
+            Ok(_) => Ok(()),
+            Err(error) => match failed(&format!("cannot remove the store \"{folder}\""), &error) {
+                error if error.kind == PagerErrorKind::NotFound => Ok(()),
+                error => Err(error),
+            },
+        }
+    }
+
+    fn files(&self) -> MutexGuard<'_, Files> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Files {
+    /// Takes an open file in, under the name in its header.
+    fn add(&mut self, handle: Handle, folder: &str) -> Result<()> {
+        let mut bytes = [0; _];
+        let cannot = |error| failed(&format!("cannot read the store \"{folder}\""), &error);
+        handle.read(0, &mut bytes).map_err(cannot)?;
+        let index = self.all.len();
+        match header::decode(&bytes) {
+            Some(name) => {
+                if self.named.insert(name.into(), index).is_some() {
+                    let message = format!("the store \"{folder}\" has two files called {name}");
+                    return Err(PagerError::new(PagerErrorKind::Damaged, message));
+                }
+            }
+            None => self.free.push(index),
+        }
+        self.all.push(handle);
+        Ok(())
+    }
+
+    fn rename(&mut self, index: usize, name: &str) -> Result<()> {
+        let header = header::encode(name).ok_or_else(|| {
+            PagerError::new(
+                PagerErrorKind::Invalid,
+                format!("the file name {name} is too long"),
+            )
+        })?;
+        let written = self.all[index].write(0, &header);
+        let cannot = |error| failed(&format!("cannot name the file {name}"), &error);
+        if written.map_err(cannot)? != header.len() {
+            let message = format!("no room to name the file {name}: free some space for this site");
+            return Err(PagerError::new(PagerErrorKind::NoSpace, message));
+        }
+        self.unsynced.push(index);
+        Ok(())
+    }
+
+    fn create(&mut self, name: &str) -> Result<usize> {
+        if self.free.is_empty() {
+            self.sync()?;
+        }
+        let Some(index) = self.free.pop() else {
+            let message = "the files that were opened ahead are used up: call `reserve` and try again";
+            return Err(PagerError::new(PagerErrorKind::NoSpace, message));
+        };
+        let named = self.all[index]
+            .truncate(HEADER_BYTES as u64)
+            .map_err(|error| failed(&format!("cannot make the file {name}"), &error))
+            .and_then(|()| self.rename(index, name));
+        if let Err(error) = named {
+            self.free.push(index);
+            return Err(error);
+        }
+        self.named.insert(name.into(), index);
+        Ok(index)
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        for index in &self.unsynced {
+            self.all[*index]
+                .flush()
+                .map_err(|error| failed("cannot sync the names of files", &error))?;
+        }
+        self.unsynced.clear();
+        self.free.append(&mut self.removed);
+        Ok(())
+    }
+}
+
+impl Disk for OpfsDisk {
+    fn open(&self, name: &str, access: Access) -> Result<Box<dyn DiskFile>> {
+        let mut files = self.files();
+        let index = match (files.named.get(name), access) {
+            (Some(index), _) => *index,
+            (None, Access::Create) => files.create(name)?,
+            (None, Access::Read | Access::Write) => {
+                let message = format!("no file {name} in the store \"{}\"", self.folder);
+                return Err(PagerError::new(PagerErrorKind::NotFound, message));
+            }
+        };
+        let handle = files.all[index].clone();
+        Ok(Box::new(HandleFile::new(handle, HEADER_BYTES as u64, name)))
+    }
+
+    fn remove(&self, name: &str) -> Result<()> {
+        let mut files = self.files();
+        let Some(index) = files.named.get(name).copied() else {
+            let message = format!("no file {name} in the store \"{}\"", self.folder);
+            return Err(PagerError::new(PagerErrorKind::NotFound, message));
+        };
+        files.rename(index, "")?;
+        files.named.remove(name);
+        files.removed.push(index);
+        Ok(())
+    }
+
+    fn list(&self) -> Result<Vec<String>> {
+        Ok(self.files().named.keys().cloned().collect())
+    }
+
+    fn sync_names(&self) -> Result<()> {
+        self.files().sync()
+    }
+
+    /// The handles themselves keep other workers out; this keeps out a second store of this one.
+    fn lock(&self, _: Sharing) -> Result<Box<dyn DiskLock>> {
+        if self.locked.swap(true, Ordering::AcqRel) {
+            return Err(busy(&self.folder, "this page"));
+        }
+        Ok(Box::new(PoolLock(self.locked.clone())))
+    }
+
+    fn nonce(&self) -> u128 {
+        let word = || (js_sys::Math::random() * f64::from(u32::MAX)) as u32;
+        (0..4).fold(0, |nonce, _| nonce << 32 | u128::from(word()))
+    }
+
+    fn place(&self) -> String {
+        format!("\"{}\" of this site", self.folder)
+    }
+}
+
+fn busy(folder: &str, owner: &str) -> PagerError {
+    let message =
+        format!("the store \"{folder}\" is open in {owner}: close it there, or choose another name");
+    PagerError::new(PagerErrorKind::Busy, message)
+}
+
+/// The file system of this origin.
+async fn root() -> Result<FileSystemDirectoryHandle> {
+    let no_opfs = |error: &JsValue| {
+        let error = failed("this page has no origin private file system", error);
+        PagerError::new(PagerErrorKind::Denied, error.message)
+    };
+    let global = js_sys::global();
+    let storage = global
+        .dyn_ref::<web_sys::WorkerGlobalScope>()
+        .map(|scope| scope.navigator().storage())
+        .filter(|storage| !storage.is_undefined());
+    let Some(storage) = storage else {
+        let why = "it works in a dedicated worker of a page that was loaded over https, or from this machine";
+        return Err(no_opfs(&why.into()));
+    };
+    let directory = JsFuture::from(storage.get_directory()).await;
+    directory
+        .map(JsCast::unchecked_into)
+        .map_err(|error| no_opfs(&error))
+}
+
+async fn directory(folder: &str) -> Result<FileSystemDirectoryHandle> {
+    let options = FileSystemGetDirectoryOptions::new();
+    options.set_create(true);
+    let directory = root().await?.get_directory_handle_with_options(folder, &options);
+    let directory = JsFuture::from(directory).await;
+    let cannot = |error| failed(&format!("cannot open the folder \"{folder}\""), &error);
+    directory.map(JsCast::unchecked_into).map_err(cannot)
+}
+
+/// File `index` of the pool; `None` where it does not exist and is not to be made.
+async fn file(
+    directory: &FileSystemDirectoryHandle,
+    index: usize,
+    create: bool,
+) -> Result<Option<FileSystemFileHandle>> {
+    let options = FileSystemGetFileOptions::new();
+    options.set_create(create);
+    let file = directory.get_file_handle_with_options(&format!("pool-{index}"), &options);
+    match JsFuture::from(file).await {
+        Ok(file) => Ok(Some(file.unchecked_into())),
+        Err(error) => match failed("cannot open a file", &error) {
+            error if error.kind == PagerErrorKind::NotFound && !create => Ok(None),
+            error => Err(error),
+        },
+    }
+}
+
+/// Opens file `index`, for this worker alone; made where it does not exist.
+async fn open_file(directory: &FileSystemDirectoryHandle, folder: &str, index: usize) -> Result<Handle> {
+    let file = file(directory, index, true).await?.expect("it was to be made");
+    let mut tries = 1;
+    loop {
+        match JsFuture::from(file.create_sync_access_handle()).await {
+            Ok(handle) => return Ok(Handle::new(handle.unchecked_into::<FileSystemSyncAccessHandle>())),
+            Err(error) => {
+                let error = failed(&format!("cannot open a file of the store \"{folder}\""), &error);
+                if error.kind != PagerErrorKind::Busy {
+                    return Err(error);
+                }
+                if tries == LOCK_TRIES {
+                    return Err(busy(folder, "another tab"));
+                }
+            }
+        }
+        tries += 1;
+        pause().await;
+    }
+}
+
+/// Waits a moment.
+async fn pause() {
+    let promise = js_sys::Promise::new(&mut |resolve, _| {
+        if let Some(scope) = js_sys::global().dyn_ref::<web_sys::WorkerGlobalScope>() {
+            // Where it cannot be set, the next try follows at once.
+            let _ = scope.set_timeout_with_callback_and_timeout_and_arguments_0(&resolve, LOCK_WAIT_MS);
+        }
+    });
+    let _ = JsFuture::from(promise).await;
+}

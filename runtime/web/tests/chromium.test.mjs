@@ -1,0 +1,307 @@
+// The browser host in real Chromium.
+
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+
+import { openBrowser, openPage, randomness, site } from './browser.mjs';
+
+const REGION = 1n << 20n;
+
+/** Opens a store with the guest `fill` in `window.box` and `window.guest`. */
+async function openFill(page, storage = 'opfs') {
+  await page.waitForFunction(() => document.body?.dataset.ready);
+  return page.evaluate(async ([storage, size]) => {
+    window.box = await vmsync.createSandbox({ store: 'test', storage });
+    await box.mapObject('fill');
+    window.guest = await box.instantiate('../guests/fill.wasm');
+    const status = await guest.invoke('map', size);
+    if (status !== 0) throw new Error(`map: ${status}`);
+  }, [storage, REGION]);
+}
+
+const checksum = (page) => page.evaluate(() => guest.invoke('checksum'));
+
+for (const storage of ['opfs', 'idb']) {
+  test(`write, sync, reload: the same (${storage})`, async (context) => {
+    const page = await openPage(await openBrowser(context));
+    await openFill(page, storage);
+    await page.evaluate(() => guest.invoke('dirty', 100, 11n));
+    assert.equal(await page.evaluate(() => guest.invoke('sync_all')), 0);
+    const before = await checksum(page);
+    await page.evaluate(() => guest.invoke('dirty', 100, 12n));
+    await page.reload();
+    await openFill(page, storage);
+    assert.equal(await checksum(page), before);
+    assert.deepEqual(page.errors, []);
+  });
+
+  test(`an asynchronous sync is durable a moment later (${storage})`, async (context) => {
+    const page = await openPage(await openBrowser(context));
+    await openFill(page, storage);
+    await page.evaluate(async () => {
+      await guest.invoke('dirty', 10, 3n);
+      const flushed = new Promise((resolve) => box.addEventListener('flushed', resolve, { once: true }));
+      await guest.invoke('sync_async');
+      await flushed;
+    });
+    const before = await checksum(page);
+    await page.evaluate(() => box.terminate());
+    await openFill(page, storage);
+    assert.equal(await checksum(page), before);
+  });
+
+  test(`a worker that is killed at random moments loses nothing that was reported (${storage})`, async (context) => {
+    const random = randomness(`kill the worker on ${storage}`);
+    const page = await openPage(await openBrowser(context));
+    await openFill(page, storage);
+    let durable = await checksum(page);
+    const rounds = Number(process.env.VMSYNC_KILLS ?? 15);
+    let inFlight = 0;
+    for (let round = 0; round < rounds; round += 1) {
+      // The guest changes and syncs without a pause until it is killed; what it reported last, and what it began, is known.
+      const [begun, reported] = await page.evaluate(async ([seed, milliseconds]) => {
+        let begun;
+        let reported;
+        const killed = new Promise((resolve) => setTimeout(resolve, milliseconds)).then(() => box.terminate());
+        try {
+          for (let number = 1; ; number += 1) {
+            await guest.invoke('dirty', 1 + (number % 20), BigInt(seed * 1000 + number));
+            begun = await guest.invoke('checksum');
+            await guest.invoke('sync_all');
+            reported = begun;
+          }
+        } catch (error) {
+          if (error.code !== 'terminated') throw error;
+        }
+        await killed;
+        return [begun, reported];
+      }, [round + 1, 2 + random() * 60]);
+      await openFill(page, storage);
+      const found = await checksum(page);
+      const allowed = [reported ?? durable, begun].filter((sum) => sum !== undefined);
+      assert.ok(allowed.includes(found), `round ${round}: found ${found}, of ${allowed}`);
+      if (begun !== reported) inFlight += 1;
+      durable = found;
+    }
+    console.log(`${rounds} kills, ${inFlight} of them between a change and its report`);
+    assert.deepEqual(page.errors, []);
+  });
+}
+
+test('a tab that is closed at random moments', async (context) => {
+  const random = randomness('close the tab');
+  const browser = await openBrowser(context);
+  let previous;
+  for (let round = 0; round < 4; round += 1) {
+    const page = await openPage(browser);
+    await openFill(page);
+    const found = await checksum(page);
+    if (previous) assert.ok(previous.includes(found), `round ${round}: found ${found}, of ${previous}`);
+    await page.evaluate((seed) => {
+      window.sums = [];
+      (async () => {
+        for (let number = 1; ; number += 1) {
+          await guest.invoke('dirty', 5, BigInt(seed * 1000 + number));
+          const sum = await guest.invoke('checksum');
+          sums.push([sum, false]);
+          await guest.invoke('sync_all');
+          sums.at(-1)[1] = true;
+        }
+      })().catch(() => {});
+    }, round + 1);
+    await page.waitForTimeout(30 + random() * 100);
+    const sums = await page.evaluate(() => sums.slice(-2));
+    const lastReported = sums.findLastIndex(([, reported]) => reported);
+    // Between that look and the closing the guest went on: the last look bounds what is lost, not what came after.
+    await page.close();
+    const check = await openPage(browser);
+    await openFill(check);
+    const now = await checksum(check);
+    const older = sums.slice(0, Math.max(lastReported, 0)).map(([sum]) => sum);
+    assert.ok(!older.includes(now), `round ${round}: an older state came back`);
+    previous = [now];
+    await check.evaluate(() => box.close());
+    await check.close();
+  }
+});
+
+test('a second tab is refused with a reason, until the first lets go', async (context) => {
+  const browser = await openBrowser(context);
+  const [first, second] = [await openPage(browser), await openPage(browser)];
+  await openFill(first);
+  const refused = await second.evaluate(() =>
+    vmsync.createSandbox({ store: 'test' }).then(() => undefined, ({ code, message }) => ({ code, message })),
+  );
+  assert.equal(refused?.code, 'busy');
+  assert.match(refused.message, /another tab: close it there/);
+  await first.evaluate(() => box.close());
+  await openFill(second);
+  assert.deepEqual([...first.errors, ...second.errors], []);
+});
+
+test('a second tab is refused by IndexedDB as well', async (context) => {
+  const browser = await openBrowser(context);
+  const [first, second] = [await openPage(browser), await openPage(browser)];
+  await openFill(first, 'idb');
+  await assert.rejects(openFill(second, 'idb'), /another tab: close it there/);
+  await first.evaluate(() => box.terminate());
+  await openFill(second, 'idb');
+});
+
+test('a window without a private file system falls back to IndexedDB', async (context) => {
+  const browser = await openBrowser(context);
+  // What Firefox does in a private window.
+  await browser.route('**/vmsync/worker.js', async (route) => {
+    const response = await route.fetch();
+    const refusal = `StorageManager.prototype.getDirectory = () =>
+      Promise.reject(new DOMException('not in a private window', 'SecurityError'));\n`;
+    await route.fulfill({ response, body: refusal + (await response.text()) });
+  });
+  const page = await openPage(browser);
+  await openFill(page, 'auto');
+  assert.equal(await page.evaluate(() => box.storage), 'idb');
+  await page.evaluate(() => guest.invoke('dirty', 5, 1n));
+  assert.equal(await page.evaluate(() => guest.invoke('sync_all')), 0);
+  assert.deepEqual(page.errors, []);
+});
+
+test('a full disk fails the call, keeps the pages dirty, and loses nothing', async (context) => {
+  const browser = await openBrowser(context);
+  const page = await openPage(browser);
+  await openFill(page);
+  await page.evaluate(() => guest.invoke('dirty', 10, 1n));
+  assert.equal(await page.evaluate(() => guest.invoke('sync_all')), 0);
+  const durable = await checksum(page);
+  const devtools = await browser.newCDPSession(page);
+  const usage = await page.evaluate(async () => (await navigator.storage.estimate()).usage);
+  const quota = (bytes) =>
+    devtools.send('Storage.overrideQuotaForOrigin', { origin: new URL(site).origin, ...(bytes && { quotaSize: bytes }) });
+  await quota(usage + (1 << 20));
+  const results = await page.evaluate(async () => {
+    const { regions } = await guest.picture();
+    const address = regions.find(({ pages }) => pages.length === 256 && pages[0] !== 5).first * 4096;
+    const results = [];
+    // Each call journals a megabyte, so the journal soon needs room that there is not.
+    for (let round = 0; round < 12 && !results.some((status) => status !== 0); round += 1) {
+      const bytes = new Uint8Array(1 << 20);
+      for (let at = 0; at < bytes.length; at += 65536) crypto.getRandomValues(bytes.subarray(at, at + 65536));
+      await guest.write(address, bytes);
+      results.push(await guest.invoke('sync_all'));
+    }
+    return results;
+  });
+  assert.ok(results.at(-1) < 0, `no call failed: ${results}`);
+  assert.ok([-5, -6].includes(results.at(-1)), `${results}`);
+  const dirty = await checksum(page);
+  await quota();
+  assert.equal(await page.evaluate(() => guest.invoke('sync_all')), 0, 'a retry returns the pages again');
+  await page.evaluate(() => box.terminate());
+  await openFill(page);
+  assert.equal(await checksum(page), dirty);
+  assert.notEqual(dirty, durable);
+});
+
+test('broken and hostile modules are refused or trapped, and the sandbox goes on', async (context) => {
+  const page = await openPage(await openBrowser(context));
+  await openFill(page);
+  const cases = {
+    'no module': [1, 2, 3],
+    'cut short': [...readFileSync(join(process.env.VMSYNC_GUESTS, 'fill.wasm')).subarray(0, 1000)],
+    'no memory': [0, 97, 115, 109, 1, 0, 0, 0],
+  };
+  for (const [name, bytes] of Object.entries(cases)) {
+    const code = await page.evaluate(
+      (bytes) => box.instantiate(new Uint8Array(bytes)).then(() => 'accepted', (error) => error.code),
+      bytes,
+    );
+    assert.equal(code, 'bad-module', name);
+  }
+  // (module (import "vmsync1" "vm_msync" (func (param i32 i32 i32 i32) (result i32)))
+  //   (memory (export "memory") 1)
+  //   (func (export "sync") (param i32 i32 i32 i32) (result i32) local.get 0..3 call 0)
+  //   (func (export "trap") unreachable))
+  const hostile = [
+    0, 97, 115, 109, 1, 0, 0, 0, 1, 12, 2, 96, 4, 127, 127, 127, 127, 1, 127, 96, 0, 0, 2, 20, 1, 7, 118, 109, 115, 121,
+    110, 99, 49, 8, 118, 109, 95, 109, 115, 121, 110, 99, 0, 0, 3, 3, 2, 0, 1, 5, 3, 1, 0, 1, 7, 24, 3, 6, 109, 101, 109,
+    111, 114, 121, 2, 0, 4, 115, 121, 110, 99, 0, 1, 4, 116, 114, 97, 112, 0, 2, 10, 18, 2, 12, 0, 32, 0, 32, 1, 32, 2,
+    32, 3, 16, 0, 11, 3, 0, 0, 11,
+  ];
+  const found = await page.evaluate(async (bytes) => {
+    const hostile = await box.instantiate(new Uint8Array(bytes));
+    const words = [0, 1, -1, 4096, 65535, 65536, 0x7fffffff, -0x80000000, -4096];
+    const results = new Set();
+    for (const task of [0, 1, 2, -1]) {
+      for (const address of words) {
+        for (const size of words) {
+          for (const flags of [0, 1, 2, 3, 4, 6, 8, 16, 32, 127, -1]) {
+            results.add(await hostile.invoke('sync', task, address, size, flags));
+          }
+        }
+      }
+    }
+    const trap = await hostile.invoke('trap').then(() => 'returned', (error) => error.code);
+    return { results: [...results].sort((a, b) => a - b), trap };
+  }, hostile);
+  assert.deepEqual(found, { results: [0, 1, 4, 16], trap: 'trap' });
+  assert.equal(await page.evaluate(() => guest.invoke('sync_all')), 0);
+  assert.deepEqual(page.errors, []);
+});
+
+test('a store travels from the native host to the page and back', async (context) => {
+  const folder = mkdtempSync(join(tmpdir(), 'vmsync-travel-'));
+  context.after(() => rmSync(folder, { recursive: true, force: true }));
+  const add = (store) =>
+    String(
+      execFileSync(process.env.VMSYNC_CLI, [
+        'run', join(process.env.VMSYNC_GUESTS, 'counter.wasm'), '--invoke', 'add', '--map', `counter=${store}`,
+      ]),
+    ).trim();
+  const native = join(folder, 'native');
+  assert.equal(add(native), '1');
+  execFileSync('tar', ['-cf', join(folder, 'native.tar'), '-C', native, '.']);
+  const page = await openPage(await openBrowser(context));
+  await page.waitForFunction(() => document.body?.dataset.ready);
+  await page.evaluate(() => document.body.append(Object.assign(document.createElement('input'), { type: 'file' })));
+  await page.setInputFiles('input', join(folder, 'native.tar'));
+  const download = page.waitForEvent('download');
+  await page.evaluate(async () => {
+    await vmsync.importStore('travel', document.querySelector('input').files[0]);
+    const box = await vmsync.createSandbox({ store: 'travel' });
+    await box.mapObject('counter');
+    const guest = await box.instantiate('../guests/counter.wasm');
+    if ((await guest.invoke('add')) !== 2n) throw new Error('the native count did not arrive');
+    const href = URL.createObjectURL(await box.export());
+    Object.assign(document.createElement('a'), { href, download: 'web.tar' }).click();
+  });
+  await (await download).saveAs(join(folder, 'web.tar'));
+  const back = join(folder, 'back');
+  mkdirSync(back);
+  execFileSync('tar', ['-xf', join(folder, 'web.tar'), '-C', back]);
+  execFileSync(process.env.VMSYNC_CLI, ['verify', back]);
+  assert.equal(add(back), '3');
+  assert.deepEqual(page.errors, []);
+});
+
+for (const suite of ['opfs', 'idb']) {
+  test(`the pager passes the conformance suite: ${suite}`, async (context) => {
+    const random = randomness(`conformance of ${suite}`);
+    const page = await openPage(await openBrowser(context));
+    const outcome = await page.evaluate(
+      (message) =>
+        new Promise((resolve) => {
+          const worker = new Worker('conformance.js', { type: 'module' });
+          worker.onmessage = ({ data }) => resolve(data);
+          worker.onerror = ({ message: words }) => resolve({ error: words ?? 'the worker could not be loaded' });
+          worker.postMessage(message);
+        }),
+      { suite, seed: Math.floor(random() * 2 ** 31) },
+    );
+    const checks = page.lines.filter((line) => line.startsWith(`${suite}: `));
+    assert.deepEqual(outcome, { ok: true }, page.lines.slice(-3).join('\n'));
+    assert.ok(checks.length >= 20, `${checks.length} checks ran`);
+  });
+}

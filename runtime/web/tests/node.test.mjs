@@ -1,0 +1,90 @@
+// The same API in Node: a store in a folder that the native command opens too.
+
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+
+const { createSandbox, Sync } = await import(join(process.env.VMSYNC_SITE, 'vmsync/node.js'));
+const guest = (name) => readFileSync(join(process.env.VMSYNC_GUESTS, `${name}.wasm`));
+
+function folder(context) {
+  const path = mkdtempSync(join(tmpdir(), 'vmsync-node-'));
+  context.after(() => rmSync(path, { recursive: true, force: true }));
+  return path;
+}
+
+async function open(store, name, options = {}) {
+  const sandbox = await createSandbox({ store, ...options });
+  await sandbox.mapObject(name);
+  return { sandbox, guest: await sandbox.instantiate(guest(name)) };
+}
+
+for (const inlineCards of [true, WebAssembly.validate(new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0, 5, 5, 2, 0, 1, 0, 1])) ? false : undefined]) {
+  test(`a count survives, in Node and in the native host (inline cards: ${inlineCards})`, async (context) => {
+    const store = folder(context);
+    for (const expected of [1n, 2n]) {
+      const { sandbox, guest } = await open(store, 'counter', { inlineCards });
+      assert.equal(await guest.invoke('add'), expected);
+      await sandbox.close();
+    }
+    const native = execFileSync(process.env.VMSYNC_CLI, [
+      'run', join(process.env.VMSYNC_GUESTS, 'counter.wasm'), '--invoke', 'add', '--map', `counter=${store}`,
+    ]);
+    assert.equal(String(native).trim(), '3');
+    const { sandbox, guest } = await open(store, 'counter', { inlineCards });
+    assert.equal(await guest.invoke('get'), 3n);
+    await sandbox.close();
+    execFileSync(process.env.VMSYNC_CLI, ['verify', store]);
+  });
+}
+
+test('what was not synced is gone, what was synced is not', async (context) => {
+  const store = folder(context);
+  const first = await open(store, 'fill');
+  assert.equal(await first.guest.invoke('map', 1n << 20n), 0);
+  await first.guest.invoke('dirty', 50, 7n);
+  assert.equal(await first.guest.invoke('sync_all'), 0);
+  const synced = await first.guest.invoke('checksum');
+  await first.guest.invoke('dirty', 50, 8n);
+  assert.notEqual(await first.guest.invoke('checksum'), synced);
+  first.sandbox.terminate();
+  const second = await open(store, 'fill');
+  await second.guest.invoke('map', 1n << 20n);
+  assert.equal(await second.guest.invoke('checksum'), synced);
+  await second.guest.invoke('dirty', 20, 9n);
+  assert.equal(await second.guest.invoke('invalidate'), 0);
+  assert.equal(await second.guest.invoke('checksum'), synced, 'INVALIDATE brings back the last sync');
+  await second.sandbox.close();
+});
+
+test('a sync by the host returns exactly the pages that were written', async (context) => {
+  const { sandbox, guest } = await open(folder(context), 'fill');
+  await guest.invoke('map', 1n << 20n);
+  await guest.observe();
+  const pages = [];
+  sandbox.addEventListener('sync', ({ detail }) => pages.push(detail.pages));
+  await guest.sync();
+  for (const offset of [0n, 4096n * 7n, 4096n * 200n]) await guest.invoke('dirty_at', offset, 1n);
+  await guest.sync({ flags: Sync.ASYNC });
+  await guest.sync();
+  // A page behind a written one counts as suspect until it was looked at once.
+  assert.ok(pages[1] >= 3 && pages[1] <= 6, `${pages}`);
+  assert.equal(pages[2], 0);
+  await sandbox.close();
+});
+
+test('errors say what to do', async (context) => {
+  const store = folder(context);
+  const { sandbox, guest: counter } = await open(store, 'counter');
+  await assert.rejects(createSandbox({ store }), { code: 'busy', message: /this process/ });
+  await assert.rejects(counter.invoke('nothing'), { code: 'not-found' });
+  await assert.rejects(sandbox.instantiate(new Uint8Array([1, 2, 3])), { code: 'bad-module' });
+  await assert.rejects(sandbox.instantiate(new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0])), { code: 'bad-module', message: /export/ });
+  await assert.rejects(sandbox.mapObject('x', { object: '../x' }), { code: 'invalid' });
+  await assert.rejects(createSandbox({ storage: 'opfs' }), { code: 'invalid' });
+  await sandbox.close();
+  await assert.rejects(counter.invoke('add'), { code: 'closed' });
+});
