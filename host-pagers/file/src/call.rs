@@ -187,6 +187,14 @@ impl Answer {
         }
     }
 
+    /// Whether `control` gets it.
+    pub(crate) fn is_for(&self, control: &Arc<dyn MemoryObjectControl>) -> bool {
+        match self {
+            Self::Control { control: own, .. } => Arc::as_ptr(own).addr() == Arc::as_ptr(control).addr(),
+            Self::Waiter(_) => false,
+        }
+    }
+
     /// Tells that the call is durable.
     pub(crate) fn succeed(self) {
         match self {

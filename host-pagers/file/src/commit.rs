@@ -12,7 +12,9 @@
 //!   without waking the thread that goes on;
 //! - when a record fails, everything queued behind it fails too: it may be a difference to what is not there.
 
-use vmsync_core::PagerError;
+use std::{collections::BTreeMap, sync::PoisonError};
+
+use vmsync_core::{PageRange, PagerError};
 
 use crate::{
     call::{Answer, Prepared},
@@ -44,7 +46,8 @@ impl Shared {
         let (mut checkpoint, mut wake, mut room) = (false, false, false);
         let mut leads = true;
         while leads {
-            self.flush_group().answer();
+            let settled = self.flush_group();
+            self.answer(settled);
             let mut queue = lock(&self.queue);
             leads = queue.settled < ticket || (queue.has_pending() && !queue.thread_ready);
             if !leads {
@@ -189,23 +192,47 @@ struct Settled {
     failed: Option<(PagerError, Group, Group)>,
 }
 
-impl Settled {
-    fn answer(self) {
-        for call in self.durable.into_iter().filter(|call| !call.write_behind) {
+impl Shared {
+    fn answer(&self, settled: Settled) {
+        for call in settled.durable.into_iter().filter(|call| !call.write_behind) {
             call.answers.into_iter().for_each(Answer::succeed);
         }
-        if let Some((error, group, behind)) = self.failed {
-            fail(group, &error);
-            fail(behind, &within("a commit before it failed", error));
+        if let Some((error, group, behind)) = settled.failed {
+            self.fail(group, &error);
+            self.fail(behind, &within("a commit before it failed", error));
         }
     }
-}
 
-/// Tells the calls that they failed.
-fn fail(calls: Vec<Prepared>, error: &PagerError) {
-    for call in calls {
-        for answer in call.answers {
-            answer.fail(error.clone(), call.write_behind);
+    /// Tells the calls that they failed.
+    fn fail(&self, calls: Vec<Prepared>, error: &PagerError) {
+        for call in calls {
+            if call.write_behind {
+                self.tell_readers(&call, error);
+            }
+            for answer in call.answers {
+                answer.fail(error.clone(), call.write_behind);
+            }
+        }
+    }
+
+    /// Tells everybody else who has an object of `call` open, and may have read what was queued and is lost now: who
+    /// made the call may have closed it since.
+    fn tell_readers(&self, call: &Prepared, error: &PagerError) {
+        let mut lost: BTreeMap<u64, PageRange> = BTreeMap::new();
+        for changed in &call.changed {
+            let page = PageRange::new(changed.page, changed.page + 1);
+            let range = lost.entry(changed.object.id).or_insert(page);
+            *range = PageRange::new(range.start.min(page.start), range.end.max(page.end));
+        }
+        let handles = self.handles.read().unwrap_or_else(PoisonError::into_inner);
+        let readers: Vec<_> = handles
+            .values()
+            .filter(|handle| !call.answers.iter().any(|answer| answer.is_for(&handle.control)))
+            .filter_map(|handle| Some((handle.control.clone(), *lost.get(&handle.object.id)?)))
+            .collect();
+        drop(handles);
+        for (control, pages) in readers {
+            control.write_behind_failed(self.page_size.byte_range(pages), error.clone());
         }
     }
 }

@@ -301,3 +301,35 @@ fn a_failed_queued_call_is_told() {
     left.commit_full(0, 5);
     left.assert_full(0, 5);
 }
+
+/// Who queued a call may close the object before it fails. Whoever opened it meanwhile, and read what was queued, is told.
+#[test]
+fn a_failed_queued_call_of_somebody_who_left_is_told_to_who_has_the_object_open() {
+    let disk = MemoryDisk::new();
+    let store = open(&disk).unwrap();
+    let first = client(&store, "object", 2).unwrap();
+    let call = Client::call();
+    first.give_full(call, 1, 7);
+    let queued = SynchronizeFlags {
+        synchronous: false,
+        more: false,
+    };
+    first.synchronize(call, (0, 2), queued).unwrap();
+    first.recorder.wait(first.range(0, 2)).unwrap();
+    first.close();
+    let second = client(&store, "object", 2).unwrap();
+    second.assert_full(1, 7);
+    disk.inject(Fault {
+        after: disk.operations(),
+        count: 1,
+        failure: Failure::Io,
+    });
+    assert!(store.flush().is_err());
+    second.assert_full(1, 0);
+    let told = second.recorder.take_write_behind_failures();
+    assert_eq!(told.len(), 1);
+    assert_eq!(
+        (told[0].0, told[0].1.kind),
+        (second.range(1, 1), PagerErrorKind::Io)
+    );
+}
