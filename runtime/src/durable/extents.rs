@@ -41,7 +41,7 @@ impl Extents {
     pub fn holding(&self, part: ByteRange) -> Result<Vec<Extent>, PagerError> {
         let mut found = Vec::new();
         let (mut range, mut number) = (ByteRange::new(0, self.first), 0);
-        while range.start < part.end && !range.is_empty() {
+        while !part.is_empty() && range.start < part.end && !range.is_empty() {
             if range.end > part.start {
                 let name = ObjectName::new(&format!("{}.{number}", self.name))?;
                 found.push(Extent { name, range });
