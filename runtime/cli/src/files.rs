@@ -8,7 +8,7 @@ use std::{fmt::Write, path::PathBuf, str::FromStr};
 
 use vmsync::{Grant, ObjectName};
 
-use crate::stores::Stores;
+use crate::{store_name::StoreName, stores::Stores};
 
 /// One `--files`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl FromStr for FilesArgument {
 impl FilesArgument {
     /// What is granted under a name; to be asked for every name.
     pub fn grants(&self, stores: &mut Stores) -> anyhow::Result<impl Fn(&str) -> Option<Grant> + use<>> {
-        let store = stores.open(&self.store)?;
+        let store = stores.open(&StoreName::Folder(self.store.clone()))?;
         // A grant for any object: the name is put in when it is known.
         let any = stores.grant(&store, ObjectName::new("any")?);
         let prefix = self.prefix.clone();

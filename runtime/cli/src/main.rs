@@ -12,6 +12,7 @@ mod instrument;
 mod map;
 mod output;
 mod run;
+mod store_name;
 mod stores;
 mod trackers;
 mod verify;

@@ -1,18 +1,18 @@
 //! `--map NAME=STORE[:OBJECT]`: which object of which store a guest's name stands for.
 
-use std::{path::PathBuf, str::FromStr};
+use std::str::FromStr;
 
 use vmsync::{Grant, ObjectName};
 
-use crate::stores::Stores;
+use crate::{store_name::StoreName, stores::Stores};
 
 /// One `--map`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MapArgument {
     /// What the guest says.
     pub name: String,
-    /// The folder of the store.
-    pub store: PathBuf,
+    /// The store.
+    pub store: StoreName,
     /// The object in it.
     pub object: ObjectName,
 }
@@ -21,24 +21,21 @@ impl FromStr for MapArgument {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        // Not the whole of it in a message: a URL may have a password.
         let (name, rest) = text
             .split_once('=')
-            .ok_or_else(|| format!("\"{text}\" has no '=': write NAME=STORE or NAME=STORE:OBJECT"))?;
-        // A colon that is followed by a path belongs to the path.
-        let (store, object) = match rest.rsplit_once(':') {
-            Some((store, object)) if !object.contains('/') && !store.is_empty() => (store, object),
-            _ => (rest, name),
-        };
+            .ok_or("there is no '=': write NAME=STORE or NAME=STORE:OBJECT")?;
+        let (store, object) = StoreName::with_object(rest)?;
         if store.is_empty() {
             return Err(format!(
-                "\"{text}\" names no store: write NAME=STORE, where STORE is a folder"
+                "\"{name}=\" names no store: write NAME=STORE, where STORE is a folder or a URL"
             ));
         }
         ObjectName::new(name).map_err(|error| error.to_string())?;
-        let object = ObjectName::new(object).map_err(|error| error.to_string())?;
+        let object = ObjectName::new(object.unwrap_or(name)).map_err(|error| error.to_string())?;
         Ok(Self {
             name: name.into(),
-            store: store.into(),
+            store,
             object,
         })
     }
@@ -58,7 +55,7 @@ mod tests {
 
     fn parse(text: &str) -> (String, String, String) {
         let map: MapArgument = text.parse().unwrap();
-        (map.name, map.store.display().to_string(), map.object.to_string())
+        (map.name, map.store.to_string(), map.object.to_string())
     }
 
     #[test]
@@ -75,7 +72,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said() {
         let error = |text: &str| text.parse::<MapArgument>().unwrap_err();
-        assert!(error("counter").contains("has no '='"));
+        assert!(error("counter").contains("there is no '='"));
         assert!(error("a/b=store").contains("not a letter"));
         assert!(error("a=store:..").contains("begins with a dot"));
         assert!(error("a=").contains("names no store"));

@@ -34,7 +34,8 @@ pub struct Run {
     /// Call this exported function with ARGS as its numbers, and print its results. Otherwise the module's `_start`.
     #[arg(long, value_name = "FUNCTION")]
     invoke: Option<String>,
-    /// Let the guest open OBJECT of the store in the folder STORE under NAME (repeatable; OBJECT is NAME if not given).
+    /// Let the guest open OBJECT of STORE under NAME (repeatable; OBJECT is NAME if not given). STORE is a folder or a URL:
+    /// file:FOLDER, s3://BUCKET/PREFIX (gs:, az:), postgres://USER@HOST/DATABASE, with credentials from the environment.
     #[arg(long = "map", value_name = "NAME=STORE[:OBJECT]")]
     maps: Vec<MapArgument>,
     /// Keep the whole instance in the folder STORE: memory, globals and tables of an unmodified module are what the last
@@ -158,7 +159,7 @@ impl Run {
         let files = files.collect::<anyhow::Result<Vec<_>>>()?;
         vm = vm.grant_with(move |name| files.iter().find_map(|grant| grant(name)));
         if self.trace_syncs {
-            let (tracker, stores) = (host.tracker(), stores.into_stores());
+            let (tracker, stores) = (host.tracker(), stores.into_file_stores());
             vm = vm.on_msync(move |stats| trace_sync(tracker, stats, &stores));
         }
         Ok(vm.build()?)

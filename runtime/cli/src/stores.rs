@@ -1,18 +1,16 @@
 //! The stores that a run works on, each opened once.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::sync::Arc;
 
-use anyhow::Context;
-use vmsync::{Grant, ObjectName};
-use vmsync_pager_file::{FileStore, Options};
+use vmsync::{Grant, ObjectName, Pager};
+use vmsync_pager_file::FileStore;
+
+use crate::store_name::{OpenStore, StoreName};
 
 /// Opens stores, all of them for reading only or none.
 pub struct Stores {
     read_only: bool,
-    open: Vec<(PathBuf, Arc<FileStore>)>,
+    open: Vec<(StoreName, OpenStore)>,
 }
 
 impl Stores {
@@ -23,30 +21,28 @@ impl Stores {
         }
     }
 
-    /// The store in the folder `path`.
-    pub fn open(&mut self, path: &Path) -> anyhow::Result<Arc<FileStore>> {
-        if let Some((_, store)) = self.open.iter().find(|(known, _)| known == path) {
-            return Ok(store.clone());
+    /// The store of this name.
+    pub fn open(&mut self, name: &StoreName) -> anyhow::Result<Arc<dyn Pager>> {
+        if let Some((_, store)) = self.open.iter().find(|(known, _)| known == name) {
+            return Ok(store.pager.clone());
         }
-        let options = Options {
-            read_only: self.read_only,
-            create: !self.read_only,
-            ..Options::default()
-        };
-        let store = FileStore::open(path, &options)
-            .with_context(|| format!("cannot open the store {}", path.display()))?;
-        self.open.push((path.into(), store.clone()));
-        Ok(store)
+        let store = name.open(self.read_only)?;
+        let pager = store.pager.clone();
+        self.open.push((name.clone(), store));
+        Ok(pager)
     }
 
     /// The right to open `object` of `store`.
-    pub fn grant(&self, store: &Arc<FileStore>, object: ObjectName) -> Grant {
+    pub fn grant(&self, store: &Arc<dyn Pager>, object: ObjectName) -> Grant {
         let grant = Grant::new(store.clone(), object);
         if self.read_only { grant.read_only() } else { grant }
     }
 
-    /// All of them.
-    pub fn into_stores(self) -> Vec<Arc<FileStore>> {
-        self.open.into_iter().map(|(_, store)| store).collect()
+    /// The file stores among them.
+    pub fn into_file_stores(self) -> Vec<Arc<FileStore>> {
+        self.open
+            .into_iter()
+            .filter_map(|(_, store)| store.file)
+            .collect()
     }
 }
