@@ -1,8 +1,8 @@
 //! [`Walk`]: how `uffd-async` finds the pages of a range that were stored to, and arms them again.
 //!
 //! What a scan costs decides how it goes about it. Asking for WRITTEN alone takes the kernel's shortest path, 0.6 ns a page,
-//! but counts missing entries as written and arms them; asking for more costs 2 ns; asking for FILE reads each page's
-//! descriptor, 6 to 15 ns. So:
+//! but counts missing entries as written and arms them; asking for more costs 2 ns, twice that where present and missing
+//! entries alternate at random; asking for FILE reads each page's descriptor, 6 to 15 ns. So:
 //! - pages that were once found stored to are remembered as *known*: they have an entry and are no longer the file's. A
 //!   stretch of known pages is read and re-armed by the shortest path;
 //! - elsewhere a *probe* by the shortest path, without arming, finds the next entry that is not armed, and a window
