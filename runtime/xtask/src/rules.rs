@@ -48,7 +48,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "vmsync",
         &["vmsync-abi", "vmsync-core", "vmsync-instrument", "vmsync-tracker"],
     ),
-    ("vmsync-cli", &["vmsync", "vmsync-pager-file"]),
+    (
+        "vmsync-cli",
+        &[
+            "vmsync",
+            "vmsync-pager-file",
+            "vmsync-pager-object",
+            "vmsync-pager-sql",
+        ],
+    ),
     ("vmsync-sim", &["vmsync-core", "vmsync-pager-file"]),
     ("vmsync-xtask", &[]),
     ("vmsync-crash", &["vmsync-pager-file"]),
