@@ -8,12 +8,15 @@
 //!
 //! What an implementation guarantees, and nothing more is relied on:
 //! - a successful [`DiskFile::sync`] puts everything written to that file before it, and its length, on stable storage;
+//! - a successful [`DiskFile::write_durably`] puts at least its own bytes there;
 //! - a successful [`Disk::sync_names`] does the same for which names exist;
 //! - until then any part of what was written may or may not be there after a power cut, in any order, torn at
 //!   sectors of [`crate::limits::SECTOR_BYTES`];
 //! - a read sees the writes before it;
 //! - names are flat: letters, digits, `-` and `.`. Nothing is ever renamed.
 
+#[cfg(unix)]
+mod direct;
 pub mod memory;
 #[cfg(unix)]
 pub mod native;
@@ -73,6 +76,12 @@ pub trait DiskFile: Send + Sync {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()>;
     /// Makes what was written durable.
     fn sync(&self) -> Result<()>;
+    /// Writes all of `bytes` and makes them durable, in one step where the system has one. It may ask for whole blocks of
+    /// [`crate::limits::BLOCK_BYTES`], in the file and in memory; other bytes take two steps.
+    fn write_durably(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.write_at(offset, bytes)?;
+        self.sync()
+    }
     /// The length in bytes.
     fn length(&self) -> Result<u64>;
     /// Cuts, or extends with zeroes.

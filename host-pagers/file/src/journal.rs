@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Invariants:
-//! - a record is on stable storage before `append` answers with success;
+//! - a record is on stable storage before `append` answers with success; it is written as whole blocks (`tail.rs`);
 //! - after a failure the place of the record is never used again: the next record goes to a fresh segment, whose
 //!   header voids what may have arrived of the failed one;
 //! - a fresh segment is durable, with its name and a snapshot of the catalog, before a call goes into it;
@@ -24,8 +24,9 @@ use crate::{
         segment_name,
         superblock::Superblock,
     },
-    limits::{RECORD_ALIGN, SEGMENT_HEADER_BYTES, SEGMENTS_FREE_MAX},
+    limits::{BLOCK_BYTES, BLOCKS_BYTES_MAX, RECORD_ALIGN, SEGMENT_HEADER_BYTES, SEGMENTS_FREE_MAX},
     scan::{Log, Record},
+    tail::Tail,
 };
 
 /// A journal file.
@@ -74,6 +75,8 @@ pub(crate) struct Journal {
     seed: Seed,
     segment_bytes: u64,
     live: Vec<Live>,
+    /// The end of the active segment.
+    tail: Tail,
     free: Vec<Segment>,
     /// The superblock that the live segments were read with, as long as they may be in the cache only.
     undurable: Option<Superblock>,
@@ -132,6 +135,7 @@ impl Journal {
             seed,
             segment_bytes,
             live: live.collect(),
+            tail: Tail::default(),
             free: free.collect(),
             undurable,
             active: false,
@@ -206,16 +210,20 @@ impl Journal {
         );
         assert!(last.end.is_multiple_of(RECORD_ALIGN as u64));
         assert!(last.end + record.len() as u64 <= last.segment.capacity);
-        let written = last
-            .segment
-            .file
-            .write_at(last.end, record)
-            .and_then(|()| last.segment.file.sync());
+        let file = &last.segment.file;
+        let written = if record.len() > BLOCKS_BYTES_MAX {
+            file.write_at(last.end, record).and_then(|()| file.sync())
+        } else {
+            let start = last.end - self.tail.used() as u64;
+            let room = usize::try_from(last.segment.capacity - start).unwrap_or(usize::MAX);
+            file.write_durably(start, self.tail.blocks(record, room))
+        };
         if let Err(error) = written {
             (self.active, self.doubtful) = (false, true);
             return Err(error);
         }
         last.end += record.len() as u64;
+        self.tail.advance(record);
         self.chain = chain;
         self.sequence_next += u64::from(calls);
         self.used = true;
@@ -266,6 +274,7 @@ impl Journal {
             self.free.push(segment);
             return Err(error);
         }
+        self.tail.begin(&front);
         self.live.push(Live {
             segment,
             generation,
@@ -315,7 +324,10 @@ impl Journal {
             }
             return Ok(self.free.remove(index));
         }
-        let capacity = self.segment_bytes.max(needed);
+        let capacity = self
+            .segment_bytes
+            .max(needed)
+            .next_multiple_of(BLOCK_BYTES as u64);
         let slot = self.slot_next;
         let name = segment_name(slot);
         let file = self.disk.open(&name, Access::Create)?;

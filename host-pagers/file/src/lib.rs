@@ -56,6 +56,7 @@ mod scan;
 mod stats;
 mod store;
 mod supply;
+mod tail;
 mod verify;
 mod waiter;
 

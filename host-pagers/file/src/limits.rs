@@ -5,6 +5,12 @@ use std::time::Duration;
 /// What a disk writes as a whole: the least of the drives in use. Headers that must not tear fit in one.
 pub const SECTOR_BYTES: usize = 512;
 
+/// What file systems and drives write at once and past the page cache: the largest block in use.
+pub const BLOCK_BYTES: usize = 4096;
+
+/// Records up to this size are copied into whole blocks. Above it the copy takes longer than it saves.
+pub const BLOCKS_BYTES_MAX: usize = 1 << 20;
+
 /// One slot of the superblock: a block of its own on every file system, so that writing one leaves the other alone.
 pub const SLOT_BYTES: usize = 4096;
 
@@ -103,6 +109,8 @@ pub const FILL_BYTES: usize = 1 << 20;
 
 const _: () = assert!(SLOT_BYTES.is_multiple_of(SECTOR_BYTES));
 const _: () = assert!(SEGMENT_HEADER_BYTES.is_multiple_of(SECTOR_BYTES));
+const _: () = assert!(SEGMENT_BYTES_DEFAULT.is_multiple_of(BLOCK_BYTES as u64));
+const _: () = assert!(BLOCKS_BYTES_MAX.is_multiple_of(BLOCK_BYTES));
 const _: () = assert!(SEGMENT_HEADER_BYTES.is_multiple_of(RECORD_ALIGN));
 const _: () = assert!(SEGMENT_BYTES_MIN > 2 * SEGMENT_HEADER_BYTES as u64);
 const _: () = assert!(SEGMENT_BYTES_DEFAULT >= SEGMENT_BYTES_MIN);

@@ -3,12 +3,14 @@
 //! Invariants:
 //! - an advisory lock (`flock(2)`) on the file `LOCK` is held while the store is open; it belongs to an open file, so
 //!   that a second opener in the same process is refused as well, and a killed process leaves none behind;
-//! - `sync` is `fdatasync(2)`: it skips the times of a file and nothing that is needed to read it back.
+//! - `sync` is `fdatasync(2)`: it skips the times of a file and nothing that is needed to read it back;
+//! - `write_durably` goes past the page cache where it can (`direct.rs`), else it is a write and a sync.
 
 use std::{
     hash::{BuildHasher, RandomState},
     os::fd::{AsRawFd, OwnedFd},
     path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
 };
 
 use rustix::{
@@ -17,14 +19,14 @@ use rustix::{
 };
 use vmsync_core::{PagerError, PagerErrorKind};
 
-use crate::disk::{Access, Disk, DiskFile, DiskLock, Result, Sharing, fill_with_zeroes};
+use crate::disk::{Access, Disk, DiskFile, DiskLock, Result, Sharing, direct::Direct, fill_with_zeroes};
 
 /// The file that openers lock.
 const LOCK_NAME: &str = "LOCK";
 
 /// A folder.
 pub struct NativeDisk {
-    folder: OwnedFd,
+    folder: Arc<OwnedFd>,
     path: PathBuf,
 }
 
@@ -39,7 +41,10 @@ pub enum Folder {
 
 struct NativeFile {
     descriptor: OwnedFd,
+    folder: Arc<OwnedFd>,
     path: PathBuf,
+    /// The file once more, for writes past the page cache; opened by the first of them.
+    direct: OnceLock<Direct>,
 }
 
 struct NativeLock {
@@ -63,7 +68,7 @@ impl NativeDisk {
         let descriptor = rustix::fs::open(path, flags, Mode::empty())
             .map_err(|errno| failed("cannot open the folder", path, errno))?;
         Ok(Self {
-            folder: descriptor,
+            folder: Arc::new(descriptor),
             path: path.into(),
         })
     }
@@ -104,24 +109,29 @@ impl Disk for NativeDisk {
         let path = self.path.join(name);
         let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
         let descriptor = rustix::fs::openat(
-            &self.folder,
+            &*self.folder,
             name,
             flags | OFlags::CLOEXEC | OFlags::NOFOLLOW,
             mode,
         )
         .map_err(|errno| failed("cannot open", &path, errno))?;
-        Ok(Box::new(NativeFile { descriptor, path }))
+        Ok(Box::new(NativeFile {
+            descriptor,
+            folder: self.folder.clone(),
+            path,
+            direct: OnceLock::new(),
+        }))
     }
 
     fn remove(&self, name: &str) -> Result<()> {
-        rustix::fs::unlinkat(&self.folder, name, AtFlags::empty())
+        rustix::fs::unlinkat(&*self.folder, name, AtFlags::empty())
             .map_err(|errno| failed("cannot remove", &self.path.join(name), errno))
     }
 
     fn list(&self) -> Result<Vec<String>> {
         let cannot = |errno| failed("cannot list", &self.path, errno);
         let mut names = Vec::new();
-        for entry in rustix::fs::Dir::read_from(&self.folder).map_err(cannot)? {
+        for entry in rustix::fs::Dir::read_from(&*self.folder).map_err(cannot)? {
             names.extend(entry.map_err(cannot)?.file_name().to_str().ok().map(String::from));
         }
         names.retain(|name| name != "." && name != "..");
@@ -129,7 +139,7 @@ impl Disk for NativeDisk {
     }
 
     fn sync_names(&self) -> Result<()> {
-        rustix::fs::fsync(&self.folder).map_err(|errno| failed("cannot sync the folder", &self.path, errno))
+        rustix::fs::fsync(&*self.folder).map_err(|errno| failed("cannot sync the folder", &self.path, errno))
     }
 
     fn lock(&self, sharing: Sharing) -> Result<Box<dyn DiskLock>> {
@@ -142,7 +152,7 @@ impl Disk for NativeDisk {
             Sharing::Shared => (OFlags::RDONLY, FlockOperation::NonBlockingLockShared),
         };
         let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
-        let descriptor = match rustix::fs::openat(&self.folder, LOCK_NAME, flags | OFlags::CLOEXEC, mode) {
+        let descriptor = match rustix::fs::openat(&*self.folder, LOCK_NAME, flags | OFlags::CLOEXEC, mode) {
             Ok(descriptor) => descriptor,
             // A store that was copied to a read-only place may have no lock file, and then no writer either.
             Err(Errno::NOENT) if sharing == Sharing::Shared => {
@@ -232,6 +242,16 @@ impl DiskFile for NativeFile {
 
     fn sync(&self) -> Result<()> {
         rustix::fs::fdatasync(&self.descriptor).map_err(self.failed("cannot sync"))
+    }
+
+    fn write_durably(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        let name = || self.path.file_name().unwrap_or_default();
+        let direct = self.direct.get_or_init(|| Direct::open(&self.folder, name()));
+        if let Some(written) = direct.write(offset, bytes) {
+            return written.map_err(self.failed("cannot write and sync"));
+        }
+        self.write_at(offset, bytes)?;
+        self.sync()
     }
 
     fn length(&self) -> Result<u64> {
