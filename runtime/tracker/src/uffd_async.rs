@@ -6,8 +6,8 @@
 //! | the page | categories | |
 //! |---|---|---|
 //! | never touched, or dropped | none of PRESENT, SWAPPED | clean |
-//! | only read, of a file | PRESENT WRITTEN FILE | clean |
-//! | only read, anonymous | PRESENT WRITTEN PFNZERO | clean |
+//! | only read, of a file | PRESENT WRITTEN FILE | clean, and armed by the first scan that sees it |
+//! | only read, anonymous | PRESENT WRITTEN PFNZERO | the same |
 //! | stored to | PRESENT or SWAPPED, WRITTEN | **dirty** |
 //! | stored to, then collected | PRESENT or SWAPPED | clean, armed |
 //!
@@ -95,8 +95,8 @@ pub(crate) struct UffdAsync {
     attached: Attached,
     forked: bool,
     host_page: PageSize,
-    /// Pages of the host, from the base, that were found stored to since they were attached or cleared.
-    known: AtomicBitmap,
+    /// Pages of the host, from the base, that were armed since they were attached or cleared.
+    armed: AtomicBitmap,
     regions: Box<[Region]>,
 }
 
@@ -118,7 +118,7 @@ impl UffdAsync {
             attached: Attached::default(),
             forked: false,
             host_page,
-            known: AtomicBitmap::new(host_page.page_of(reserved.end)),
+            armed: AtomicBitmap::new(host_page.page_of(reserved.end)),
             regions: no_regions(),
         })
     }
@@ -129,6 +129,7 @@ impl UffdAsync {
             return Ok(());
         }
         self.forked = true;
+        self.armed.remove(PageRange::new(0, self.memory.pages_reserved()));
         self.session = Session::open()?;
         for (pages, _) in self.attached.all() {
             self.register(pages)?;
@@ -166,7 +167,7 @@ impl UffdAsync {
                 memory: &self.memory,
                 host_page: self.host_page,
                 pagemap: &self.session.pagemap,
-                known: &self.known,
+                armed: &self.armed,
                 regions: &mut self.regions,
             };
             walk.walk(run, backing, dirty.as_deref_mut()).map_err(|errno| {
@@ -216,9 +217,9 @@ impl Tracker for UffdAsync {
 
     fn clear(&mut self, range: ByteRange) -> Result<(), TrackerError> {
         let pages = self.memory.pages(range);
-        // Before the walk: a dropped page has no entry, and is not to be taken for one that was stored to.
+        // Before the walk: a dropped page has no entry, and is not to be taken for one that is no longer armed.
         let bytes = self.memory.page.byte_range(pages);
-        self.known.remove(self.host_page.shrink(bytes));
+        self.armed.remove(self.host_page.shrink(bytes));
         self.walk_attached(pages, None)
     }
 

@@ -3,12 +3,12 @@
 //! What a scan costs decides how it goes about it. Asking for WRITTEN alone takes the kernel's shortest path, 0.6 ns a page,
 //! but counts missing entries as written and arms them; asking for more costs 2 ns, twice that where present and missing
 //! entries alternate at random; asking for FILE reads each page's descriptor, 6 to 15 ns. So:
-//! - pages that were once found stored to are remembered as *known*: they have an entry and are no longer the file's. A
-//!   stretch of known pages is read and re-armed by the shortest path;
+//! - pages that were armed once are remembered: they have an entry, and when it is no longer armed they were stored to. A
+//!   stretch of them is read and re-armed by the shortest path;
 //! - elsewhere a *probe* by the shortest path, without arming, finds the next entry that is not armed, and a window
 //!   behind it is examined in full;
-//! - FILE is asked only of pages of a file mapping that look dirty and are not known, after they were armed. (One that
-//!   was only read, and that the kernel reclaims just then, is reported: no harm, as it holds what it held.)
+//! - FILE is asked only of pages of a file mapping that were not armed before, after they were. (One that was only read,
+//!   and that the kernel reclaims just then, is reported: no harm, as it holds what it held.)
 //!
 //! Invariants:
 //! - a page is looked at and re-armed in one critical section of the kernel, so that a racing store is in this set or
@@ -37,18 +37,18 @@ const PROBE: Query = Query {
     pages_max: 1,
 };
 
-/// Pages that are not armed: stored to, or of a file and only read. Missing entries and the page of zeros are not.
+/// Pages that are not armed: stored to, or only read. Missing entries are not among them.
 const TOUCHED: Query = Query {
-    all_of: WRITTEN | ZERO,
+    all_of: WRITTEN,
     any_of: PRESENT | SWAPPED,
-    inverted: ZERO,
-    returned: WRITTEN,
+    inverted: 0,
+    returned: WRITTEN | ZERO,
     arm: Arm::Yes,
     pages_max: 0,
 };
 
-/// Pages that were stored to, among pages that are known to have been stored to before.
-const DIRTY_KNOWN: Query = Query {
+/// Pages that were stored to, among pages that were armed before.
+const DIRTY_ARMED: Query = Query {
     all_of: WRITTEN,
     any_of: 0,
     inverted: 0,
@@ -85,8 +85,9 @@ pub(crate) struct Walk<'a> {
     pub memory: &'a Memory,
     pub host_page: PageSize,
     pub pagemap: &'a Pagemap,
-    /// Pages of the host, from the base, that were found stored to since they were attached or cleared.
-    pub known: &'a AtomicBitmap,
+    /// Pages of the host, from the base, that were armed since they were attached or cleared: if they no longer are, they
+    /// were stored to.
+    pub armed: &'a AtomicBitmap,
     /// Room for what a scan finds.
     pub regions: &'a mut [Region],
 }
@@ -97,9 +98,9 @@ impl Walk<'_> {
         let all = self.memory.addresses(pages);
         let mut at = all.start;
         while at < all.end {
-            let (end, known) = self.stretch(at..all.end);
-            if known {
-                self.examine(at..end, &DIRTY_KNOWN, Backing::Anonymous, dirty.as_deref_mut())?;
+            let (end, armed) = self.stretch(at..all.end);
+            if armed {
+                self.rearm(at..end, dirty.as_deref_mut())?;
             } else {
                 self.search(at..end, backing, dirty.as_deref_mut())?;
             }
@@ -108,22 +109,22 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Where the stretch at the start of `range` ends whose granules are all known, or all not; and which it is.
+    /// Where the stretch at the start of `range` ends whose granules were all armed, or all not; and which it is.
     fn stretch(&self, range: Range<usize>) -> (usize, bool) {
         let granule_end = |at: usize| ((at | (GRANULE_BYTES - 1)) + 1).min(range.end);
-        let is_known = |granule: Range<usize>| self.known.contains_all(self.host_pages(granule));
+        let is_armed = |granule: Range<usize>| self.armed.contains_all(self.host_pages(granule));
         let mut end = granule_end(range.start);
-        let known = is_known(range.start..end);
-        while end < range.end && is_known(end..granule_end(end)) == known {
+        let armed = is_armed(range.start..end);
+        while end < range.end && is_armed(end..granule_end(end)) == armed {
             end = granule_end(end);
         }
-        (end, known)
+        (end, armed)
     }
 
     /// Looks for entries that are not armed, and examines a window behind each.
     fn search(&mut self, range: Range<usize>, backing: Backing, mut dirty: Dirty) -> Result<(), Errno> {
         if range.len() <= GRANULE_BYTES {
-            return self.examine(range, &TOUCHED, backing, dirty);
+            return self.examine(range, backing, dirty);
         }
         let mut at = range.start;
         let mut window = GRANULE_BYTES;
@@ -145,56 +146,65 @@ impl Walk<'_> {
             };
             // The probe stopped at the second entry that is not armed, or at the end.
             at = examined.end.max(probe.walk_end);
-            self.examine(examined, &TOUCHED, backing, dirty.as_deref_mut())?;
+            self.examine(examined, backing, dirty.as_deref_mut())?;
         }
         Ok(())
     }
 
-    /// Arms what `query` finds in `range`. What of it is not the file's is dirty, and known from now on.
-    fn examine(
-        &mut self,
-        range: Range<usize>,
-        query: &Query,
-        backing: Backing,
-        mut dirty: Dirty,
-    ) -> Result<(), Errno> {
+    /// Arms what was stored to in `range`, all of which was armed before.
+    fn rearm(&mut self, range: Range<usize>, mut dirty: Dirty) -> Result<(), Errno> {
         let room = room(self.host_pages(range.clone()).len());
         let mut at = range.start;
         while at < range.end {
             let answer = self
                 .pagemap
-                .scan(at..range.end, query, &mut self.regions[..room])?;
+                .scan(at..range.end, &DIRTY_ARMED, &mut self.regions[..room])?;
             at = answer.walk_end;
-            let Some(dirty) = dirty.as_deref_mut() else {
-                continue;
-            };
-            let runs = self.regions[..answer.regions].iter().map(addresses_of);
-            match backing {
-                Backing::Anonymous => {
-                    for run in runs {
-                        self.known.insert(self.host_pages(run.clone()));
-                        dirty.insert(self.memory.pages_at(run));
-                    }
-                }
-                Backing::PrivateFile => {
-                    let mut touched = PageSet::new();
-                    runs.for_each(|run| touched.insert(self.host_pages(run)));
-                    self.remove_files(&mut touched)?;
-                    for run in touched.runs() {
-                        self.known.insert(*run);
-                        dirty.insert(self.memory.pages_at(self.addresses(*run)));
-                    }
+            if let Some(dirty) = dirty.as_deref_mut() {
+                for region in &self.regions[..answer.regions] {
+                    dirty.insert(self.memory.pages_at(addresses_of(region)));
                 }
             }
         }
         Ok(())
     }
 
-    /// Removes from `touched`, in pages of the host, those that are still the file's.
-    fn remove_files(&mut self, touched: &mut PageSet) -> Result<(), Errno> {
+    /// Arms what is in `range`. What of it is neither the page of zeros nor the file's was stored to.
+    fn examine(&mut self, range: Range<usize>, backing: Backing, mut dirty: Dirty) -> Result<(), Errno> {
+        let room = room(self.host_pages(range.clone()).len());
+        let mut at = range.start;
+        while at < range.end {
+            let answer = self
+                .pagemap
+                .scan(at..range.end, &TOUCHED, &mut self.regions[..room])?;
+            at = answer.walk_end;
+            let mut stored = PageSet::new();
+            for region in &self.regions[..answer.regions] {
+                let pages = self.host_pages(addresses_of(region));
+                if region.categories & ZERO == 0 {
+                    stored.insert(pages);
+                } else {
+                    self.armed.insert(pages);
+                }
+            }
+            if backing == Backing::PrivateFile && dirty.is_some() {
+                self.remove_files(&mut stored)?;
+            }
+            for run in stored.runs() {
+                self.armed.insert(*run);
+                if let Some(dirty) = dirty.as_deref_mut() {
+                    dirty.insert(self.memory.pages_at(self.addresses(*run)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes from `stored`, in pages of the host that were just armed, those that are still the file's.
+    fn remove_files(&mut self, stored: &mut PageSet) -> Result<(), Errno> {
         let mut unknown = PageSet::new();
-        for run in touched.runs() {
-            self.known.missing(*run, |run| unknown.insert(run));
+        for run in stored.runs() {
+            self.armed.missing(*run, |run| unknown.insert(run));
         }
         let mut runs = unknown.runs().iter().copied().peekable();
         while let Some(mut asked) = runs.next() {
@@ -207,7 +217,9 @@ impl Walk<'_> {
                 let answer = self.pagemap.scan(at..end, &FILES, &mut self.regions[..room])?;
                 at = answer.walk_end;
                 for region in &self.regions[..answer.regions] {
-                    touched.remove(self.host_pages(addresses_of(region)));
+                    let pages = self.host_pages(addresses_of(region));
+                    self.armed.insert(pages);
+                    stored.remove(pages);
                 }
             }
         }

@@ -9,7 +9,10 @@ pub mod swap;
 use std::{
     fs::File,
     io::{IoSliceMut, PipeWriter, Write},
-    os::{fd::AsFd, unix::process::CommandExt},
+    os::{
+        fd::AsFd,
+        unix::{fs::FileExt, process::CommandExt},
+    },
     process::Command,
     ptr,
     sync::atomic::{AtomicU8, Ordering},
@@ -354,18 +357,27 @@ impl Rig {
         .expect("mapping");
     }
 
-    /// Asks the kernel to page `pages` out; how many are then not in memory.
+    /// Asks the kernel to page `pages` out; how many then have no entry that maps them. (`mincore` would count those
+    /// that a slow disk has not taken yet.)
     pub fn page_out(&mut self, pages: PageRange) -> usize {
+        const PRESENT: u64 = 1 << 63;
         let range = self.bytes(pages);
-        let (start, length) = (self.pointer(range.start).cast(), range.len() as usize);
-        let mut resident = vec![0_u8; length / rustix::param::page_size()];
-        // SAFETY: advice that changes no contents, and a vector with a byte for each page of the host.
-        unsafe {
-            // A kernel older than 5.4 does not know it: then nothing goes.
-            let _ = madvise(start, length, Advice::LinuxPageOut);
-            assert_eq!(libc::mincore(start, length, resident.as_mut_ptr()), 0);
-        }
-        resident.iter().filter(|flags| **flags & 1 == 0).count()
+        let (start, length) = (self.pointer(range.start), range.len() as usize);
+        // SAFETY: advice that changes no contents. A kernel older than 5.4 does not know it: then nothing goes.
+        let _ = unsafe { madvise(start.cast(), length, Advice::LinuxPageOut) };
+        let host_page = rustix::param::page_size();
+        let mut entries = vec![0; length / host_page * size_of::<u64>()];
+        let first = (start.addr() / host_page * size_of::<u64>()) as u64;
+        let pagemap = File::open("/proc/self/pagemap").expect("the page map");
+        pagemap
+            .read_exact_at(&mut entries, first)
+            .expect("an entry a page");
+        let entries = entries
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .map(|bytes| u64::from_ne_bytes(*bytes));
+        entries.filter(|entry| entry & PRESENT == 0).count()
     }
 
     /// Asks for huge pages in all of the mapping; a kernel without them refuses.
