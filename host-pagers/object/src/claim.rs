@@ -1,13 +1,17 @@
-//! Opening: finding the newest manifest, and taking the epoch by creating the one behind it.
+//! Opening: finding the newest manifest, and taking the epoch by creating one behind it.
 //!
 //! ```text
-//!   ... 40 41 42          the old writer's; its next commit would be 43
-//!             43 44 45    43 is the new writer's claim: the old one's create of 43 fails from now on
+//!   ... 40 41 42                       the old writer's; its next commit would be 43
+//!             43 44 45                 43 is the new writer's claim: the old one's create of 43 fails from now on
+//!
+//!   ... 40 41 42 43 44        50       beside a writer that never pauses: a claim ahead of it, at 50, then 49, 48, …
+//!                     45 .. 49         down to the old writer's last; its create of 45 fails from now on
 //! ```
 //!
 //! Invariants:
 //! - the first and the last manifest of each epoch keep their numbers for ever, so a stale writer, which knows of no
 //!   later manifest than its own last one, meets one of the two;
+//! - a claim counts when every number below it is taken. Only a claim that borrows may have a gap below it;
 //! - a claimer may have been so slow that the number it takes has been used and removed since: before its first commit
 //!   counts it looks whether a newer manifest exists (`commit.rs`).
 
@@ -20,7 +24,7 @@ use vmsync_pager_group::{Result, nonce};
 use crate::{
     bucket::{Bucket, Failure, Pause},
     layout::manifest::{self, Body, Header, Says},
-    limits::{CLAIMS_MAX, MANIFEST_BYTES_MAX},
+    limits::{CLAIM_AHEAD_FIRST, CLAIM_AHEAD_MAX, MANIFEST_BYTES_MAX},
     tree::Tree,
 };
 
@@ -29,6 +33,15 @@ pub(crate) struct Claim {
     pub(crate) create: bool,
     pub(crate) page_size: PageSize,
     pub(crate) writer: u64,
+}
+
+/// What became of a create.
+enum Created {
+    Own,
+    /// The number is another attempt's.
+    Other(Header, Says),
+    /// The number was another attempt's, and is superseded.
+    Removed,
 }
 
 impl Bucket {
@@ -55,30 +68,18 @@ impl Bucket {
         Ok(Some((header, says)))
     }
 
-    /// The contents as of manifest `number`, and its header; `None` where it has been superseded meanwhile.
-    pub(crate) async fn contents(&self, number: u64, deadline: Instant) -> Result<Option<(Header, Body)>> {
-        let mut newest = None;
-        for number in (0..=number).rev() {
-            let Some((header, says)) = self.read_manifest(number, deadline).await? else {
-                break;
-            };
-            let newest = *newest.get_or_insert(header);
-            match says {
-                Says::Contents(body) => return Ok(Some((newest, body))),
-                Says::Borrows => {}
-                Says::Retired => break,
-            }
-        }
-        Ok(None)
-    }
-
     /// The newest contents, for reading.
     pub(crate) async fn newest_contents(&self, page_size: PageSize, deadline: Instant) -> Result<Tree> {
         loop {
-            let Some(number) = self.newest(deadline).await? else {
+            let Some(newest) = self.newest(deadline).await? else {
                 return Err(self.no_store());
             };
-            if let Some((header, body)) = self.contents(number, deadline).await? {
+            let found = match self.read_manifest(newest, deadline).await? {
+                Some((header, Says::Contents(body))) => Some((header, body)),
+                Some((_, Says::Borrows)) => self.contents_below(newest, deadline).await?,
+                Some((_, Says::Retired)) | None => None,
+            };
+            if let Some((header, body)) = found {
                 self.check_page_size(header.page_size, page_size)?;
                 return Ok(Tree::new(header, body));
             }
@@ -88,64 +89,102 @@ impl Bucket {
         }
     }
 
+    /// What claims up to `newest` borrow, also while there is a gap below one; `None`: it has been superseded.
+    async fn contents_below(&self, newest: u64, deadline: Instant) -> Result<Option<(Header, Body)>> {
+        let numbers = self.manifests(deadline).await?;
+        for number in numbers.into_iter().rev().filter(|number| *number < newest) {
+            match self.read_manifest(number, deadline).await? {
+                Some((header, Says::Contents(body))) => return Ok(Some((header, body))),
+                Some((_, Says::Borrows)) => {}
+                Some((_, Says::Retired)) | None => break,
+            }
+        }
+        Ok(None)
+    }
+
     /// Takes the epoch.
     pub(crate) async fn claim(&self, claim: &Claim, deadline: Instant) -> Result<Tree> {
-        for _ in 0..CLAIMS_MAX {
-            let (number, clean, body) = match self.newest(deadline).await? {
+        let mut ahead = 1;
+        loop {
+            let newest = self.newest(deadline).await?;
+            let tree = match newest {
                 None if !claim.create => return Err(self.no_store()),
                 None => {
                     let mut body = Body::default();
                     body.contents.object_next = 1;
-                    (1, 1, body)
+                    self.claim_behind(claim, 0, 1, body, deadline).await?
                 }
-                Some(number) => {
-                    let Some((header, body)) = self.contents(number, deadline).await? else {
-                        continue;
-                    };
-                    self.check_page_size(header.page_size, claim.page_size)?;
-                    (number + 1, header.clean, body)
-                }
+                Some(newest) if ahead > 1 => self.claim_ahead(claim, newest, ahead, deadline).await?,
+                Some(newest) => match self.read_manifest(newest, deadline).await? {
+                    Some((header, Says::Contents(body))) => {
+                        self.check_page_size(header.page_size, claim.page_size)?;
+                        self.claim_behind(claim, newest, header.clean, body, deadline)
+                            .await?
+                    }
+                    Some((_, Says::Borrows)) => self.claim_ahead(claim, newest, ahead, deadline).await?,
+                    Some((_, Says::Retired)) | None => None,
+                },
             };
-            let header = claim.header(number, clean);
-            if self
-                .create_own(&header, &Says::Contents(body.clone()), deadline)
-                .await?
-            {
-                return Ok(Tree::new(header, body));
-            }
-            if let Some(tree) = self.claim_behind(claim, number + 1, deadline).await? {
+            if let Some(tree) = tree {
                 return Ok(tree);
             }
+            if Instant::now() >= deadline {
+                return Err(self.unreachable("other writers keep taking the store"));
+            }
+            ahead = (ahead * 2).clamp(CLAIM_AHEAD_FIRST, CLAIM_AHEAD_MAX);
         }
-        Err(self.unreachable("other writers keep taking the store"))
     }
 
-    /// Takes the epoch while another writer commits all the time: one that read its manifests would always be late,
-    /// so this one first gets ahead and then reads what was the newest. `None` where there is no such.
-    async fn claim_behind(&self, claim: &Claim, first: u64, deadline: Instant) -> Result<Option<Tree>> {
-        for number in first.. {
-            let header = claim.header(number, 1);
-            if !self.create_own(&header, &Says::Borrows, deadline).await? {
-                if Instant::now() >= deadline {
-                    break;
+    /// Takes the epoch behind a manifest that has been read; `None`: somebody else has made that one.
+    async fn claim_behind(
+        &self,
+        claim: &Claim,
+        newest: u64,
+        clean: u64,
+        body: Body,
+        deadline: Instant,
+    ) -> Result<Option<Tree>> {
+        let header = claim.header(newest + 1, clean);
+        let created = self
+            .create_own(&header, &Says::Contents(body.clone()), deadline)
+            .await?;
+        Ok(matches!(created, Created::Own).then(|| Tree::new(header, body)))
+    }
+
+    /// Takes the epoch beside a writer that commits meanwhile: creates a claim `ahead` of it and takes the numbers
+    /// between, from the claim down to that writer's last manifest. `None`: the writer was faster, or `newest` is
+    /// long superseded.
+    async fn claim_ahead(
+        &self,
+        claim: &Claim,
+        newest: u64,
+        ahead: u64,
+        deadline: Instant,
+    ) -> Result<Option<Tree>> {
+        let header = claim.header(newest + ahead, 1);
+        let created = self.create_own(&header, &Says::Borrows, deadline).await?;
+        if !matches!(created, Created::Own) {
+            return Ok(None);
+        }
+        for number in (1..header.number).rev() {
+            let below = claim.header(number, 1);
+            match self.create_own(&below, &Says::Borrows, deadline).await? {
+                // It was there, so it has been removed, and much that is newer exists.
+                Created::Own if number == newest => break,
+                Created::Own | Created::Other(_, Says::Borrows) => {}
+                Created::Other(before, Says::Contents(body)) => {
+                    self.check_page_size(before.page_size, claim.page_size)?;
+                    let clean = before.clean;
+                    return Ok(Some(Tree::new(Header { clean, ..header }, body)));
                 }
-                continue;
+                Created::Other(_, Says::Retired) | Created::Removed => break,
             }
-            let Some((before, body)) = self.contents(number - 1, deadline).await? else {
-                break;
-            };
-            self.check_page_size(before.page_size, claim.page_size)?;
-            let header = Header {
-                clean: before.clean,
-                ..header
-            };
-            return Ok(Some(Tree::new(header, body)));
         }
         Ok(None)
     }
 
     /// Creates a manifest, and finds out whether it did where the answer is lost.
-    async fn create_own(&self, header: &Header, says: &Says, deadline: Instant) -> Result<bool> {
+    async fn create_own(&self, header: &Header, says: &Says, deadline: Instant) -> Result<Created> {
         let bytes: Bytes = manifest::encode(header, says).into();
         if bytes.len() as u64 > MANIFEST_BYTES_MAX {
             let message = format!(
@@ -158,10 +197,13 @@ impl Bucket {
         let mut pause = Pause::new();
         loop {
             match self.create(header.number, bytes.clone()).await {
-                Ok(true) => return Ok(true),
+                Ok(true) => return Ok(Created::Own),
                 Ok(false) => {
-                    let found = self.read_manifest(header.number, deadline).await?;
-                    return Ok(found.is_some_and(|(found, _)| found.attempt == header.attempt));
+                    return Ok(match self.read_manifest(header.number, deadline).await? {
+                        Some((found, _)) if found.attempt == header.attempt => Created::Own,
+                        Some((found, says)) => Created::Other(found, says),
+                        None => Created::Removed,
+                    });
                 }
                 Err(Failure::Refused(error)) => return Err(error),
                 Err(Failure::Unknown(message)) => {

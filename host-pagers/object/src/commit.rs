@@ -60,6 +60,14 @@ impl Inner {
         PagerError::new(PagerErrorKind::Gone, message)
     }
 
+    /// Why a segment that this writer's manifest names is gone.
+    pub(crate) fn missing_segment(&self, newest: Option<u64>) -> PagerError {
+        match newest {
+            Some(newest) if newest > self.tree().header.number => self.fenced(newest),
+            _ => self.damaged("a segment is missing"),
+        }
+    }
+
     pub(crate) async fn commit(self: Arc<Self>, batch: Batch, deadline: Instant) -> Result<()> {
         if self.read_only {
             let message = format!("{} was opened read-only: open it for writing", self.bucket.name);
@@ -68,10 +76,7 @@ impl Inner {
         let mut writer = self.writer.lock().await;
         if !self.load_pages(deadline).await? {
             let newest = self.bucket.newest(deadline).await?;
-            return Err(match newest {
-                Some(newest) if newest > self.tree().header.number => self.fenced(newest),
-                _ => self.damaged("a segment is missing"),
-            });
+            return Err(self.missing_segment(newest));
         }
         let mut draft = self
             .tree()

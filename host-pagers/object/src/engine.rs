@@ -299,23 +299,23 @@ impl Inner {
 
     async fn read(&self, first: Place, count: u64, deadline: Instant) -> Result<Vec<(u64, Vec<u8>)>> {
         loop {
+            let number = self.tree().header.number;
             if let Some(found) = self.read_once(first, count, deadline).await? {
                 return Ok(found);
             }
             // A segment is gone: a newer manifest does not name it, or somebody else removed it.
-            let newest = self.bucket.newest(deadline).await?;
-            let number = self.tree().header.number;
-            if newest.is_none_or(|newest| newest <= number) {
-                return Err(self.damaged("a segment is missing"));
-            }
             if !self.read_only {
-                return Err(self.fenced(newest.unwrap_or(number)));
+                let newest = self.bucket.newest(deadline).await?;
+                return Err(self.missing_segment(newest));
             }
             self.refresh(deadline).await?;
+            if self.tree().header.number <= number {
+                return Err(self.damaged("a segment is missing"));
+            }
         }
     }
 
-    /// Takes over the newest manifest, for reading.
+    /// Takes over the newest contents, for reading.
     async fn refresh(&self, deadline: Instant) -> Result<()> {
         let newest = self.bucket.newest_contents(self.page_size, deadline).await?;
         let mut tree = self.tree();

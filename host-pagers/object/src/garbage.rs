@@ -124,15 +124,20 @@ impl Inner {
         });
     }
 
-    /// Replaces the first manifest of this epoch and the last one before it by stubs.
+    /// Replaces the first manifest of this epoch, and the contents that it began with, by stubs.
     async fn retire(&self, claim: &Header, deadline: Instant) -> Result<()> {
-        let before = match claim.number.checked_sub(1) {
-            Some(before) => self.bucket.read_manifest(before, deadline).await?,
-            None => None,
-        };
-        for header in before.map(|(header, _)| header).iter().chain([claim]) {
-            let stub = manifest::encode(header, &Says::Retired);
-            self.bucket.replace(header.number, stub.into(), deadline).await?;
+        for number in (1..=claim.number).rev() {
+            let Some((header, says)) = self.bucket.read_manifest(number, deadline).await? else {
+                break;
+            };
+            let borrows = matches!(says, Says::Borrows);
+            if !borrows || number == claim.number {
+                let stub = manifest::encode(&header, &Says::Retired);
+                self.bucket.replace(number, stub.into(), deadline).await?;
+            }
+            if !borrows && number < claim.number {
+                break;
+            }
         }
         Ok(())
     }

@@ -64,8 +64,12 @@ pub const MANIFESTS_REMOVED_AT_ONCE: u64 = 128;
 /// How long a segment stays that nothing names any more. A reader that finds one gone reads the newest manifest.
 pub const GARBAGE_DELAY_DEFAULT: Duration = Duration::from_secs(60);
 
-/// Attempts to take the epoch: each one lost means that another writer got ahead.
-pub const CLAIMS_MAX: usize = 1000;
+/// How far ahead of a writer that has been faster a claim is made at first: it commits two or three times while its
+/// manifests are listed and the claim is created. Each time that it is faster again, the distance doubles.
+pub const CLAIM_AHEAD_FIRST: u64 = 4;
+
+/// The largest such distance: each number of it that the writer does not use takes a request.
+pub const CLAIM_AHEAD_MAX: u64 = 1024;
 
 const _: () = assert!(INLINE_BYTES_MAX < SEGMENT_BYTES_MAX);
 const _: () = assert!(SEGMENT_BYTES_SMALL < SEGMENT_BYTES_MAX as u64);

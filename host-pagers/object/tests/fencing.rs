@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use common::{bucket, client, commit, in_memory, kind, location, prefix, server, store};
+use common::{bucket, client, commit, in_memory, kind, prefix, server, store};
 use futures_util::stream::BoxStream;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
@@ -22,7 +22,6 @@ use object_store::{
 };
 use vmsync_core::{PagerErrorKind, abi::VmProt, pager::Pager};
 use vmsync_pager_conformance::Client;
-use vmsync_pager_object::Location;
 
 const CLIENTS: usize = 16;
 
@@ -169,44 +168,4 @@ fn a_stale_writer_is_fenced() {
     owner.close();
     drop((stale, first, second));
     client(&store(&location), "object", 4).assert_full(0, 3);
-}
-
-/// Writers take the store from each other while they commit as fast as they can: every call that was acknowledged is
-/// there, in the order of the takeovers.
-#[test]
-fn takeovers_under_load_lose_nothing() {
-    let memory = in_memory();
-    let mut places: Vec<Box<dyn Fn() -> Location>> = vec![Box::new(move || memory.clone())];
-    if let Some(server) = server() {
-        let prefix = prefix();
-        // A client for each writer, as hosts have.
-        places.push(Box::new(move || {
-            location(&bucket(&server, common::address(&server)), &prefix)
-        }));
-    }
-    for place in places {
-        let mut last: Option<thread::JoinHandle<u8>> = None;
-        for life in 0..6 {
-            let storage = store(&place());
-            // From here on the writer before acknowledges nothing, whatever it has left behind.
-            let acknowledged = last.take().map_or(0, |thread| thread.join().unwrap());
-            let one = client(&storage, "object", 2);
-            let found = one.read(0, 1)[0];
-            // One call more may have been on its way when the store was taken.
-            assert!(
-                found == acknowledged || found == acknowledged.wrapping_add(1),
-                "life {life}: {acknowledged} was acknowledged, {found} is there"
-            );
-            last = Some(thread::spawn(move || {
-                let mut acknowledged = found;
-                while commit(&one, 0, acknowledged.wrapping_add(1)).is_ok() {
-                    acknowledged = acknowledged.wrapping_add(1);
-                }
-                acknowledged
-            }));
-            thread::sleep(std::time::Duration::from_millis(40));
-        }
-        drop(store(&place()));
-        last.unwrap().join().unwrap();
-    }
 }

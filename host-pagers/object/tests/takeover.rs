@@ -1,0 +1,294 @@
+//! Taking the store from a writer that does not pause: no call that was acknowledged is lost, and it always succeeds.
+
+mod common;
+
+use std::{
+    fmt,
+    ops::Range,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use common::{bucket, client, commit, in_memory, kind, location, prefix, server, store};
+use futures_util::stream::BoxStream;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, path::Path,
+};
+use vmsync_core::{PagerErrorKind, pager::InitRequest, pager::Pager};
+use vmsync_pager_conformance::Client;
+use vmsync_pager_object::{Location, Options, open};
+
+/// What happens to a create.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Sound,
+    /// It is refused, as everything behind it is.
+    Dies,
+    /// It takes place and is reported as refused.
+    DiesBehind,
+}
+
+/// A store that asks `before` ahead of each create.
+struct Hooked {
+    store: Arc<dyn ObjectStore>,
+    before: Box<dyn Fn() -> Fate + Send + Sync>,
+}
+
+impl fmt::Debug for Hooked {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.store.fmt(formatter)
+    }
+}
+
+impl fmt::Display for Hooked {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.store.fmt(formatter)
+    }
+}
+
+#[async_trait::async_trait]
+impl ObjectStore for Hooked {
+    async fn put_opts(&self, key: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        let creates = options.mode == PutMode::Create;
+        let fate = if creates { (self.before)() } else { Fate::Sound };
+        if fate != Fate::Dies {
+            let answer = self.store.put_opts(key, payload, options).await;
+            if fate == Fate::Sound {
+                return answer;
+            }
+        }
+        Err(Error::PermissionDenied {
+            path: key.to_string(),
+            source: "this host is dead".into(),
+        })
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        key: &Path,
+        options: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        self.store.put_multipart_opts(key, options).await
+    }
+
+    async fn get_opts(&self, key: &Path, options: GetOptions) -> Result<GetResult> {
+        self.store.get_opts(key, options).await
+    }
+
+    async fn get_ranges(&self, key: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.store.get_ranges(key, ranges).await
+    }
+
+    fn delete_stream(&self, keys: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.store.delete_stream(keys)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.store.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.store.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.store.copy_opts(from, to, options).await
+    }
+}
+
+/// A writer that counts in the first page of its object until it is fenced.
+struct Counter {
+    client: Client,
+    acknowledged: Mutex<u8>,
+}
+
+impl Counter {
+    fn start(location: &Location) -> Self {
+        let client = client(&store(location), "object", 2);
+        let acknowledged = Mutex::new(client.read(0, 1)[0]);
+        Self { client, acknowledged }
+    }
+
+    /// False when it is fenced.
+    fn count(&self) -> bool {
+        let mut acknowledged = self.acknowledged.lock().unwrap();
+        // A fenced store takes no pages any more.
+        if self.client.recorder.destroyed().is_some() {
+            return false;
+        }
+        let next = acknowledged.wrapping_add(1);
+        let committed = commit(&self.client, 0, next);
+        match kind(committed) {
+            None => *acknowledged = next,
+            Some(kind) => assert_eq!(kind, PagerErrorKind::Gone),
+        }
+        *acknowledged == next
+    }
+
+    fn acknowledged(&self) -> u8 {
+        *self.acknowledged.lock().unwrap()
+    }
+}
+
+/// What one who only reads finds.
+fn found(location: &Location) -> u8 {
+    let options = Options {
+        create: false,
+        read_only: true,
+        ..Options::default()
+    };
+    let request = InitRequest {
+        create: false,
+        write: false,
+        ..common::request(2)
+    };
+    let storage = open(location.clone(), &options).unwrap();
+    let client = Client::open_with(storage as Arc<dyn Pager>, "object", request).unwrap();
+    client.read(0, 1)[0]
+}
+
+/// The old writer makes `pace` calls for each create of the new one.
+#[test]
+fn a_writer_of_any_pace_is_overtaken() {
+    for pace in 1..40 {
+        let place = in_memory();
+        let old = Arc::new(Counter::start(&place));
+        assert!(old.count());
+        let (hook, reader) = (old.clone(), place.clone());
+        let before = Box::new(move || {
+            for _ in 0..pace {
+                hook.count();
+            }
+            assert_eq!(found(&reader), hook.acknowledged(), "a reader, pace {pace}");
+            Fate::Sound
+        });
+        let hooked: Arc<dyn ObjectStore> = Arc::new(Hooked {
+            store: place.store.clone(),
+            before,
+        });
+        let new = Counter::start(&location(&hooked, &place.prefix));
+        assert!(!old.count(), "the old writer is fenced");
+        assert_eq!(new.acknowledged(), old.acknowledged(), "pace {pace}");
+        assert!(new.count());
+        assert_eq!(found(&place), new.acknowledged());
+    }
+}
+
+/// A claimer that sleeps while its numbers are used and removed does not go down into the past.
+#[test]
+fn a_claimer_that_sleeps_begins_again() {
+    let place = in_memory();
+    let old = Arc::new(Counter::start(&place));
+    for _ in 0..400 {
+        old.count();
+    }
+    let (hook, creates) = (old.clone(), AtomicU64::new(0));
+    let before = Box::new(move || {
+        let calls = [1, 400].get(creates.fetch_add(1, Ordering::Relaxed) as usize);
+        for _ in 0..calls.copied().unwrap_or(0) {
+            hook.count();
+        }
+        // Removing goes on behind the commits.
+        thread::sleep(Duration::from_millis(20));
+        Fate::Sound
+    });
+    let hooked: Arc<dyn ObjectStore> = Arc::new(Hooked {
+        store: place.store.clone(),
+        before,
+    });
+    let storage = store(&location(&hooked, &place.prefix));
+    let requests = storage.engine().requests();
+    assert!((10..40).contains(&requests.total()), "{requests:?}");
+    assert_eq!(found(&place), old.acknowledged());
+    assert!(!old.count(), "the old writer is fenced");
+}
+
+/// A claimer that dies at any step leaves a gap at most, which neither readers nor the next one trip over.
+#[test]
+fn a_claimer_may_die_at_any_step() {
+    for pace in 1..8 {
+        for (step, fate) in (0..14).flat_map(|step| [(step, Fate::Dies), (step, Fate::DiesBehind)]) {
+            let place = in_memory();
+            let old = Arc::new(Counter::start(&place));
+            assert!(old.count());
+            let (hook, creates) = (old.clone(), AtomicU64::new(0));
+            let before = Box::new(move || {
+                for _ in 0..pace {
+                    hook.count();
+                }
+                let create = creates.fetch_add(1, Ordering::Relaxed);
+                match create.cmp(&step) {
+                    std::cmp::Ordering::Less => Fate::Sound,
+                    std::cmp::Ordering::Equal => fate,
+                    std::cmp::Ordering::Greater => Fate::Dies,
+                }
+            });
+            let hooked: Arc<dyn ObjectStore> = Arc::new(Hooked {
+                store: place.store.clone(),
+                before,
+            });
+            let dying = open(location(&hooked, &place.prefix), &Options::default());
+            assert!(dying.is_ok() || kind(dying) == Some(PagerErrorKind::Denied));
+            let case = format!("pace {pace}, {fate:?} at {step}");
+            assert_eq!(found(&place), old.acknowledged(), "{case}");
+            for _ in 0..3 {
+                old.count();
+            }
+            assert_eq!(found(&place), old.acknowledged(), "{case}");
+            let new = Counter::start(&place);
+            assert_eq!(new.acknowledged(), old.acknowledged(), "{case}");
+            assert!(!old.count() && new.count(), "{case}");
+            assert_eq!(found(&place), new.acknowledged(), "{case}");
+        }
+    }
+}
+
+/// Writers take the store from each other while they commit as fast as they can: every call that was acknowledged is
+/// there, in the order of the takeovers.
+#[test]
+fn takeovers_under_load_lose_nothing() {
+    let (memory, folder) = (in_memory(), tempfile::tempdir().unwrap());
+    let folder = format!("file://{}", folder.path().display());
+    let mut places: Vec<Box<dyn Fn() -> Location>> = vec![
+        Box::new(move || memory.clone()),
+        Box::new(move || Location::new(&folder).unwrap()),
+    ];
+    if let Some(server) = server() {
+        let prefix = prefix();
+        // A client for each writer, as hosts have.
+        places.push(Box::new(move || {
+            location(&bucket(&server, common::address(&server)), &prefix)
+        }));
+    }
+    for place in places {
+        let mut last: Option<thread::JoinHandle<u8>> = None;
+        for life in 0..6 {
+            let storage = store(&place());
+            // From here on the writer before acknowledges nothing, whatever it has left behind.
+            let acknowledged = last.take().map_or(0, |thread| thread.join().unwrap());
+            let one = client(&storage, "object", 2);
+            let found = one.read(0, 1)[0];
+            // One call more may have been on its way when the store was taken.
+            assert!(
+                found == acknowledged || found == acknowledged.wrapping_add(1),
+                "life {life}: {acknowledged} was acknowledged, {found} is there"
+            );
+            last = Some(thread::spawn(move || {
+                let mut acknowledged = found;
+                while commit(&one, 0, acknowledged.wrapping_add(1)).is_ok() {
+                    acknowledged = acknowledged.wrapping_add(1);
+                }
+                acknowledged
+            }));
+            thread::sleep(Duration::from_millis(40));
+        }
+        drop(store(&place()));
+        last.unwrap().join().unwrap();
+    }
+}
