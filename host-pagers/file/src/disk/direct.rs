@@ -31,6 +31,7 @@ const FLAGS: Option<OFlags> = Some(
 const FLAGS: Option<OFlags> = None;
 
 /// A file, or the knowledge that it cannot be written so.
+#[derive(Default)]
 pub(super) struct Direct {
     descriptor: Option<OwnedFd>,
     refused: AtomicBool,

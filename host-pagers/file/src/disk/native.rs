@@ -115,11 +115,16 @@ impl Disk for NativeDisk {
             mode,
         )
         .map_err(|errno| failed("cannot open", &path, errno))?;
+        let direct = OnceLock::new();
+        if access == Access::Read {
+            // It is new: nobody else can have set it.
+            let _ = direct.set(Direct::default());
+        }
         Ok(Box::new(NativeFile {
             descriptor,
             folder: self.folder.clone(),
             path,
-            direct: OnceLock::new(),
+            direct,
         }))
     }
 
@@ -287,5 +292,50 @@ impl DiskFile for NativeFile {
 
     fn descriptor(&self) -> Option<i32> {
         Some(self.descriptor.as_raw_fd())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::BLOCK_BYTES;
+
+    #[test]
+    fn what_is_written_past_the_cache_and_through_it_is_read_in_order() {
+        const LENGTH: usize = 16 * BLOCK_BYTES;
+        let folder = tempfile::tempdir().unwrap();
+        let disk = NativeDisk::new(folder.path(), Folder::Existing).unwrap();
+        let file = disk.open("journal-0", Access::Create).unwrap();
+        file.preallocate(LENGTH as u64).unwrap();
+        let mut expected = vec![0; LENGTH];
+        let mut room = vec![0; LENGTH + BLOCK_BYTES];
+        let aligned = room.as_ptr().align_offset(BLOCK_BYTES);
+        for round in 1..=200_usize {
+            // Whole blocks in aligned memory, the same in other memory, parts of blocks, in turn.
+            let (start, length) = match round % 3 {
+                0 => (round % 16 * BLOCK_BYTES, BLOCK_BYTES),
+                1 => (round % 15 * BLOCK_BYTES, 2 * BLOCK_BYTES),
+                _ => (round * 317 % (LENGTH - 5000), 5000),
+            };
+            let from = aligned + usize::from(round % 2 == 0) * 8;
+            room[from..from + length].fill(round as u8);
+            expected[start..start + length].fill(round as u8);
+            let bytes = &room[from..from + length];
+            if round % 5 == 0 {
+                file.write_at(start as u64, bytes).unwrap();
+            } else {
+                file.write_durably(start as u64, bytes).unwrap();
+            }
+            let mut read = vec![0xff; LENGTH];
+            assert_eq!(file.read_at(0, &mut read).unwrap(), LENGTH);
+            assert!(read == expected, "round {round}");
+        }
+        assert_eq!(file.length().unwrap(), LENGTH as u64);
+        let unwritable = disk.open("journal-0", Access::Read).unwrap();
+        let block = &room[aligned..aligned + BLOCK_BYTES];
+        assert!(
+            unwritable.write_durably(0, block).is_err(),
+            "it was opened for reading"
+        );
     }
 }
