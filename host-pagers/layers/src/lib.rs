@@ -20,18 +20,20 @@
 //! ```
 //!
 //! Invariants:
-//! - a layer keeps no page: what is durable, and when, is what the pager at the bottom says;
+//! - what is durable, and when, is what the pager at the bottom says; [`Cache`] keeps copies, the others no page;
 //! - a call stays one call, so it commits as a whole however many layers it passes;
 //! - the page of one layer never depends on another page, so a failed call leaves the others readable.
 //!
 //! Non-goals: images to map (bytes differ from pages), hiding sizes and the times of changes.
 #![forbid(unsafe_code)]
 
+mod cache;
 mod compress;
 mod encrypt;
 mod recode;
 mod stats;
 
+pub use cache::Cache;
 pub use compress::Compress;
 pub use encrypt::{Encrypt, Key};
 pub use recode::{Codec, Pages, Recoding};

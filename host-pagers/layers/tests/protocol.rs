@@ -5,7 +5,8 @@ use std::sync::Arc;
 use vmsync_core::{PageSize, pager::Pager};
 use vmsync_pager_conformance::{Fixture, run};
 use vmsync_pager_file::FileStore;
-use vmsync_pager_layers::{Compress, Counted, Encrypt, Key, Pages};
+use vmsync_pager_layers::{Cache, Compress, Counted, Encrypt, Key, Pages};
+use vmsync_pager_memory::MemoryPager;
 
 const KIB_4: PageSize = PageSize::KIB_4;
 const KIB_16: PageSize = PageSize::KIB_16;
@@ -60,5 +61,23 @@ fn stacks_conform() {
             Pages::new(KIB_64, KIB_16),
             key(),
         ))
+    });
+}
+
+#[test]
+fn cache_conforms() {
+    run("cache", || {
+        let [remote, local] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        Fixture::durable(move || {
+            let [remote, local] =
+                [&remote, &local].map(|folder| FileStore::open(folder.path(), &Default::default()).unwrap());
+            Arc::new(Cache::over(remote, local, "test"))
+        })
+    });
+    // A copy that is lost with each end.
+    conforms("compress, encrypt, cache", KIB_64, |below| {
+        let cache = Cache::over(below, Arc::new(MemoryPager::default()), "test");
+        let sealed = Encrypt::over(Arc::new(cache), Pages::new(KIB_16, KIB_4), key());
+        Arc::new(Compress::over(Arc::new(sealed), Pages::new(KIB_64, KIB_16)))
     });
 }

@@ -1,0 +1,316 @@
+//! [`Cache`]: a local store in front of a remote one. Pages that were read or written once come from the local one,
+//! also after a restart.
+//!
+//! ```text
+//!   runtime --> Cache --calls, pages that are not here--> remote: what is durable, and when, is what it says
+//!                 '-- Cached, for each object
+//!                       |-- Ledger   pages that calls on their way have touched       [cache/ledger.rs]
+//!                       '-- Shelf    the copy, in an object of the local store        [cache/shelf.rs]
+//! ```
+//!
+//! Write-through: a call completes when the remote store has completed it, and costs what it costs there. The local store
+//! is written behind that and may be lost, damaged or removed at any time.
+//!
+//! Invariants:
+//! - the copy carries the version of the object that it is of. Where the remote store has another one, another host has
+//!   changed the object, or this one ended between the two stores: then nothing of the copy is used;
+//! - a page that a call on its way has touched comes from the remote store;
+//! - the copy moves to a new version in one call of the local store, with every page that calls have touched since;
+//! - a local failure fails no call: the object goes on without its copy.
+//!
+//! Non-goals: write-back (a call that only one machine has is lost with it), a limit of size: the copy grows to the
+//! size of what is used of its object.
+
+mod ledger;
+mod shelf;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+};
+
+use vmsync_core::{
+    ByteRange, KernReturn, PageSize, PagerError,
+    abi::VmProt,
+    pager::{
+        Attributes, CallId, DataSupply, InitRequest, LockRequest, MemoryObjectControl, ObjectId, ObjectName,
+        Pager, ReturnFlags, SynchronizeFlags,
+    },
+};
+
+use ledger::Ledger;
+use shelf::Shelf;
+
+/// See the head of this file.
+pub struct Cache {
+    remote: Arc<dyn Pager>,
+    local: Arc<dyn Pager>,
+    source: String,
+    opened: Mutex<HashMap<ObjectId, Arc<Cached>>>,
+}
+
+/// One object, however often it is open.
+struct Cached {
+    name: ObjectName,
+    page_size: PageSize,
+    state: Mutex<State>,
+}
+
+struct State {
+    ledger: Ledger,
+    shelf: Shelf,
+}
+
+impl Cached {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Where something panicked between two changes, the copy's version is still the old one.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first of whole pages, and how many.
+    fn pages(&self, offset: u64, length: usize) -> Option<(u64, u64)> {
+        let length = length as u64;
+        let whole = self.page_size.is_aligned(offset) && self.page_size.is_aligned(length);
+        whole.then(|| (self.page_size.page_of(offset), self.page_size.page_of(length)))
+    }
+}
+
+impl Cache {
+    /// A pager for the objects of `remote` that keeps copies in `local`, a store of its own.
+    ///
+    /// `source` tells `remote` from other stores, as its URL does: copies of another source are not used.
+    pub fn over(remote: Arc<dyn Pager>, local: Arc<dyn Pager>, source: &str) -> Self {
+        Self {
+            remote,
+            local,
+            source: source.to_owned(),
+            opened: Mutex::default(),
+        }
+    }
+
+    fn opened(&self) -> MutexGuard<'_, HashMap<ObjectId, Arc<Cached>>> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cached(&self, object: ObjectId) -> Option<Arc<Cached>> {
+        self.opened().get(&object).cloned()
+    }
+
+    /// The object's copy, which has to be of `attributes.version`.
+    fn open(
+        &self,
+        object: ObjectId,
+        name: &ObjectName,
+        page_size: PageSize,
+        attributes: &Attributes,
+    ) -> Arc<Cached> {
+        let mut opened = self.opened();
+        let known = opened.values().find(|cached| cached.name == *name).cloned();
+        let cached = known.unwrap_or_else(|| {
+            let shelf = Shelf::open(self.local.clone(), object, name, page_size, &self.source);
+            let ledger = Ledger::default();
+            Arc::new(Cached {
+                name: name.clone(),
+                page_size,
+                state: Mutex::new(State { ledger, shelf }),
+            })
+        });
+        {
+            let mut state = cached.lock();
+            state.shelf.fit(attributes.size);
+            state.shelf.require_version(attributes.version);
+        }
+        opened.insert(object, cached.clone());
+        cached
+    }
+}
+
+/// The runtime's side for the remote store: sees what becomes of calls.
+struct Watch {
+    above: Arc<dyn MemoryObjectControl>,
+    object: ObjectId,
+    /// It keeps this watch.
+    remote: Weak<dyn Pager>,
+    cached: OnceLock<Arc<Cached>>,
+}
+
+impl Watch {
+    /// Moves the copy on when nothing is on its way any more.
+    fn settle(&self, result: &Result<(), PagerError>) {
+        let Some(cached) = self.cached.get() else { return };
+        // An older version than that of the pages is safe: the copy is not used then.
+        let remote = self.remote.upgrade();
+        let version = remote.and_then(|remote| remote.attributes(self.object).ok());
+        let mut state = cached.lock();
+        let touched = state.ledger.completed(result.is_ok());
+        match (touched, version) {
+            (None, _) => {}
+            (Some(touched), Some(attributes)) => state.shelf.settle(touched, attributes.version),
+            (Some(_), None) => state.shelf.give_up(),
+        }
+    }
+}
+
+impl MemoryObjectControl for Watch {
+    fn synchronize_completed(
+        &self,
+        range: ByteRange,
+        result: Result<(), PagerError>,
+    ) -> Result<(), KernReturn> {
+        self.settle(&result);
+        self.above.synchronize_completed(range, result)
+    }
+
+    fn write_behind_failed(&self, range: ByteRange, error: PagerError) {
+        self.above.write_behind_failed(range, error);
+    }
+
+    fn lock_request(&self, request: LockRequest) -> Result<(), KernReturn> {
+        self.above.lock_request(request)
+    }
+
+    fn change_attributes(&self, attributes: Attributes) {
+        self.above.change_attributes(attributes);
+    }
+
+    fn destroy(&self, reason: PagerError) {
+        self.above.destroy(reason);
+    }
+}
+
+impl Pager for Cache {
+    fn init(
+        &self,
+        object: ObjectId,
+        name: &ObjectName,
+        request: InitRequest,
+        control: Arc<dyn MemoryObjectControl>,
+    ) -> Result<Attributes, PagerError> {
+        let watch = Arc::new(Watch {
+            above: control,
+            object,
+            remote: Arc::downgrade(&self.remote),
+            cached: OnceLock::new(),
+        });
+        let attributes = self.remote.init(object, name, request, watch.clone())?;
+        let cached = self.open(object, name, request.page_size, &attributes);
+        let _ = watch.cached.set(cached);
+        Ok(attributes)
+    }
+
+    fn data_request(
+        &self,
+        object: ObjectId,
+        offset: u64,
+        access: VmProt,
+        pages: &mut [u8],
+    ) -> Result<DataSupply, PagerError> {
+        let cached = self.cached(object);
+        let found = cached.and_then(|cached| Some((cached.pages(offset, pages.len())?, cached)));
+        let Some(((first, count), cached)) = found else {
+            return self.remote.data_request(object, offset, access, pages);
+        };
+        let generation = {
+            let mut state = cached.lock();
+            if !state.ledger.has_touched(first, count) && state.shelf.read(first, pages) {
+                return Ok(DataSupply::Supplied { precious: false });
+            }
+            state.ledger.generation()
+        };
+        let supply = self.remote.data_request(object, offset, access, pages)?;
+        let mut state = cached.lock();
+        let same = state.ledger.generation() == generation && !state.ledger.has_touched(first, count);
+        if same && supply == (DataSupply::Supplied { precious: false }) {
+            state.shelf.keep(first, pages);
+        }
+        Ok(supply)
+    }
+
+    fn data_return(
+        &self,
+        call: CallId,
+        object: ObjectId,
+        offset: u64,
+        pages: &[u8],
+        flags: ReturnFlags,
+    ) -> Result<(), PagerError> {
+        let cached = self.cached(object);
+        let found = cached.and_then(|cached| Some((cached.pages(offset, pages.len())?, cached)));
+        let Some(((first, _), cached)) = found else {
+            return self.remote.data_return(call, object, offset, pages, flags);
+        };
+        let page_bytes = cached.page_size.bytes() as usize;
+        cached.lock().ledger.returned(call, first, pages, page_bytes);
+        let returned = self.remote.data_return(call, object, offset, pages, flags);
+        if returned.is_err() {
+            cached.lock().ledger.refused(call);
+        }
+        returned
+    }
+
+    fn synchronize(
+        &self,
+        call: CallId,
+        object: ObjectId,
+        range: ByteRange,
+        flags: SynchronizeFlags,
+    ) -> Result<(), PagerError> {
+        let cached = self.cached(object);
+        if let Some(cached) = &cached {
+            cached.lock().ledger.requested(call);
+        }
+        if !flags.more {
+            let opened: Vec<_> = self.opened().values().cloned().collect();
+            for cached in opened {
+                cached.lock().ledger.handed_over(call, flags.synchronous);
+            }
+        }
+        let asked = self.remote.synchronize(call, object, range, flags);
+        if let (Err(_), Some(cached)) = (&asked, &cached) {
+            cached.lock().ledger.request_refused();
+        }
+        asked
+    }
+
+    fn abort(&self, call: CallId) {
+        self.remote.abort(call);
+        for cached in self.opened().values() {
+            cached.lock().ledger.aborted(call);
+        }
+    }
+
+    fn data_unlock(&self, object: ObjectId, range: ByteRange, access: VmProt) -> Result<(), PagerError> {
+        self.remote.data_unlock(object, range, access)
+    }
+
+    fn map(&self, object: ObjectId, address: u64, access: VmProt) {
+        self.remote.map(object, address, access);
+    }
+
+    fn last_unmap(&self, object: ObjectId) {
+        self.remote.last_unmap(object);
+    }
+
+    fn terminate(&self, object: ObjectId) {
+        self.remote.terminate(object);
+        let mut opened = self.opened();
+        let Some(closed) = opened.remove(&object) else {
+            return;
+        };
+        if !opened.values().any(|cached| Arc::ptr_eq(cached, &closed)) {
+            closed.lock().shelf.close();
+        }
+    }
+
+    fn grow(&self, object: ObjectId, size: u64) -> Result<Attributes, PagerError> {
+        let attributes = self.remote.grow(object, size)?;
+        if let Some(cached) = self.cached(object) {
+            cached.lock().shelf.fit(attributes.size);
+        }
+        Ok(attributes)
+    }
+
+    fn attributes(&self, object: ObjectId) -> Result<Attributes, PagerError> {
+        self.remote.attributes(object)
+    }
+}

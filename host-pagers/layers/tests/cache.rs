@@ -1,0 +1,227 @@
+//! A local store in front of a remote one: it spares requests, and never shows anything but what the remote one has.
+
+use std::{fs, path::Path, sync::Arc};
+
+use vmsync_core::{
+    PageSize, PagerError, PagerErrorKind,
+    pager::{InitRequest, Pager, SynchronizeFlags},
+};
+use vmsync_pager_conformance::{Client, Fault, ScriptedPager, random::Random};
+use vmsync_pager_file::FileStore;
+use vmsync_pager_layers::{Cache, Counted};
+
+const PAGES: u64 = 20;
+const ASYNCHRONOUS: SynchronizeFlags = SynchronizeFlags {
+    synchronous: false,
+    more: false,
+};
+
+fn store(folder: &Path) -> Arc<dyn Pager> {
+    FileStore::open(folder, &Default::default()).unwrap()
+}
+
+fn open(pager: Arc<dyn Pager>) -> Client {
+    let request = InitRequest {
+        page_size: PageSize::KIB_4,
+        size_min: PAGES * 4096,
+        create: true,
+        write: true,
+    };
+    Client::open_with(pager, "object", request).unwrap()
+}
+
+/// A remote and a local store.
+struct Places {
+    remote: tempfile::TempDir,
+    local: tempfile::TempDir,
+}
+
+impl Places {
+    fn new() -> Self {
+        let [remote, local] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        Self { remote, local }
+    }
+
+    /// The object through the cache, and what counts the calls that reach the remote store.
+    fn open(&self) -> (Client, Arc<Counted>) {
+        let counted = Arc::new(Counted::over(store(self.remote.path())));
+        let cache = Cache::over(counted.clone(), store(self.local.path()), "here");
+        (open(Arc::new(cache)), counted)
+    }
+
+    /// Another host changes a page.
+    fn change_elsewhere(&self, page: u64, byte: u8) {
+        let client = open(store(self.remote.path()));
+        client.commit_full(page, byte);
+        client.close();
+    }
+}
+
+#[test]
+fn pages_that_were_used_once_ask_the_remote_store_no_more() {
+    let places = Places::new();
+    places.change_elsewhere(7, 70);
+    let (client, counted) = places.open();
+    client.commit_full(0, 1);
+    client.commit_full(1, 2);
+    client.assert_full(7, 70);
+    assert_eq!(counted.counts().requests, 1);
+    client.assert_full(7, 70);
+    client.assert_full(0, 1);
+    assert_eq!(counted.counts().requests, 1);
+    client.close();
+    drop(counted);
+    let (client, counted) = places.open();
+    client.assert_full(0, 1);
+    client.assert_full(1, 2);
+    client.assert_full(7, 70);
+    assert_eq!(counted.counts().requests, 0, "also after a restart");
+    client.close();
+}
+
+#[test]
+fn what_another_host_has_changed_is_seen() {
+    let places = Places::new();
+    let (client, counted) = places.open();
+    client.commit_full(0, 1);
+    client.commit_full(1, 1);
+    client.close();
+    drop(counted);
+    places.change_elsewhere(1, 2);
+    let (client, counted) = places.open();
+    client.assert_full(0, 1);
+    client.assert_full(1, 2);
+    client.close();
+    drop(counted);
+}
+
+#[test]
+fn the_copy_of_another_store_is_not_used() {
+    let places = Places::new();
+    let (client, counted) = places.open();
+    client.commit_full(0, 1);
+    client.close();
+    drop(counted);
+    // The same version of an object of the same name.
+    let other = tempfile::tempdir().unwrap();
+    let client = open(store(other.path()));
+    client.commit_full(0, 2);
+    client.close();
+    let cache = Cache::over(store(other.path()), store(places.local.path()), "there");
+    let client = open(Arc::new(cache));
+    client.assert_full(0, 2);
+    client.close();
+}
+
+fn failure() -> PagerError {
+    PagerError::new(PagerErrorKind::Io, "scripted")
+}
+
+#[test]
+fn a_call_that_fails_shows_nothing() {
+    let places = Places::new();
+    let scripted = Arc::new(ScriptedPager::new(store(places.remote.path())));
+    let cache = Cache::over(scripted.clone(), store(places.local.path()), "here");
+    let client = open(Arc::new(cache));
+    client.commit_full(0, 1);
+    for fault in [
+        Fault::Return(Some(failure())),
+        Fault::Synchronize(Some(failure())),
+    ] {
+        scripted.inject(fault);
+        let call = Client::call();
+        let given = client.give(call, 0, &[2; 4096]);
+        let committed = given.and_then(|()| client.sync(call, 0, PAGES));
+        assert_eq!(committed.unwrap_err(), failure());
+        client.pager().abort(call);
+        client.assert_full(0, 1);
+        client.commit_full(1, 3);
+        client.assert_full(0, 1);
+    }
+    client.close();
+}
+
+#[test]
+fn a_local_store_that_fails_is_done_without() {
+    let places = Places::new();
+    let scripted = Arc::new(ScriptedPager::new(store(places.local.path())));
+    let cache = Cache::over(store(places.remote.path()), scripted.clone(), "here");
+    let client = open(Arc::new(cache));
+    client.commit_full(0, 1);
+    scripted.inject(Fault::Return(Some(failure())));
+    client.commit_full(0, 2);
+    client.assert_full(0, 2);
+    client.commit_full(0, 3);
+    client.assert_full(0, 3);
+    client.close();
+    drop(scripted);
+    let (client, counted) = places.open();
+    client.assert_full(0, 3);
+    assert_eq!(counted.counts().requests, 1, "the copy says that it is of no use");
+    client.close();
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+/// Whatever calls do, and however old the copy is, through the cache the object reads as without it.
+#[test]
+fn random_calls_and_copies_of_any_age_read_as_the_remote_store() {
+    let mut random = Random::from_environment("cache");
+    for _ in 0..3 {
+        let mut places = Places::new();
+        for _ in 0..6 {
+            let (client, counted) = places.open();
+            let mut open_calls = Vec::new();
+            for _ in 0..40 {
+                let call = Client::call();
+                match random.below(6) {
+                    0..3 => {
+                        for _ in 0..=random.below(3) {
+                            client.give_full(call, random.below(PAGES), random.below(255) as u8);
+                        }
+                        match random.below(5) {
+                            0 => client.pager().abort(call),
+                            1 => open_calls.push(call),
+                            2 => {
+                                client.synchronize(call, (0, PAGES), ASYNCHRONOUS).unwrap();
+                                client.recorder.wait(client.range(0, PAGES)).unwrap();
+                            }
+                            _ => client.sync(call, 0, PAGES).unwrap(),
+                        }
+                    }
+                    3 => {
+                        for call in open_calls.drain(..) {
+                            client.sync(call, 0, PAGES).unwrap();
+                        }
+                    }
+                    _ => {
+                        let first = random.below(PAGES);
+                        client.read(first, 1 + random.below(PAGES - first));
+                    }
+                }
+            }
+            for call in open_calls {
+                client.pager().abort(call);
+            }
+            client.close();
+            drop(counted);
+            // An old copy may come back.
+            let local = tempfile::tempdir().unwrap();
+            copy(places.local.path(), local.path());
+            let (client, counted) = places.open();
+            let through = client.read(0, PAGES);
+            client.close();
+            drop(counted);
+            let client = open(store(places.remote.path()));
+            assert!(client.read(0, PAGES) == through);
+            client.close();
+            if random.once_in(2) {
+                places.local = local;
+            }
+        }
+    }
+}
