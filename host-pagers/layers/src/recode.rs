@@ -153,6 +153,15 @@ impl<C: Codec> Recoding<C> {
         Ok((opened, below))
     }
 
+    /// What an object of `size` bytes takes below.
+    fn size_below(&self, size: u64) -> Result<u64, PagerError> {
+        let aligned = self.scale.pages.above.is_aligned(size);
+        self.scale.down(size).filter(|_| aligned).ok_or_else(|| {
+            let message = format!("size {size} cannot be: choose whole pages");
+            PagerError::new(PagerErrorKind::Invalid, message)
+        })
+    }
+
     /// The slot that a page becomes.
     fn slot(&self, name: &ObjectName, page: u64, bytes: &[u8]) -> Result<Vec<u8>, PagerError> {
         let mut slot = vec![0; LENGTH_BYTES];
@@ -230,22 +239,15 @@ impl<C: Codec> Pager for Recoding<C> {
         request: InitRequest,
         control: Arc<dyn MemoryObjectControl>,
     ) -> Result<Attributes, PagerError> {
-        let refuse = |message: String| Err(PagerError::new(PagerErrorKind::Invalid, message));
         let above = self.scale.pages.above;
         if request.page_size != above {
             let (ours, asked) = (above.bytes(), request.page_size.bytes());
-            return refuse(format!("the layer has pages of {ours} bytes, not {asked}"));
+            let message = format!("the layer has pages of {ours} bytes, not {asked}");
+            return Err(PagerError::new(PagerErrorKind::Invalid, message));
         }
-        let size_min = self
-            .scale
-            .down(request.size_min)
-            .filter(|_| above.is_aligned(request.size_min));
-        let Some(size_min) = size_min else {
-            return refuse(format!("size {} cannot be: choose whole pages", request.size_min));
-        };
         let below = InitRequest {
             page_size: self.scale.pages.below,
-            size_min,
+            size_min: self.size_below(request.size_min)?,
             ..request
         };
         let scale = self.scale;
@@ -344,6 +346,15 @@ impl<C: Codec> Pager for Recoding<C> {
     fn terminate(&self, object: ObjectId) {
         self.lock().remove(&object);
         self.below.terminate(object);
+    }
+
+    fn grow(&self, object: ObjectId, size: u64) -> Result<Attributes, PagerError> {
+        let below = self.size_below(size)?;
+        let attributes = self.scale.attributes(self.below.grow(object, below)?);
+        if let Some(opened) = self.lock().get_mut(&object) {
+            opened.size = attributes.size;
+        }
+        Ok(attributes)
     }
 
     fn attributes(&self, object: ObjectId) -> Result<Attributes, PagerError> {

@@ -161,6 +161,10 @@ impl Pager for Counted {
         self.below.terminate(object);
     }
 
+    fn grow(&self, object: ObjectId, size: u64) -> Result<Attributes, PagerError> {
+        self.answer(self.below.grow(object, size))
+    }
+
     fn attributes(&self, object: ObjectId) -> Result<Attributes, PagerError> {
         self.answer(self.below.attributes(object))
     }
