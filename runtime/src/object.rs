@@ -22,9 +22,15 @@ pub(crate) struct SharedObject {
     id: ObjectId,
     pager_id: PagerId,
     pager: Arc<dyn Pager>,
-    state: Mutex<MemoryObject>,
+    state: Mutex<State>,
     changed: Condvar,
     pub write: bool,
+}
+
+struct State {
+    object: MemoryObject,
+    /// Threads that wait for an event: without any, telling of one takes no system call.
+    waiting: usize,
 }
 
 /// A task's handle of a [`SharedObject`]; equality is identity.
@@ -49,7 +55,10 @@ impl SharedObject {
             id,
             pager_id,
             pager,
-            state: Mutex::new(MemoryObject::new(attributes, request.page_size)),
+            state: Mutex::new(State {
+                object: MemoryObject::new(attributes, request.page_size),
+                waiting: 0,
+            }),
             changed: Condvar::new(),
             write: request.write,
         });
@@ -58,15 +67,15 @@ impl SharedObject {
         Ok(object)
     }
 
-    fn lock(&self) -> MutexGuard<'_, MemoryObject> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn with<R>(&self, access: impl FnOnce(&mut MemoryObject) -> R) -> R {
         let mut state = self.lock();
-        let before = state.events();
-        let result = access(&mut state);
-        let notify = state.events() != before;
+        let before = state.object.events();
+        let result = access(&mut state.object);
+        let notify = state.waiting > 0 && state.object.events() != before;
         drop(state);
         if notify {
             self.changed.notify_all();
@@ -77,10 +86,11 @@ impl SharedObject {
     /// Waits until something happened since `events`; `false` when `deadline` comes first.
     pub fn wait(&self, events: u64, deadline: Instant) -> bool {
         let mut state = self.lock();
-        while state.events() == events {
+        state.waiting += 1;
+        while state.object.events() == events {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return false;
+                break;
             }
             state = self
                 .changed
@@ -88,7 +98,8 @@ impl SharedObject {
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
-        true
+        state.waiting -= 1;
+        state.object.events() != events
     }
 
     /// Makes the object at least `size` bytes large.

@@ -17,6 +17,7 @@ use vmsync_core::PageSize;
 
 use crate::{
     disk::Result,
+    limits::IMAGE_WRITE_BYTES,
     object::{Object, PageBytes},
     store::{Shared, lock},
 };
@@ -47,7 +48,9 @@ impl Shared {
         };
         let mut outcome = Ok(());
         let mut written = Vec::with_capacity(waiting.len());
-        for run in waiting.chunk_by(|last, next| follows(last, next, self.page_size)) {
+        let pages_at_once = (IMAGE_WRITE_BYTES / self.page_size.bytes() as usize).max(1);
+        let runs = waiting.chunk_by(|last, next| follows(last, next, self.page_size));
+        for run in runs.flat_map(|run| run.chunks(pages_at_once)) {
             let first = &run[0];
             let bytes = first.bytes.run(run.len(), self.page_size);
             match first

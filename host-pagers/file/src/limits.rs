@@ -98,6 +98,11 @@ pub const APPLY_PAGES_MIN: usize = 1 << 12;
 /// Pages that are put into the images before the thread looks for more urgent work: less than a millisecond.
 pub const APPLY_PAGES_MAX: usize = 256;
 
+/// Bytes that are put into an image at once. A file system caches together what was written together, and looks at all of
+/// it whenever a page of it changes: on ext4 a page took 6 us after writes of 1 MiB, 20 when they were not in the
+/// processor's caches, 3 after writes of 64 KiB, 2 after single pages, which took longer to write first (Linux 6.18).
+pub const IMAGE_WRITE_BYTES: usize = 32 << 10;
+
 /// Pages that wait for being put into their images in memory; above it committers do it themselves.
 pub const UNAPPLIED_PAGES_MAX: usize = 1 << 14;
 

@@ -17,7 +17,7 @@
 //!   armed again: nothing is lost, and [`Tracker::reports_superset`] says so from then on;
 //! - [`Tracker::collect`] arms whatever it is asked about.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use vmsync_core::{
     ByteRange, PageRange, PageSet,
@@ -45,7 +45,8 @@ pub(crate) struct Adaptive {
     inner: Box<dyn Tracker>,
     memory: Memory,
     attached: PageSet,
-    hot: HashMap<u64, Hot>,
+    /// By the granule's index.
+    hot: BTreeMap<u64, Hot>,
     was_hot: bool,
 }
 
@@ -56,31 +57,34 @@ impl Adaptive {
             inner,
             memory,
             attached: PageSet::new(),
-            hot: HashMap::new(),
+            hot: BTreeMap::new(),
             was_hot: false,
         }
     }
 
     /// The granules that lie in `pages` as a whole.
     fn granules_in(pages: PageRange) -> core::ops::Range<u64> {
-        pages.start.div_ceil(HOT_GRANULE_PAGES)..pages.end / HOT_GRANULE_PAGES
+        let first = pages.start.div_ceil(HOT_GRANULE_PAGES);
+        first..(pages.end / HOT_GRANULE_PAGES).max(first)
     }
 
     /// The granules that `pages` touch begin anew.
     fn forget(&mut self, pages: PageRange) {
-        self.hot
-            .retain(|index, _| granule(*index).intersect(pages).is_empty());
+        let touched = pages.start / HOT_GRANULE_PAGES..pages.end.div_ceil(HOT_GRANULE_PAGES);
+        self.hot.extract_if(touched, |_, _| true).for_each(drop);
     }
 
     /// The pages of resting granules inside `pages`, which rest one collect less now.
     fn take_resting(&mut self, pages: PageRange) -> PageSet {
         let mut resting = PageSet::new();
         let granules = Self::granules_in(pages);
-        for (index, hot) in &mut self.hot {
-            if granules.contains(index) && hot.rest > 0 {
-                hot.rest -= 1;
-                resting.insert(granule(*index));
-            }
+        if granules.is_empty() {
+            return resting;
+        }
+        let hot = self.hot.range_mut(granules);
+        for (index, hot) in hot.filter(|(_, hot)| hot.rest > 0) {
+            hot.rest -= 1;
+            resting.insert(granule(*index));
         }
         resting
     }
@@ -88,23 +92,23 @@ impl Adaptive {
     /// Learns from what was found in `pages`, none of which rested.
     fn learn(&mut self, pages: PageRange, found: &PageSet) {
         let granules = Self::granules_in(pages);
+        if granules.is_empty() {
+            return;
+        }
         let mut busy = busy_granules(found);
         busy.retain(|index| granules.contains(index));
-        self.hot.retain(|index, hot| {
-            if !granules.contains(index) {
-                return true;
-            }
-            let is_busy = busy.binary_search(index).is_ok();
+        let has_cooled = |index: &u64, hot: &mut Hot| {
             if !hot.armed {
                 // What was found is of all the time that the granule rested: the next collect tells.
                 hot.armed = true;
-            } else if is_busy {
+            } else if busy.binary_search(index).is_ok() {
                 *hot = Hot::resting((hot.rest_next * 2).min(REST_COLLECTS_MAX));
             } else {
-                return false;
+                return true;
             }
-            true
-        });
+            false
+        };
+        self.hot.extract_if(granules, has_cooled).for_each(drop);
         for index in busy {
             self.was_hot = true;
             self.hot.entry(index).or_insert(Hot::resting(1));
