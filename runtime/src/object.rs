@@ -19,12 +19,17 @@ use vmsync_core::{
 
 /// One memory object of a host.
 pub(crate) struct SharedObject {
-    id: ObjectId,
     pager_id: PagerId,
     pager: Arc<dyn Pager>,
+    cell: Arc<Cell>,
+    pub write: bool,
+}
+
+/// What threads and the pager share of it.
+struct Cell {
+    id: ObjectId,
     state: Mutex<State>,
     changed: Condvar,
-    pub write: bool,
 }
 
 struct State {
@@ -37,8 +42,9 @@ struct State {
 #[derive(Clone)]
 pub(crate) struct Object(pub Arc<SharedObject>);
 
-/// What a pager holds of an object: a weak handle, so that a pager never keeps an object alive.
-struct Control(OnceLock<Weak<SharedObject>>);
+/// What a pager holds of an object: a weak handle, so that a pager never keeps an object alive; and not of all of it, so
+/// that a thread of the pager which answers just then is never the one that lets go of the pager.
+struct Control(OnceLock<Weak<Cell>>);
 
 impl SharedObject {
     /// Asks `pager` for the object.
@@ -51,22 +57,45 @@ impl SharedObject {
     ) -> Result<Arc<Self>, PagerError> {
         let control = Arc::new(Control(OnceLock::new()));
         let attributes = pager.init(id, name, request, control.clone())?;
-        let object = Arc::new(Self {
+        let cell = Arc::new(Cell {
             id,
-            pager_id,
-            pager,
             state: Mutex::new(State {
                 object: MemoryObject::new(attributes, request.page_size),
                 waiting: 0,
             }),
             changed: Condvar::new(),
-            write: request.write,
         });
-        // The cell is new: nobody else can have set it.
-        let _ = control.0.set(Arc::downgrade(&object));
-        Ok(object)
+        // The control is new: nobody else can have set it.
+        let _ = control.0.set(Arc::downgrade(&cell));
+        Ok(Arc::new(Self {
+            pager_id,
+            pager,
+            cell,
+            write: request.write,
+        }))
     }
 
+    /// Waits until something happened since `events`; `false` when `deadline` comes first.
+    pub fn wait(&self, events: u64, deadline: Instant) -> bool {
+        self.cell.wait(events, deadline)
+    }
+
+    /// Makes the object at least `size` bytes large.
+    pub fn grow(&self, size: u64) -> Result<(), PagerError> {
+        let attributes = self.pager.grow(self.cell.id, size)?;
+        self.cell.with(|object| object.attributes = attributes);
+        Ok(())
+    }
+
+    /// The attributes as the pager has them now.
+    pub fn refresh_attributes(&self) -> Result<Attributes, PagerError> {
+        let attributes = self.pager.attributes(self.cell.id)?;
+        self.cell.with(|object| object.attributes = attributes);
+        Ok(attributes)
+    }
+}
+
+impl Cell {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -83,8 +112,7 @@ impl SharedObject {
         result
     }
 
-    /// Waits until something happened since `events`; `false` when `deadline` comes first.
-    pub fn wait(&self, events: u64, deadline: Instant) -> bool {
+    fn wait(&self, events: u64, deadline: Instant) -> bool {
         let mut state = self.lock();
         state.waiting += 1;
         while state.object.events() == events {
@@ -101,26 +129,12 @@ impl SharedObject {
         state.waiting -= 1;
         state.object.events() != events
     }
-
-    /// Makes the object at least `size` bytes large.
-    pub fn grow(&self, size: u64) -> Result<(), PagerError> {
-        let attributes = self.pager.grow(self.id, size)?;
-        self.with(|object| object.attributes = attributes);
-        Ok(())
-    }
-
-    /// The attributes as the pager has them now.
-    pub fn refresh_attributes(&self) -> Result<Attributes, PagerError> {
-        let attributes = self.pager.attributes(self.id)?;
-        self.with(|object| object.attributes = attributes);
-        Ok(attributes)
-    }
 }
 
 impl Drop for SharedObject {
     fn drop(&mut self) {
-        self.pager.last_unmap(self.id);
-        self.pager.terminate(self.id);
+        self.pager.last_unmap(self.cell.id);
+        self.pager.terminate(self.cell.id);
     }
 }
 
@@ -132,13 +146,13 @@ impl PartialEq for Object {
 
 impl std::fmt::Debug for Object {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "Object({})", self.0.id.0)
+        write!(formatter, "Object({})", self.0.cell.id.0)
     }
 }
 
 impl ObjectHandle for Object {
     fn id(&self) -> ObjectId {
-        self.0.id
+        self.0.cell.id
     }
 
     fn pager_id(&self) -> PagerId {
@@ -150,12 +164,12 @@ impl ObjectHandle for Object {
     }
 
     fn with<R>(&self, access: impl FnOnce(&mut MemoryObject) -> R) -> R {
-        self.0.with(access)
+        self.0.cell.with(access)
     }
 }
 
 impl Control {
-    fn object(&self) -> Option<Arc<SharedObject>> {
+    fn cell(&self) -> Option<Arc<Cell>> {
         self.0.get().and_then(Weak::upgrade)
     }
 }
@@ -166,26 +180,26 @@ impl MemoryObjectControl for Control {
         range: ByteRange,
         result: Result<(), PagerError>,
     ) -> Result<(), KernReturn> {
-        let object = self.object().ok_or(KernReturn::InvalidArgument)?;
-        object.with(|object| object.synchronize_completed(range, result))
+        let cell = self.cell().ok_or(KernReturn::InvalidArgument)?;
+        cell.with(|object| object.synchronize_completed(range, result))
     }
 
     fn write_behind_failed(&self, range: ByteRange, error: PagerError) {
-        if let Some(object) = self.object() {
-            tracing::warn!(object = object.id.0, %range, %error, "asynchronous write-back failed");
-            object.with(|object| object.write_behind_failed(range, &error));
+        if let Some(cell) = self.cell() {
+            tracing::warn!(object = cell.id.0, %range, %error, "asynchronous write-back failed");
+            cell.with(|object| object.write_behind_failed(range, &error));
         }
     }
 
     fn lock_request(&self, request: LockRequest) -> Result<(), KernReturn> {
-        let object = self.object().ok_or(KernReturn::InvalidArgument)?;
-        object.with(|object| object.lock_request(request))
+        let cell = self.cell().ok_or(KernReturn::InvalidArgument)?;
+        cell.with(|object| object.lock_request(request))
     }
 
     fn change_attributes(&self, attributes: Attributes) {
         let whole_pages = |page_size: PageSize| page_size.is_aligned(attributes.size);
-        if let Some(object) = self.object() {
-            object.with(|object| {
+        if let Some(cell) = self.cell() {
+            cell.with(|object| {
                 // An object does not shrink under its mappings.
                 if whole_pages(object.page_size) && attributes.size >= object.attributes.size {
                     object.attributes = attributes;
@@ -195,9 +209,9 @@ impl MemoryObjectControl for Control {
     }
 
     fn destroy(&self, reason: PagerError) {
-        if let Some(object) = self.object() {
-            tracing::warn!(object = object.id.0, error = %reason, "memory object destroyed");
-            object.with(|object| object.destroy(reason));
+        if let Some(cell) = self.cell() {
+            tracing::warn!(object = cell.id.0, error = %reason, "memory object destroyed");
+            cell.with(|object| object.destroy(reason));
         }
     }
 }

@@ -210,6 +210,35 @@ fn two_hosts_of_a_process_share_a_store() {
     }
 }
 
+/// A guest may go the moment its call is answered, while the store's thread is still returning from that answer: the store
+/// is closed all the same when the last guest is gone, and can be opened at once.
+#[test]
+fn a_store_is_closed_when_its_last_guest_goes() {
+    let folder = folder();
+    for round in 1..=10 {
+        let store = open(folder.path());
+        let guests = ["a", "b", "c", "d"].map(|object| {
+            let grant = Grant::new(store.clone(), name(object));
+            let sandbox = Sandbox::builder().grant("a", grant).build().expect("an engine");
+            let mut guest = Guest::new(&sandbox, Width::Bits32);
+            guest.map_region("a", 4);
+            guest
+        });
+        drop(store);
+        let threads = guests.map(|mut guest| {
+            std::thread::spawn(move || {
+                for step in 0..20 {
+                    guest.touch([1], round * 100 + step);
+                    assert_eq!(guest.msync(BASE, 4 * P, SYNC), KernReturn::Success);
+                }
+            })
+        });
+        for thread in threads {
+            thread.join().expect("a guest");
+        }
+    }
+}
+
 #[test]
 fn a_read_only_store_is_for_loads() {
     for kind in rungs() {

@@ -4,7 +4,12 @@
 //!
 //! Invariant: deltas are computed while no lock is held, and queued only if no page of theirs changed meanwhile.
 
-use std::{cell::RefCell, panic::resume_unwind, sync::Arc, thread};
+use std::{
+    cell::RefCell,
+    panic::resume_unwind,
+    sync::{Arc, atomic::AtomicUsize},
+    thread,
+};
 
 use vmsync_core::PageSize;
 
@@ -14,7 +19,7 @@ use crate::{
     difference::difference,
     disk::Result,
     layout::{Seed, entry::encode_page},
-    limits::{DELTA_THREAD_PAGES, DELTA_THREADS_MAX},
+    limits::{DELTA_THREAD_PAGES, DELTA_THREADS_MAX, UNREAD_BYTES_MAX},
     object::{Object, PageBytes},
     store::Shared,
 };
@@ -91,30 +96,33 @@ impl Shared {
         let bytes: usize = missing.iter().map(|run| run.bytes.len()).sum();
         let pages = self.page_size.page_of(bytes as u64) as usize;
         let threads = (pages / DELTA_THREAD_PAGES).clamp(1, self.processors.min(DELTA_THREADS_MAX));
+        let allowance = &AtomicUsize::new(UNREAD_BYTES_MAX);
         if threads == 1 {
-            return self.compute(&mut missing);
+            return self.compute(&mut missing, allowance);
         }
         let share = missing.len().div_ceil(threads);
         let (own, others) = missing.split_at_mut(share);
         thread::scope(|scope| {
-            let start = |share| thread::Builder::new().spawn_scoped(scope, move || self.compute(share));
+            let start =
+                |share| thread::Builder::new().spawn_scoped(scope, move || self.compute(share, allowance));
             // Where a thread cannot be started its share is still missing below.
             let others: Vec<_> = others.chunks_mut(share).flat_map(start).collect();
-            let done = self.compute(own);
+            let done = self.compute(own, allowance);
             let others = others
                 .into_iter()
                 .map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
             others.fold(done, Result::and)
         })?;
-        self.compute(&mut missing)
+        self.compute(&mut missing, allowance)
     }
 
     /// Computes those deltas of `runs` that are missing.
-    fn compute(&self, runs: &mut [&mut Run]) -> Result<()> {
+    fn compute(&self, runs: &mut [&mut Run], allowance: &AtomicUsize) -> Result<()> {
         BASE.with_borrow_mut(|base| {
             for run in runs.iter_mut().filter(|run| run.delta.is_none()) {
                 base.resize(run.bytes.len(), 0);
-                let epoch = self.read_once(&run.object, run.first * self.page_size.bytes(), base)?;
+                let offset = run.first * self.page_size.bytes();
+                let epoch = self.read_base(&run.object, offset, (&run.bytes, base), allowance)?;
                 let place = (self.seed, self.page_size);
                 run.delta = Some(Delta::new(
                     place,

@@ -72,6 +72,13 @@ pub trait Disk: Send + Sync {
 pub trait DiskFile: Send + Sync {
     /// Reads from `offset` on until `buffer` is full or the file ends; how many bytes were read.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize>;
+    /// The same, with zeroes behind the end, where the bytes are in memory; `false` where the drive would have to be waited for, and no answer is as
+    /// good. Then what is in `buffer` means nothing.
+    fn read_cached(&self, offset: u64, buffer: &mut [u8]) -> Result<bool> {
+        let count = self.read_at(offset, buffer)?;
+        buffer[count..].fill(0);
+        Ok(true)
+    }
     /// Writes all of `bytes`. After an error any part of it may be written.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()>;
     /// Makes what was written durable.

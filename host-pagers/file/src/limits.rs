@@ -81,6 +81,10 @@ pub const DELTA_THREAD_PAGES: usize = 128;
 /// Threads that compare the pages of one call, at most: more would wait for memory, and for other guests.
 pub const DELTA_THREADS_MAX: usize = 8;
 
+/// Bytes of a call that are journaled whole rather than waiting for the drive to read what they are to be compared with: a
+/// read takes 100 us a page, writing a page more to the journal a few. Above it, what is read in a row costs less.
+pub const UNREAD_BYTES_MAX: usize = 16 << 20;
+
 /// Unequal bytes closer than this become one run: a run costs four bytes and some work of its own.
 pub const RUN_GAP_BYTES: usize = 8;
 

@@ -18,7 +18,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak},
-    thread::JoinHandle,
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -262,6 +262,10 @@ impl Drop for FileStore {
         if let Some(thread) = self.thread.take() {
             lock(&self.shared.queue).stop = true;
             self.shared.work.notify_all();
+            if thread.thread().id() == thread::current().id() {
+                // Whoever was just answered let go of the store. The journal keeps what this thread cannot wait for.
+                return;
+            }
             // A panic of the thread was printed already.
             let _ = thread.join();
         }

@@ -56,6 +56,8 @@ struct State {
     bug: Option<Canary>,
     failed: u64,
     operations: u64,
+    /// Reads that were asked not to wait.
+    cached_reads: u64,
     nonces: u64,
     /// The operation from which on nothing has an effect.
     frozen_from: Option<u64>,
@@ -245,6 +247,18 @@ impl DiskFile for SimFile {
         let count = buffer.len().min(content.len() - start);
         buffer[..count].copy_from_slice(&content[start..start + count]);
         Ok(count)
+    }
+
+    /// Every third would have to wait.
+    fn read_cached(&self, offset: u64, buffer: &mut [u8]) -> Result<bool> {
+        let number = {
+            let mut state = self.disk.state();
+            state.cached_reads += 1;
+            state.cached_reads
+        };
+        let count = self.read_at(offset, buffer)?;
+        buffer[count..].fill(0);
+        Ok(!number.is_multiple_of(3))
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {

@@ -8,6 +8,7 @@
 
 use std::{
     hash::{BuildHasher, RandomState},
+    io::IoSliceMut,
     os::fd::{AsRawFd, OwnedFd},
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
@@ -15,7 +16,7 @@ use std::{
 
 use rustix::{
     fs::{AtFlags, FallocateFlags, FlockOperation, Mode, OFlags, SeekFrom},
-    io::Errno,
+    io::{Errno, ReadWriteFlags},
 };
 use vmsync_core::{PagerError, PagerErrorKind};
 
@@ -48,7 +49,7 @@ struct NativeFile {
 }
 
 struct NativeLock {
-    _descriptor: Option<OwnedFd>,
+    descriptor: Option<OwnedFd>,
 }
 
 impl NativeDisk {
@@ -161,7 +162,7 @@ impl Disk for NativeDisk {
             Ok(descriptor) => descriptor,
             // A store that was copied to a read-only place may have no lock file, and then no writer either.
             Err(Errno::NOENT) if sharing == Sharing::Shared => {
-                return Ok(Box::new(NativeLock { _descriptor: None }));
+                return Ok(Box::new(NativeLock { descriptor: None }));
             }
             Err(errno) => return Err(failed("cannot open", &path, errno)),
         };
@@ -176,7 +177,7 @@ impl Disk for NativeDisk {
             let _ = rustix::io::pwrite(&descriptor, owner.as_bytes(), 0);
         }
         Ok(Box::new(NativeLock {
-            _descriptor: Some(descriptor),
+            descriptor: Some(descriptor),
         }))
     }
 
@@ -212,6 +213,15 @@ impl NativeDisk {
 
 impl DiskLock for NativeLock {}
 
+/// Given up before the descriptor is closed: a child that is being started may still hold a copy of it.
+impl Drop for NativeLock {
+    fn drop(&mut self) {
+        if let Some(descriptor) = &self.descriptor {
+            let _ = rustix::fs::flock(descriptor, FlockOperation::Unlock);
+        }
+    }
+}
+
 impl NativeFile {
     fn failed(&self, what: &str) -> impl Fn(Errno) -> PagerError {
         move |errno| failed(what, &self.path, errno)
@@ -230,6 +240,30 @@ impl DiskFile for NativeFile {
             }
         }
         Ok(count)
+    }
+
+    /// `preadv2(2)` with `RWF_NOWAIT`, which also lets the kernel begin to read what is missing.
+    #[cfg(target_os = "linux")]
+    fn read_cached(&self, offset: u64, buffer: &mut [u8]) -> Result<bool> {
+        let mut count = 0;
+        while count < buffer.len() {
+            let mut rest = [IoSliceMut::new(&mut buffer[count..])];
+            let at = offset + count as u64;
+            match rustix::io::preadv2(&self.descriptor, &mut rest, at, ReadWriteFlags::NOWAIT) {
+                Ok(0) => break,
+                Ok(read) => count += read,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(false),
+                // This file system, or this kernel, cannot tell.
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                    count += self.read_at(at, &mut buffer[count..])?;
+                    break;
+                }
+                Err(errno) => return Err(self.failed("cannot read")(errno)),
+            }
+        }
+        buffer[count..].fill(0);
+        Ok(true)
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
