@@ -2,7 +2,8 @@
 //!
 //! Invariants:
 //! - what a call returned is in `calls` until its last `synchronize` queues it, or `abort` drops it;
-//! - what is supplied is one moment's: a read that a commit of the same object came across is repeated;
+//! - what is supplied is one moment's: a read that a commit of the same object came across is repeated, and what is
+//!   queued is looked at behind it, as the engine may have shown what is about to count as committed;
 //! - nothing panics on bad input.
 
 use std::sync::{Arc, PoisonError};
@@ -87,33 +88,37 @@ impl<E: Engine> Shared<E> {
 
     fn supply(&self, object: ObjectId, offset: u64, buffer: &mut [u8]) -> Result<DataSupply> {
         for _ in 0..READ_RETRIES_MAX {
-            let version = self.version(object)?;
-            let supplied = self.supply_once(object, offset, buffer)?;
-            if self.version(object)? == version {
+            let (supplied, whole) = self.supply_once(object, offset, buffer)?;
+            if whole {
                 return Ok(supplied);
             }
+            // What turns out to read as zero leaves it so.
+            buffer.fill(0);
         }
         let _lead = self.take_lead()?;
-        self.supply_once(object, offset, buffer)
+        Ok(self.supply_once(object, offset, buffer)?.0)
     }
 
-    fn version(&self, object: ObjectId) -> Result<u64> {
-        Ok(self.lock().opened(object)?.1.version)
-    }
-
-    /// What is queued, over what the engine has.
-    fn supply_once(&self, object: ObjectId, offset: u64, buffer: &mut [u8]) -> Result<DataSupply> {
+    /// What is queued, over what the engine has; and whether that is one moment's.
+    fn supply_once(&self, object: ObjectId, offset: u64, buffer: &mut [u8]) -> Result<(DataSupply, bool)> {
         let page_size = self.engine.page_size();
-        let (first, count) = (page_size.page_of(offset), page_size.page_of(buffer.len() as u64));
-        let (id, newer) = {
+        let length = buffer.len() as u64;
+        let (first, count) = (page_size.page_of(offset), page_size.page_of(length));
+        let look = || {
             let state = self.lock();
-            let (_, entry) = state.checked(object, page_size, (offset, buffer.len() as u64))?;
-            (entry.id, state.newer((entry.id, first), count))
+            let (_, entry) = state.checked(object, page_size, (offset, length))?;
+            Ok((*entry, state.newer((entry.id, first), count)))
         };
-        let complete = newer.len() as u64 == count;
-        let stored = !complete && self.engine.read((id, first), buffer)?;
+        let (entry, mut newer) = look()?;
+        let (mut stored, mut whole) = (false, true);
+        if (newer.len() as u64) < count {
+            stored = self.engine.read((entry.id, first), buffer)?;
+            let behind = look()?;
+            whole = behind.0.version == entry.version;
+            newer = behind.1;
+        }
         if !stored && newer.is_empty() {
-            return Ok(DataSupply::Unavailable);
+            return Ok((DataSupply::Unavailable, whole));
         }
         if !stored {
             buffer.fill(0);
@@ -123,7 +128,7 @@ impl<E: Engine> Shared<E> {
                 target.copy_from_slice(bytes);
             }
         }
-        Ok(DataSupply::Supplied { precious: false })
+        Ok((DataSupply::Supplied { precious: false }, whole))
     }
 }
 
