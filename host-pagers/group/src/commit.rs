@@ -105,7 +105,7 @@ impl<E: Engine> Shared<E> {
         committed
     }
 
-    /// Another writer has the store: nothing that is open here can go on.
+    /// Nothing that is open here can go on.
     pub(crate) fn end(&self, reason: &PagerError) {
         let controls: Vec<_> = {
             let mut state = self.lock();

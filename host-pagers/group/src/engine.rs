@@ -7,7 +7,7 @@ use vmsync_core::{
     pager::{Attributes, ObjectName},
 };
 
-use crate::Result;
+use crate::{Result, limits};
 
 /// An object's id in the store, and a page of it. Ids are not used again in a store.
 pub type Place = (u64, u64);
@@ -69,11 +69,17 @@ pub struct Batch {
     pub object_next: u64,
 }
 
-/// A distributed engine that keeps objects for one writer, and fences a stale one.
+/// What keeps objects for one writer, and lets no stale one write.
 ///
-/// Every method waits at most about [`crate::limits::ENGINE_WAIT_MAX`], and may be called from any thread, also inside
-/// an asynchronous runtime.
+/// Every method may be called from any thread, also inside an asynchronous runtime. One that asks somebody else waits at
+/// most about [`limits::ENGINE_WAIT_MAX`].
 pub trait Engine: Send + Sync + 'static {
+    /// The most that one call may return, in bytes.
+    const CALL_BYTES_MAX: usize = limits::CALL_BYTES_MAX;
+
+    /// Objects in a store.
+    const OBJECTS_MAX: usize = limits::OBJECTS_MAX;
+
     /// The page size of the store.
     fn page_size(&self) -> PageSize;
 
@@ -96,7 +102,8 @@ pub trait Engine: Send + Sync + 'static {
     /// Commits `batch` as a whole: durable when it returns. Never called twice at a time.
     ///
     /// # Errors
-    /// [`vmsync_core::PagerErrorKind::Gone`]: another writer has the store, nothing was committed, and nothing will
-    /// be. Any other: nothing of the batch is shown by [`Engine::read`] from now on; it may be tried again.
+    /// [`vmsync_core::PagerErrorKind::Gone`]: another writer has the store, or a batch that was reported as failed has
+    /// taken place all the same; nothing was committed, and nothing will be. Any other: nothing of the batch is shown
+    /// by [`Engine::read`] from now on; it may be tried again.
     fn commit(&self, batch: &Batch) -> Result<()>;
 }

@@ -1,10 +1,11 @@
-//! What pagers over remote engines share: calls are collected, committed in groups, and shown before they are durable.
+//! What pagers over engines share: calls are collected, committed in groups, and shown before they are durable.
 //!
 //! An engine ([`Engine`]) keeps pages by number and commits a [`Batch`] as a whole; [`Store`] makes a
-//! [`vmsync_core::pager::Pager`] of it. `host-pagers/sql` and `host-pagers/object` are engines.
+//! [`vmsync_core::pager::Pager`] of it. `host-pagers/kv`, `host-pagers/sql` and `host-pagers/object` are engines. Remote
+//! ones use the feature `bridge`, for clients that are asynchronous.
 //!
 //! ```text
-//!   runtime --> Store: Pager --> queue --group--> Batch --> Engine::commit      (PostgreSQL, an object store)
+//!   runtime --> Store: Pager --> queue --group--> Batch --> Engine::commit      (redb, PostgreSQL, an object store)
 //!                  |               |                          |
 //!                  '-- data_request: what is queued, over Engine::read
 //! ```
@@ -13,13 +14,14 @@
 //! - a call is durable when its completion says so;
 //! - a group is one batch, and a batch is committed as a whole or not at all;
 //! - after a failure nothing of the call is supplied;
-//! - while a group is on its way others queue up, so calls of many tasks share a request;
-//! - a fenced store ([`PagerErrorKind::Gone`](vmsync_core::PagerErrorKind::Gone)) refuses everything from then on and
-//!   tells each object that is open.
+//! - while a group is on its way others queue up, so calls of many tasks share a request, or a sync of the disk;
+//! - a store that cannot go on ([`PagerErrorKind::Gone`](vmsync_core::PagerErrorKind::Gone)) refuses everything from then
+//!   on and tells each object that is open.
 //!
 //! Non-goals: images to map, several writers of one store, shrinking objects.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "bridge")]
 mod bridge;
 mod call;
 mod commit;
@@ -29,6 +31,7 @@ mod pager;
 mod state;
 mod store;
 
+#[cfg(feature = "bridge")]
 pub use bridge::{Bridge, nonce};
 pub use engine::{Batch, Catalog, Contents, Engine, Entry, Pages, Place};
 pub use store::{Options, Store};

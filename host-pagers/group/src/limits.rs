@@ -5,13 +5,14 @@ use std::time::Duration;
 /// Queued bytes that make an asynchronous call commit before it returns.
 pub const QUEUE_BYTES_MAX: usize = 64 << 20;
 
-/// The most that one call may return: it is held in memory until the engine has it.
+/// The most that one call may return, unless the engine says otherwise: it is held in memory until the engine has it.
 pub const CALL_BYTES_MAX: usize = 256 << 20;
 
 /// The largest object: the same as in the file store, so that objects can move between the two.
 pub const OBJECT_BYTES_MAX: u64 = 1 << 44;
 
-/// Objects in a store: their table is held in memory while it is open, and an object store writes it with each commit.
+/// Objects in a store, unless the engine says otherwise: their table is held in memory while it is open, and an object
+/// store writes it with each commit.
 pub const OBJECTS_MAX: usize = 4096;
 
 /// The longest wait for another thread's commit. Longer than an engine tries ([`ENGINE_WAIT_MAX`]), so that the

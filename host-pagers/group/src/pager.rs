@@ -21,7 +21,7 @@ use crate::{
     Engine, Result,
     call::{Answer, Notice},
     invalid,
-    limits::{CALL_BYTES_MAX, OBJECT_BYTES_MAX, OBJECTS_MAX, QUEUE_BYTES_MAX, READ_RETRIES_MAX},
+    limits::{OBJECT_BYTES_MAX, QUEUE_BYTES_MAX, READ_RETRIES_MAX},
     state::Opened,
     store::{Shared, Store},
 };
@@ -37,13 +37,7 @@ impl<E: Engine> Shared<E> {
                 request.page_size.bytes()
             )));
         }
-        if !page_size.is_aligned(request.size_min) || request.size_min > OBJECT_BYTES_MAX {
-            return Err(invalid(format!(
-                "size {} is not a multiple of the page size {}, or above the limit of {OBJECT_BYTES_MAX} bytes",
-                request.size_min,
-                page_size.bytes()
-            )));
-        }
+        self.check_size(request.size_min)?;
         if request.write {
             self.require_writable()?;
         }
@@ -60,6 +54,17 @@ impl<E: Engine> Shared<E> {
         Ok(())
     }
 
+    fn check_size(&self, size: u64) -> Result<()> {
+        let page_size = self.engine.page_size();
+        if page_size.is_aligned(size) && size <= OBJECT_BYTES_MAX {
+            return Ok(());
+        }
+        Err(invalid(format!(
+            "size {size} is not a multiple of the page size {}, or above the limit of {OBJECT_BYTES_MAX} bytes",
+            page_size.bytes()
+        )))
+    }
+
     /// Makes the object ready: there, and large enough.
     fn prepare(&self, name: &ObjectName, request: InitRequest) -> Result<()> {
         let (found, count) = {
@@ -68,17 +73,14 @@ impl<E: Engine> Shared<E> {
         };
         match found {
             Some(entry) if request.size_min <= entry.size => Ok(()),
-            Some(_) if !request.write => {
-                let message = format!("\"{name}\" is smaller, and was not opened for writing");
-                Err(PagerError::new(PagerErrorKind::Denied, message))
-            }
+            Some(_) if !request.write => Err(small_and_read_only(name)),
             None if !request.create => {
                 let message = format!("no object \"{name}\" in this store: ask for it to be created");
                 Err(PagerError::new(PagerErrorKind::NotFound, message))
             }
-            None if count >= OBJECTS_MAX => Err(invalid(format!(
-                "the store has {OBJECTS_MAX} objects: remove some"
-            ))),
+            None if count >= E::OBJECTS_MAX => {
+                Err(invalid(format!("the store has {count} objects: remove some")))
+            }
             _ => {
                 self.require_writable()?;
                 self.put_object(name, request.size_min)
@@ -130,6 +132,11 @@ impl<E: Engine> Shared<E> {
         }
         Ok((DataSupply::Supplied { precious: false }, whole))
     }
+}
+
+fn small_and_read_only(name: &ObjectName) -> PagerError {
+    let message = format!("\"{name}\" is smaller, and was not opened for writing");
+    PagerError::new(PagerErrorKind::Denied, message)
 }
 
 impl<E: Engine> Pager for Store<E> {
@@ -199,9 +206,10 @@ impl<E: Engine> Pager for Store<E> {
         }
         let (id, name, address) = (entry.id, opened.name.clone(), opened.address);
         let call = state.calls.entry(call).or_default();
-        if call.bytes + pages.len() > CALL_BYTES_MAX {
+        if call.bytes + pages.len() > E::CALL_BYTES_MAX {
             return Err(invalid(format!(
-                "a call returns more than {CALL_BYTES_MAX} bytes: sync smaller ranges"
+                "a call returns more than {} bytes: sync smaller ranges",
+                E::CALL_BYTES_MAX
             )));
         }
         call.objects.insert(name, address);
@@ -265,6 +273,25 @@ impl<E: Engine> Pager for Store<E> {
     fn terminate(&self, object: ObjectId) {
         let closed = self.shared.lock().opened.remove(&object);
         drop(closed);
+    }
+
+    fn grow(&self, object: ObjectId, size: u64) -> Result<Attributes> {
+        let shared = &self.shared;
+        shared.check_size(size)?;
+        let opening = shared.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        let (name, write, have) = {
+            let state = shared.lock();
+            let (opened, entry) = state.opened(object)?;
+            (opened.name.clone(), opened.write, entry.size)
+        };
+        if !write {
+            return Err(small_and_read_only(&name));
+        }
+        if size > have {
+            shared.put_object(&name, size)?;
+        }
+        drop(opening);
+        self.attributes(object)
     }
 
     fn attributes(&self, object: ObjectId) -> Result<Attributes> {
