@@ -18,7 +18,6 @@ use vmsync_core::{
 };
 use vmsync_pager_conformance::{Client, random::Random};
 use vmsync_pager_file::FileStore;
-use vmsync_pager_kv::KvStore;
 
 const PAGE: usize = 4096;
 
@@ -124,7 +123,7 @@ fn main() {
     let rounds: usize = arguments.get(3).map_or(200, |text| text.parse().unwrap());
     let folder = tempfile::tempdir_in(folder).unwrap();
     let paths = [folder.path().join("kv"), folder.path().join("file")];
-    let kv = KvStore::open(&paths[0], &vmsync_pager_kv::Options::default()).unwrap();
+    let kv = vmsync_pager_kv::open(&paths[0], &vmsync_pager_kv::Options::default()).unwrap();
     let file = FileStore::open(&paths[1], &vmsync_pager_file::Options::default()).unwrap();
     let pagers: [Arc<dyn Pager>; 2] = [kv, file];
     let pages = (megabytes << 20) / PAGE as u64;

@@ -20,12 +20,13 @@ use redb::{
     backends::FileBackend,
 };
 use vmsync_core::{PageSize, PagerError, PagerErrorKind};
+use vmsync_pager_group::{Contents, Result};
 
 use crate::{
+    Check, Options,
     backend::{Backend, MakeBackend},
-    error::{Result, Step, guarded, input_output, invalid},
-    store::{Check, Options},
-    tables::{self, Contents, FORMAT_VERSION, Found},
+    error::{Step, guarded, input_output},
+    tables::{self, FORMAT_VERSION, Found},
 };
 
 /// The database of a store.
@@ -46,7 +47,7 @@ enum Opened {
 
 impl Db {
     /// Opens the database in `path`.
-    pub(crate) fn open(path: &Path, options: &Options) -> Result<(Self, Contents)> {
+    pub(crate) fn open(path: &Path, options: &Options) -> Result<Self> {
         let exists = path
             .metadata()
             .map(|metadata| metadata.len() > 0)
@@ -73,25 +74,29 @@ impl Db {
     }
 
     /// Opens the database that lies on the backends of `make`, and is called `path` in messages.
-    pub(crate) fn open_on(
-        path: &Path,
-        options: &Options,
-        make: Box<MakeBackend>,
-    ) -> Result<(Self, Contents)> {
+    pub(crate) fn open_on(path: &Path, options: &Options, make: Box<MakeBackend>) -> Result<Self> {
         let db = Self {
             path: path.to_owned(),
             options: options.clone(),
             make,
             slot: RwLock::new(None),
             sync_failed: Arc::default(),
-            failed: AtomicBool::new(true),
+            failed: AtomicBool::default(),
         };
-        let contents = db.reopen(options.check)?;
-        Ok((db, contents))
+        db.reopen(options.check)?;
+        Ok(db)
+    }
+
+    /// What it holds beside its pages; where it failed it is opened again for that.
+    pub(crate) fn look(&self) -> Result<Contents> {
+        if self.has_failed() {
+            return self.reopen(Check::AfterCrash);
+        }
+        self.check(self.read(tables::load)?)
     }
 
     /// Closes the database, if it is open, and opens it.
-    pub(crate) fn reopen(&self, check: Check) -> Result<Contents> {
+    fn reopen(&self, check: Check) -> Result<Contents> {
         if self.sync_failed.load(Ordering::Acquire) {
             let message = format!(
                 "{}: the disk could not sync, so what is on it is unknown: check the disk, then open the store again",
@@ -108,10 +113,8 @@ impl Db {
             });
         }
         let opened = self.open_slot(check)?;
-        let contents = self.contents(&opened)?;
-        self.check_contents(&contents)?;
+        let contents = self.check(self.found(&opened)?)?;
         *slot = Some(opened);
-        self.failed.store(false, Ordering::Release);
         Ok(contents)
     }
 
@@ -134,46 +137,45 @@ impl Db {
         })
     }
 
-    fn contents(&self, opened: &Opened) -> Result<Contents> {
+    /// What `opened` is, now that an empty one may have become a store.
+    fn found(&self, opened: &Opened) -> Result<Found> {
         let load = || guarded(&self.path, || tables::load(&opened.begin_read()?));
-        let mut found = load()?;
+        let found = load()?;
         if let (Found::Fresh, Opened::Write(database), true) = (&found, opened, self.options.create) {
             guarded(&self.path, || {
                 tables::create(database.begin_write()?, self.options.page_size)
             })?;
-            found = load()?;
+            return load();
         }
-        match found {
-            Found::Store(contents) => Ok(contents),
-            Found::Fresh => {
-                let message = format!("{} is empty: create a store in it", self.path.display());
-                Err(PagerError::new(PagerErrorKind::NotFound, message))
-            }
-            Found::Foreign => Err(invalid(format!(
-                "{} is a database of another program: choose another file",
-                self.path.display()
-            ))),
-        }
+        Ok(found)
     }
 
-    fn check_contents(&self, contents: &Contents) -> Result<()> {
-        if contents.format != FORMAT_VERSION {
-            let message = format!(
-                "{} has format version {}, and this program knows {FORMAT_VERSION}: use the program that wrote it",
-                self.path.display(),
-                contents.format
-            );
-            return Err(PagerError::new(PagerErrorKind::Version, message));
-        }
-        if contents.page_size != self.options.page_size.bytes() {
-            return Err(invalid(format!(
-                "{} has pages of {} bytes, not {}: open it with its own page size",
-                self.path.display(),
-                contents.page_size,
-                self.options.page_size.bytes()
-            )));
-        }
-        Ok(())
+    /// Refuses what is not the store that was asked for.
+    fn check(&self, found: Found) -> Result<Contents> {
+        let (path, asked) = (self.path.display(), self.options.page_size.bytes());
+        let (kind, message) = match found {
+            Found::Store { page_size, contents } if page_size == asked => return Ok(contents),
+            Found::Store { page_size, .. } => (
+                PagerErrorKind::Invalid,
+                format!("{path} has pages of {page_size} bytes, not {asked}: open it with its own page size"),
+            ),
+            Found::Version(format) => (
+                PagerErrorKind::Version,
+                format!(
+                    "{path} has format version {format}, and this program knows {FORMAT_VERSION}: use the program \
+                     that wrote it"
+                ),
+            ),
+            Found::Fresh => (
+                PagerErrorKind::NotFound,
+                format!("{path} is empty: create a store in it"),
+            ),
+            Found::Foreign => (
+                PagerErrorKind::Invalid,
+                format!("{path} is a database of another program: choose another file"),
+            ),
+        };
+        Err(PagerError::new(kind, message))
     }
 
     /// Whether it has to be opened again before it is of use.
@@ -181,14 +183,20 @@ impl Db {
         self.failed.load(Ordering::Acquire)
     }
 
-    /// A snapshot of what is committed now.
-    pub(crate) fn snapshot(&self) -> Result<ReadTransaction> {
-        self.with(|opened| Ok(opened.begin_read()?))
+    /// It was opened again, and holds what it should.
+    pub(crate) fn trust(&self) {
+        self.failed.store(false, Ordering::Release);
     }
 
-    /// Runs `work` with a snapshot that was taken earlier.
-    pub(crate) fn read<T>(&self, work: impl FnOnce() -> Step<T>) -> Result<T> {
-        self.watched(work)
+    /// It has to be opened again.
+    pub(crate) fn distrust(&self) {
+        self.failed.store(true, Ordering::Release);
+    }
+
+    /// Runs `work` with a snapshot of what is committed now.
+    pub(crate) fn read<T>(&self, work: impl FnOnce(&ReadTransaction) -> Step<T>) -> Result<T> {
+        let snapshot = self.with(|opened| Ok(opened.begin_read()?))?;
+        self.watched(|| work(&snapshot))
     }
 
     /// Runs `work` in a transaction that it commits.
@@ -214,7 +222,7 @@ impl Db {
             .as_ref()
             .is_err_and(|error| error.kind != PagerErrorKind::Damaged)
         {
-            self.failed.store(true, Ordering::Release);
+            self.distrust();
         }
         done
     }
@@ -269,8 +277,8 @@ fn create_whole(path: &Path, options: &Options) -> Result<()> {
         .create(true)
         .truncate(true)
         .clone();
-    let named = Db::open_on(&fresh, options, make_file(&fresh, &how)).and_then(|opened| {
-        drop(opened);
+    let named = Db::open_on(&fresh, options, make_file(&fresh, &how)).and_then(|db| {
+        drop(db);
         match fs::hard_link(&fresh, path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             // A file system without links.

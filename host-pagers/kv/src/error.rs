@@ -12,16 +12,10 @@ use std::{
 };
 
 use vmsync_core::{PagerError, PagerErrorKind};
-
-/// What the methods of a store answer.
-pub(crate) type Result<T> = std::result::Result<T, PagerError>;
+use vmsync_pager_group::Result;
 
 /// What a step inside the database answers.
 pub(crate) type Step<T> = std::result::Result<T, redb::Error>;
-
-pub(crate) fn invalid(message: impl Into<String>) -> PagerError {
-    PagerError::new(PagerErrorKind::Invalid, message)
-}
 
 /// A contradiction that this crate found, as the database would report one of its own.
 pub(crate) fn corrupted(what: impl Into<String>) -> redb::Error {

@@ -11,15 +11,16 @@ use std::{
 
 use redb::{StorageBackend, backends::InMemoryBackend};
 use vmsync_core::{
-    PageSize, PagerErrorKind,
+    PageSize, PagerError, PagerErrorKind,
     pager::{InitRequest, Pager, SynchronizeFlags},
 };
 use vmsync_pager_conformance::Client;
 
 use crate::{
-    Check, KvStore, Options,
+    Check, KvStore, Options, Redb,
     database::Db,
     error::{Step, guarded},
+    serve,
 };
 
 /// A disk in memory that outlives its openings, and fails on demand.
@@ -42,6 +43,10 @@ enum Plan {
     Sync,
     /// Growing and shrinking, once.
     OneLength,
+    /// The same, and everything behind it.
+    LengthThenAll,
+    /// Everything.
+    All,
 }
 
 impl Disk {
@@ -50,36 +55,44 @@ impl Disk {
         *self.plan.lock().unwrap_or_else(PoisonError::into_inner) = plan;
     }
 
+    fn plan(&self) -> Plan {
+        *self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn step(&self, kinds: &[Plan]) -> io::Result<()> {
         let mut plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
         if !kinds.contains(&plan) || self.left.fetch_sub(1, Ordering::Relaxed) > 0 {
             return Ok(());
         }
-        if *plan != Plan::Sync {
-            *plan = Plan::Nothing;
-        }
+        *plan = match *plan {
+            Plan::Sync => Plan::Sync,
+            Plan::LengthThenAll | Plan::All => Plan::All,
+            _ => Plan::Nothing,
+        };
         Err(io::ErrorKind::StorageFull.into())
     }
 
     fn open(&self) -> Arc<KvStore> {
         let (options, own) = (Options::default(), self.clone());
         let make = move || Ok(Box::new(own.clone()) as Box<dyn StorageBackend>);
-        let opened = Db::open_on(Path::new("disk in memory"), &options, Box::new(make)).unwrap();
-        KvStore::start(options, opened).unwrap()
+        let db = Db::open_on(Path::new("disk in memory"), &options, Box::new(make)).unwrap();
+        serve(Redb::new(db), &options).unwrap()
     }
 }
 
 impl StorageBackend for Disk {
     fn len(&self) -> io::Result<u64> {
+        self.step(&[Plan::All])?;
         self.bytes.len()
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.step(&[Plan::All])?;
         self.bytes.read(offset, out)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.step(&[Plan::OneLength])?;
+        self.step(&[Plan::OneLength, Plan::LengthThenAll, Plan::All])?;
         self.bytes.set_len(len)
     }
 
@@ -88,7 +101,7 @@ impl StorageBackend for Disk {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.step(&[Plan::OneWrite])?;
+        self.step(&[Plan::OneWrite, Plan::All])?;
         self.bytes.write(offset, data)
     }
 }
@@ -96,14 +109,18 @@ impl StorageBackend for Disk {
 fn client(store: &Arc<KvStore>) -> Client {
     let request = InitRequest {
         page_size: PageSize::KIB_4,
-        size_min: 64 * 4096,
+        size_min: 512 * 4096,
         create: true,
         write: true,
     };
     Client::open_with(store.clone(), "object", request).unwrap()
 }
 
-fn commit(client: &Client, pages: u64, byte: u8) -> Result<(), vmsync_core::PagerError> {
+fn kind<T>(answer: Result<T, PagerError>) -> Option<PagerErrorKind> {
+    answer.err().map(|error| error.kind)
+}
+
+fn commit(client: &Client, pages: u64, byte: u8) -> Result<(), PagerError> {
     let call = Client::call();
     (0..pages).for_each(|page| client.give_full(call, page, byte));
     client.sync(call, 0, pages)
@@ -149,6 +166,65 @@ fn a_failed_call_shows_nothing_and_can_be_repeated() {
             "{failures} commits failed"
         );
     }
+}
+
+/// Fails behind a commit: the file is made shorter when all is synced. Answers what the call was told, and its byte.
+fn fail_behind(disk: &Disk, client: &Client, plan: Plan) -> (Result<(), PagerError>, u8) {
+    commit(client, 512, 1).unwrap();
+    commit(client, 512, 0).unwrap();
+    disk.fail(plan, 0);
+    for byte in 2..100 {
+        let answer = commit(client, 2, byte);
+        if disk.plan() != plan {
+            return (answer, byte);
+        }
+    }
+    panic!("the file never became shorter");
+}
+
+#[test]
+fn a_call_that_took_place_is_a_success_whatever_fails_behind_it() {
+    let disk = Disk::default();
+    let store = disk.open();
+    let client = client(&store);
+    let (answer, byte) = fail_behind(&disk, &client, Plan::OneLength);
+    answer.unwrap();
+    client.assert_full(1, byte);
+    assert_eq!(
+        client.attributes().version,
+        u64::from(byte) + 1,
+        "each call counts once"
+    );
+    commit(&client, 1, 100).unwrap();
+    client.close();
+    drop(store);
+    let again = self::client(&disk.open());
+    again.assert_full(0, 100);
+    again.assert_full(1, byte);
+}
+
+#[test]
+fn a_call_that_took_place_after_it_was_told_to_have_failed_stops_the_store() {
+    let disk = Disk::default();
+    let store = disk.open();
+    let client = client(&store);
+    let (answer, byte) = fail_behind(&disk, &client, Plan::LengthThenAll);
+    assert_eq!(kind(answer), Some(PagerErrorKind::NoSpace));
+    // Nobody knows yet what is on the disk, so nothing is read from it.
+    let mut page = vec![0; 4096];
+    let access = vmsync_core::abi::VmProt::READ;
+    let mut read = || kind(store.data_request(client.object, 0, access, &mut page));
+    assert_eq!(read(), Some(PagerErrorKind::NoSpace));
+    disk.fail(Plan::Nothing, 0);
+    assert_eq!(read(), Some(PagerErrorKind::Gone));
+    assert_eq!(
+        client.recorder.destroyed().map(|error| error.kind),
+        Some(PagerErrorKind::Gone)
+    );
+    assert_eq!(kind(store.flush()), Some(PagerErrorKind::Gone));
+    client.close();
+    drop(store);
+    self::client(&disk.open()).assert_full(1, byte);
 }
 
 #[test]

@@ -13,20 +13,8 @@ pub const WRITE_BEHIND_DELAY_DEFAULT: Duration = Duration::from_millis(5);
 /// A group is closed at so many bytes: above it writing takes longer than the sync that it would share.
 pub const GROUP_BYTES_MAX: usize = 8 << 20;
 
-/// Queued bytes that make an asynchronous call commit before it returns.
-pub const QUEUE_BYTES_MAX: usize = 64 << 20;
-
-/// The most that one call may return: it is held in memory, together with the pages that it replaces.
+/// The most that one call may return: it is held in memory until it is committed.
 pub const CALL_BYTES_MAX: usize = 1 << 30;
-
-/// The largest object: the same as in the file store, so that objects can move between the two.
-pub const OBJECT_BYTES_MAX: u64 = 1 << 44;
 
 /// Objects in a store: their table is held in memory while it is open.
 pub const OBJECTS_MAX: usize = 1 << 16;
-
-/// The longest wait on behalf of a caller. Far above what a working disk needs; nothing waits for ever.
-pub const WAIT_MAX: Duration = Duration::from_secs(60);
-
-const _: () = assert!(GROUP_BYTES_MAX <= QUEUE_BYTES_MAX);
-const _: () = assert!(QUEUE_BYTES_MAX <= CALL_BYTES_MAX);

@@ -12,16 +12,14 @@
 //!   its own sums only when it opens, this one holds for every read;
 //! - ids are not used again in a store.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use redb::{
     Durability, ReadTransaction, ReadableTable, ReadableTableMetadata, Table, TableDefinition, TableError,
     WriteTransaction,
 };
-use vmsync_core::{
-    PageSize,
-    pager::{Attributes, ObjectName},
-};
+use vmsync_core::{PageSize, pager::ObjectName};
+use vmsync_pager_group::{Batch, Catalog, Contents, Entry, Place};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::error::{Step, corrupted};
@@ -40,54 +38,16 @@ const OBJECT_NEXT: &str = "object_next";
 
 const SUM_BYTES: usize = 8;
 
-/// An object's id in the store, and a page of it.
-pub(crate) type Place = (u64, u64);
-
-/// Whole pages by their place.
-pub(crate) type Pages = BTreeMap<Place, Arc<[u8]>>;
-
-/// An object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
-    pub(crate) id: u64,
-    pub(crate) size: u64,
-    pub(crate) version: u64,
-    pub(crate) address: Option<u64>,
-}
-
-impl Entry {
-    pub(crate) fn attributes(&self) -> Attributes {
-        Attributes {
-            size: self.size,
-            version: self.version,
-            precious: false,
-            address: self.address,
-        }
-    }
-}
-
-/// All objects by name.
-pub(crate) type Catalog = BTreeMap<ObjectName, Entry>;
-
-/// What a store holds beside its pages.
-#[derive(Debug, Default)]
-pub(crate) struct Contents {
-    pub(crate) format: u64,
-    pub(crate) page_size: u64,
-    /// Calls that were committed.
-    pub(crate) calls: u64,
-    pub(crate) object_next: u64,
-    pub(crate) catalog: Catalog,
-}
-
 /// What a database turned out to be.
 pub(crate) enum Found {
     /// It has no tables at all.
     Fresh,
     /// It has tables, and none of them are a store's.
     Foreign,
-    /// A store, perhaps of another format.
-    Store(Contents),
+    /// A store of another format.
+    Version(u64),
+    /// A store.
+    Store { page_size: u64, contents: Contents },
 }
 
 /// Reads everything but the pages. Of another format only its number is read.
@@ -105,10 +65,7 @@ pub(crate) fn load(transaction: &ReadTransaction) -> Step<Found> {
     };
     let format = number(FORMAT)?;
     if format != FORMAT_VERSION {
-        return Ok(Found::Store(Contents {
-            format,
-            ..Contents::default()
-        }));
+        return Ok(Found::Version(format));
     }
     let page_size = number(PAGE_SIZE)?;
     let known = PageSize::new(page_size)
@@ -132,14 +89,12 @@ pub(crate) fn load(transaction: &ReadTransaction) -> Step<Found> {
     }
     // Where it is missing, so is every page; better to know now.
     transaction.open_table(PAGES)?;
-    let calls = number(CALLS)?;
-    Ok(Found::Store(Contents {
-        format,
-        page_size,
-        calls,
+    let contents = Contents {
+        calls: number(CALLS)?,
         object_next,
         catalog,
-    }))
+    };
+    Ok(Found::Store { page_size, contents })
 }
 
 /// Makes the tables of an empty store.
@@ -163,103 +118,40 @@ fn commit(mut transaction: WriteTransaction) -> Step<()> {
     Ok(())
 }
 
-/// Creates or changes an object.
-pub(crate) fn put_object(
-    transaction: WriteTransaction,
-    name: &ObjectName,
-    entry: Entry,
-    object_next: u64,
-) -> Step<()> {
+/// Writes and commits `batch`.
+pub(crate) fn write(transaction: WriteTransaction, batch: &Batch) -> Step<()> {
     {
-        transaction.open_table(META)?.insert(OBJECT_NEXT, object_next)?;
-        insert(&mut transaction.open_table(OBJECTS)?, name, entry)?;
-    }
-    commit(transaction)
-}
-
-/// Removes an object and its pages.
-pub(crate) fn remove_object(transaction: WriteTransaction, name: &ObjectName, id: u64) -> Step<()> {
-    {
-        transaction.open_table(OBJECTS)?.remove(name.as_str())?;
+        let mut objects = transaction.open_table(OBJECTS)?;
         let mut pages = transaction.open_table(PAGES)?;
-        pages.retain_in((id, 0)..=(id, u64::MAX), |_, _| false)?;
+        for (name, id) in &batch.removed {
+            objects.remove(name.as_str())?;
+            pages.retain_in((*id, 0)..=(*id, u64::MAX), |_, _| false)?;
+        }
+        for (name, entry) in &batch.objects {
+            objects.insert(
+                name.as_str(),
+                (entry.id, entry.size, entry.version, entry.address),
+            )?;
+        }
+        for (place, bytes) in &batch.pages {
+            put_page(&mut pages, *place, bytes)?;
+        }
+        let mut meta = transaction.open_table(META)?;
+        meta.insert(CALLS, batch.calls)?;
+        meta.insert(OBJECT_NEXT, batch.object_next)?;
     }
     commit(transaction)
 }
 
-fn insert(
-    objects: &mut Table<&'static str, (u64, u64, u64, Option<u64>)>,
-    name: &ObjectName,
-    entry: Entry,
-) -> Step<()> {
-    let value = (entry.id, entry.size, entry.version, entry.address);
-    objects.insert(name.as_str(), value)?;
-    Ok(())
-}
-
-/// What one transaction writes.
-pub(crate) struct Batch<'batch> {
-    /// Pages to put back, before all others.
-    pub(crate) undo: &'batch Pages,
-    /// The pages of each call, in their order.
-    pub(crate) calls: Vec<&'batch Pages>,
-    /// The objects that the calls change, as they are to be.
-    pub(crate) objects: &'batch Catalog,
-    /// The counter of calls behind them.
-    pub(crate) counter: u64,
-}
-
-/// Writes and commits `batch`. Where the commit itself fails, so that nobody knows whether it took place, `before`
-/// has the pages that it replaces; after any other failure it is empty.
-pub(crate) fn write(transaction: WriteTransaction, batch: &Batch<'_>, before: &mut Pages) -> Step<()> {
-    if let Err(error) = fill(&transaction, batch, before) {
-        before.clear();
-        return Err(error);
+fn put_page(pages: &mut Table<(u64, u64), &'static [u8]>, place: Place, bytes: &[u8]) -> Step<()> {
+    if bytes.iter().all(|byte| *byte == 0) {
+        pages.remove(place)?;
+        return Ok(());
     }
-    commit(transaction)
-}
-
-fn fill(transaction: &WriteTransaction, batch: &Batch<'_>, before: &mut Pages) -> Step<()> {
-    let mut pages = transaction.open_table(PAGES)?;
-    for (place, bytes) in batch.undo {
-        put_page(&mut pages, *place, bytes, |_| {})?;
-    }
-    for (place, bytes) in batch.calls.iter().flat_map(|pages| pages.iter()) {
-        put_page(&mut pages, *place, bytes, |old| {
-            let zeroes = || Arc::from(vec![0; bytes.len()]);
-            before
-                .entry(*place)
-                .or_insert_with(|| old.map_or_else(zeroes, Arc::from));
-        })?;
-    }
-    let mut objects = transaction.open_table(OBJECTS)?;
-    for (name, entry) in batch.objects {
-        insert(&mut objects, name, *entry)?;
-    }
-    transaction.open_table(META)?.insert(CALLS, batch.counter)?;
-    Ok(())
-}
-
-/// Puts one page; `replaced` sees what was there.
-fn put_page(
-    pages: &mut Table<(u64, u64), &'static [u8]>,
-    place: Place,
-    bytes: &[u8],
-    replaced: impl FnOnce(Option<&[u8]>),
-) -> Step<()> {
-    let old = if bytes.iter().all(|byte| *byte == 0) {
-        pages.remove(place)?
-    } else {
-        let mut value = Vec::with_capacity(bytes.len() + SUM_BYTES);
-        value.extend_from_slice(bytes);
-        value.extend_from_slice(&sum(place, bytes).to_le_bytes());
-        pages.insert(place, value.as_slice())?
-    };
-    replaced(
-        old.as_ref()
-            .and_then(|value| value.value().split_last_chunk::<SUM_BYTES>())
-            .map(|(bytes, _)| bytes),
-    );
+    let mut value = pages.insert_reserve(place, bytes.len() + SUM_BYTES)?;
+    let (page, own) = value.as_mut().split_at_mut(bytes.len());
+    page.copy_from_slice(bytes);
+    own.copy_from_slice(&sum(place, bytes).to_le_bytes());
     Ok(())
 }
 
@@ -313,7 +205,7 @@ fn sum((id, page): Place, bytes: &[u8]) -> u64 {
 
 /// Checks every page against its sum and its object. Answers how many there are.
 pub(crate) fn check_snapshot(transaction: &ReadTransaction, page_size: PageSize) -> Step<u64> {
-    let Found::Store(contents) = load(transaction)? else {
+    let Found::Store { contents, .. } = load(transaction)? else {
         return Err(corrupted("the records of the store are gone"));
     };
     let sizes: BTreeMap<u64, u64> = contents

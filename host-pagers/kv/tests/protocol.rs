@@ -2,13 +2,13 @@
 
 use vmsync_core::PageSize;
 use vmsync_pager_conformance::{Fixture, run};
-use vmsync_pager_kv::{Check, KvStore, Options};
+use vmsync_pager_kv::{Check, Options, open};
 
 fn conforms(name: &str, options: &Options) {
     run(name, || {
         let (folder, options) = (tempfile::tempdir().unwrap(), options.clone());
         let page_size = options.page_size;
-        let open = move || KvStore::open(&folder.path().join("store"), &options).unwrap() as _;
+        let open = move || open(&folder.path().join("store"), &options).unwrap() as _;
         Fixture::durable(open).with_page_size(page_size)
     });
 }

@@ -16,7 +16,7 @@ use vmsync_core::{
     pager::{InitRequest, ObjectName, Pager, SynchronizeFlags},
 };
 use vmsync_pager_conformance::{Client, random::Random};
-use vmsync_pager_kv::{Check, KvStore, Options};
+use vmsync_pager_kv::{self as kv, Check, KvStore, Options};
 
 const PAGE: u64 = 4096;
 
@@ -38,7 +38,7 @@ fn kind<T>(answer: Result<T, PagerError>) -> Option<PagerErrorKind> {
 }
 
 fn open(path: &Path) -> Arc<KvStore> {
-    KvStore::open(path, &Options::default()).unwrap()
+    kv::open(path, &Options::default()).unwrap()
 }
 
 /// A closed store with two pages of 1 and 2.
@@ -55,19 +55,19 @@ fn a_second_opener_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
     let store = open(&path);
-    let error = KvStore::open(&path, &Options::default()).err().unwrap();
+    let error = kv::open(&path, &Options::default()).err().unwrap();
     assert_eq!(error.kind, PagerErrorKind::Busy);
     assert!(error.message.contains("close it there"), "{error}");
     let readers = Options {
         read_only: true,
         ..Options::default()
     };
-    assert_eq!(kind(KvStore::open(&path, &readers)), Some(PagerErrorKind::Busy));
+    assert_eq!(kind(kv::open(&path, &readers)), Some(PagerErrorKind::Busy));
     drop(store);
-    let first = KvStore::open(&path, &readers).unwrap();
-    let second = KvStore::open(&path, &readers).unwrap();
+    let first = kv::open(&path, &readers).unwrap();
+    let second = kv::open(&path, &readers).unwrap();
     assert_eq!(
-        kind(KvStore::open(&path, &Options::default())),
+        kind(kv::open(&path, &Options::default())),
         Some(PagerErrorKind::Busy)
     );
     drop((first, second));
@@ -82,37 +82,34 @@ fn what_cannot_be_opened_is_named() {
         create: false,
         ..Options::default()
     };
-    assert_eq!(
-        kind(KvStore::open(&path, &existing)),
-        Some(PagerErrorKind::NotFound)
-    );
+    assert_eq!(kind(kv::open(&path, &existing)), Some(PagerErrorKind::NotFound));
     assert!(!path.exists());
     closed(&path);
     let large = Options {
         page_size: PageSize::KIB_16,
         ..Options::default()
     };
-    let error = KvStore::open(&path, &large).err().unwrap();
+    let error = kv::open(&path, &large).err().unwrap();
     assert_eq!(error.kind, PagerErrorKind::Invalid);
     assert!(
         error.message.contains("4096") && error.message.contains("16384"),
         "{error}"
     );
     set_format(&path, 7);
-    let error = KvStore::open(&path, &Options::default()).err().unwrap();
+    let error = kv::open(&path, &Options::default()).err().unwrap();
     assert_eq!(error.kind, PagerErrorKind::Version);
     assert!(error.message.contains('7'), "{error}");
 
     let foreign = folder.path().join("foreign");
     set_number(&foreign, "other", 1);
     assert_eq!(
-        kind(KvStore::open(&foreign, &Options::default())),
+        kind(kv::open(&foreign, &Options::default())),
         Some(PagerErrorKind::Invalid)
     );
     let text = folder.path().join("text");
     std::fs::write(&text, "not a database at all").unwrap();
     assert_eq!(
-        kind(KvStore::open(&text, &Options::default())),
+        kind(kv::open(&text, &Options::default())),
         Some(PagerErrorKind::Damaged)
     );
 }
@@ -150,7 +147,7 @@ fn a_new_store_is_whole_or_not_there() {
     drop(open(&empty));
     let missing = folder.path().join("no-folder").join("store");
     assert_eq!(
-        kind(KvStore::open(&missing, &Options::default())),
+        kind(kv::open(&missing, &Options::default())),
         Some(PagerErrorKind::NotFound)
     );
 }
@@ -165,7 +162,7 @@ fn a_reader_changes_nothing() {
         read_only: true,
         ..Options::default()
     };
-    let store = KvStore::open(&path, &readers).unwrap();
+    let store = kv::open(&path, &readers).unwrap();
     let reader = Client::open_with(store.clone(), "object", request(0, false)).unwrap();
     reader.assert_full(0, 1);
     reader.assert_full(5, 2);
@@ -206,7 +203,7 @@ fn objects_are_listed_and_removed() {
         .map(|(name, attributes)| (name.to_string(), attributes.size))
         .collect();
     assert_eq!(names, [("right".to_owned(), 3 * PAGE)]);
-    assert_eq!(store.verify().unwrap(), 1, "its pages went with it");
+    assert_eq!(store.engine().verify().unwrap(), 1, "its pages went with it");
     let fresh = client(&store, "left", 2);
     fresh.assert_full(0, 0);
     assert_eq!(fresh.opened.version, 0);
@@ -226,7 +223,7 @@ fn zero_pages_take_no_room() {
     client.commit_full(1, 5);
     client.commit_full(2, 5);
     client.commit_full(1, 0);
-    assert_eq!(store.verify().unwrap(), 1);
+    assert_eq!(store.engine().verify().unwrap(), 1);
     client.assert_full(1, 0);
     client.close();
 }
@@ -275,11 +272,11 @@ fn an_unclean_store_is_repaired_by_a_writer_only() {
         read_only: true,
         ..Options::default()
     };
-    let error = KvStore::open(&copy, &readers).err().unwrap();
+    let error = kv::open(&copy, &readers).err().unwrap();
     assert_eq!(error.kind, PagerErrorKind::Denied, "{error}");
     assert!(error.message.contains("open it once for writing"), "{error}");
     drop(open(&copy));
-    let store = KvStore::open(&copy, &readers).unwrap();
+    let store = kv::open(&copy, &readers).unwrap();
     let read = Client::open_with(store, "object", request(0, false)).unwrap();
     read.assert_full(0, 3);
     client.close();
@@ -287,7 +284,7 @@ fn an_unclean_store_is_repaired_by_a_writer_only() {
 
 /// Reads everything of a store that may be damaged: what is supplied has to be right.
 fn probe(path: &Path, options: &Options) -> Result<(), PagerError> {
-    let store = KvStore::open(path, options)?;
+    let store = kv::open(path, options)?;
     let reader = Client::open_with(store.clone(), "object", request(0, false))?;
     let mut page = vec![0; PAGE as usize];
     for (index, byte) in [(0, 1), (1, 0), (5, 2), (7, 0)] {
@@ -300,7 +297,7 @@ fn probe(path: &Path, options: &Options) -> Result<(), PagerError> {
         );
     }
     drop(reader);
-    store.verify().map(drop)
+    store.engine().verify().map(drop)
 }
 
 #[test]
@@ -354,15 +351,15 @@ fn a_damaged_page_is_reported_with_its_place() {
     let start = bytes.windows(64).position(|window| window == [2; 64]).unwrap();
     bytes[start + 10] = 3;
     std::fs::write(&path, &bytes).unwrap();
-    let error = KvStore::open(&path, &Options::default()).err().unwrap();
+    let error = kv::open(&path, &Options::default()).err().unwrap();
     assert_eq!(error.kind, PagerErrorKind::Damaged, "{error}");
     std::fs::write(&path, &bytes).unwrap();
     let trusting = Options {
         check: Check::AfterCrash,
         ..Options::default()
     };
-    let store = KvStore::open(&path, &trusting).unwrap();
-    let error = store.verify().unwrap_err();
+    let store = kv::open(&path, &trusting).unwrap();
+    let error = store.engine().verify().unwrap_err();
     assert_eq!(error.kind, PagerErrorKind::Damaged);
     assert!(error.message.contains("page 5"), "{error}");
     let client = client(&store, "object", 8);
@@ -441,7 +438,7 @@ fn a_killed_process_loses_nothing_reported() {
         }
         left.close();
         right.close();
-        store.verify().unwrap();
+        store.engine().verify().unwrap();
     }
     assert!(last >= 20, "each child goes on where the last one was");
 }

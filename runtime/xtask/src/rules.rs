@@ -14,7 +14,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("vmsync-instrument", &[]),
     ("vmsync-tracker", &["vmsync-core"]),
     ("vmsync-pager-file", &["vmsync-core"]),
-    ("vmsync-pager-kv", &["vmsync-core"]),
+    ("vmsync-pager-kv", &["vmsync-core", "vmsync-pager-group"]),
     ("vmsync-pager-memory", &["vmsync-core"]),
     ("vmsync-pager-conformance", &["vmsync-core"]),
     ("vmsync-pager-group", &["vmsync-core"]),
