@@ -17,6 +17,7 @@
 //!
 //!   ScriptedPager: a pager in front of another that fails, hangs or answers late on demand, and keeps a log
 //!   Proxy: a network that is slow, loses replies or is cut on demand, in front of a pager's server
+//!   commit_over_restart: that server is killed, and started again
 //! ```
 //!
 //! Invariants:
@@ -32,12 +33,14 @@ pub mod limits;
 mod proxy;
 pub mod random;
 mod recorder;
+mod restart;
 mod scripted;
 
 pub use client::Client;
 pub use fixture::Fixture;
 pub use proxy::{Network, Proxy};
 pub use recorder::{Recorder, set_pause};
+pub use restart::commit_over_restart;
 pub use scripted::{Event, Fault, ScriptedPager};
 
 /// Runs every check against fixtures of `make`; each fixture must be a store of its own.
