@@ -184,7 +184,7 @@ impl Vm {
     }
 
     /// Tells the VM that host code has stored to `range` of the guest's memory. Needed only with the `barrier`
-    /// tracker, which sees the guest's own stores and nothing else.
+    /// tracker, which sees the guest's own stores and those of `wasi_snapshot_preview1`.
     pub fn note_store(&mut self, range: ByteRange) {
         if let Some(attached) = &mut self.attached {
             attached.task.note_store(range);

@@ -263,7 +263,6 @@ fn stores_of_the_host_count() {
         if *kind == TrackerKind::Barrier {
             let vm = &mut own.store.data_mut().vm;
             vm.note_store(ByteRange::new(BASE + P - 2, BASE + P + 2));
-            vm.note_store(ByteRange::new(BASE + 3 * P, BASE + 3 * P + 64));
         }
         assert_eq!(own.run::<_, i32>("msync", (BASE as i32, 4 * P as i32, 2)), 0);
         let stats = own.store.data().vm.stats();

@@ -63,7 +63,7 @@ impl Instrument {
         if self.json {
             print_json(&json!({
                 "stores": report.stores, "marks": report.marks, "skipped_stack": report.skipped_stack,
-                "coalesced": report.coalesced, "hoisted": report.hoisted,
+                "coalesced": report.coalesced, "hoisted": report.hoisted, "wrapped": report.wrapped,
                 "bytes_in": report.bytes_in, "bytes_out": report.bytes_out,
             }))?;
         } else {

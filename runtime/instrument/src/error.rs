@@ -5,6 +5,7 @@
 //! - an error leaves nothing behind: there is no partly instrumented module.
 
 use alloc::string::{String, ToString};
+use wasm_encoder::reencode;
 
 /// What the caller does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +95,18 @@ impl From<wasmparser::Error> for InstrumentError {
         Self::Invalid {
             message: error.message().to_string(),
             offset: error.offset(),
+        }
+    }
+}
+
+impl From<reencode::Error> for InstrumentError {
+    fn from(error: reencode::Error) -> Self {
+        match error {
+            reencode::Error::ParseError(error) => error.into(),
+            other => Self::Output {
+                message: other.to_string(),
+                offset: 0,
+            },
         }
     }
 }

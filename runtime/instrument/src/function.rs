@@ -4,7 +4,7 @@
 //! no index changes.
 //!
 //! Invariants:
-//! - instructions of the input keep their bytes and their order;
+//! - instructions of the input keep their bytes and their order, but for the indices of functions that get one around them;
 //! - two scratch locals that hold something at the same time are not the same local.
 
 use crate::ahead::{Ahead, Locals, MarkerFunction, MarkerFunctions};
@@ -38,7 +38,7 @@ pub(crate) enum Rank {
 pub(crate) struct Rewritten {
     /// Locals and instructions, without the length before them.
     pub bytes: Vec<u8>,
-    /// For each insertion the byte of the old body before which it was made, and how many bytes went in: ascending.
+    /// For each insertion the byte of the old body before which it was made, and by how many bytes it moved: ascending.
     pub moved: Vec<(usize, i64)>,
 }
 
@@ -52,7 +52,7 @@ pub(crate) fn rewrite(
     report: &mut Report,
 ) -> Result<Option<Rewritten>, InstrumentError> {
     let trace = walk::walk(plan, validator, body)?;
-    if trace.sites.is_empty() {
+    if trace.sites.is_empty() && trace.redirects.is_empty() {
         return Ok(None);
     }
     report.stores += trace.sites.len() as u64;
@@ -80,6 +80,7 @@ pub(crate) fn rewrite(
         }
     }
     let mut edit = Edit::new(plan, &trace);
+    edit.redirect();
     edit.place(&fates, &ahead, functions, report)?;
     edit.finish(body).map(Some)
 }
@@ -129,7 +130,8 @@ impl Scratch {
 }
 
 struct Insertion {
-    at: usize,
+    /// What of the body it replaces: nothing, but for indices of functions.
+    at: Range<usize>,
     rank: Rank,
     bytes: Range<usize>,
 }
@@ -160,10 +162,24 @@ impl<'a> Edit<'a> {
         let begin = self.text.len();
         write(&self.marker, &mut self.text);
         self.insertions.push(Insertion {
-            at,
+            at: at..at,
             rank,
             bytes: begin..self.text.len(),
         });
+    }
+
+    /// Calls and references of functions that got one around them.
+    fn redirect(&mut self) {
+        let trace = self.trace;
+        for redirect in &trace.redirects {
+            let begin = self.text.len();
+            redirect.function.encode(&mut self.text);
+            self.insertions.push(Insertion {
+                at: redirect.index.clone(),
+                rank: Rank::Copy,
+                bytes: begin..self.text.len(),
+            });
+        }
     }
 
     fn place(
@@ -278,7 +294,7 @@ impl<'a> Edit<'a> {
             self.insert(site.at, Rank::Spill, |marker, out| {
                 let sink = &mut InstructionSink::new(out);
                 sink.local_get(address).local_get(len);
-                sink.call(marker.plan.functions + number);
+                sink.call(marker.plan.marker_function(number));
             });
             return;
         }
@@ -293,7 +309,7 @@ impl<'a> Edit<'a> {
     fn finish(mut self, body: &FunctionBody<'_>) -> Result<Rewritten, InstrumentError> {
         // Stable: of one rank, in the order of the code.
         self.insertions
-            .sort_by_key(|insertion| (insertion.at, insertion.rank));
+            .sort_by_key(|insertion| (insertion.at.start, insertion.rank));
         let old = body.as_bytes();
         let begin = body.range().start;
         let declared = body.get_locals_reader()?;
@@ -310,10 +326,11 @@ impl<'a> Edit<'a> {
         let mut moved = Vec::from([(code_at, bytes.len() as i64 - code_at as i64)]);
         let mut from = code_at;
         for insertion in &self.insertions {
-            bytes.extend_from_slice(&old[from..insertion.at]);
+            let Range { start, end } = insertion.at;
+            bytes.extend_from_slice(&old[from..start]);
             bytes.extend_from_slice(&self.text[insertion.bytes.clone()]);
-            moved.push((insertion.at, insertion.bytes.len() as i64));
-            from = insertion.at;
+            moved.push((end, insertion.bytes.len() as i64 - (end - start) as i64));
+            from = end;
         }
         bytes.extend_from_slice(&old[from..]);
         Ok(Rewritten { bytes, moved })

@@ -10,7 +10,7 @@
 //!                             |
 //!             [analysis] shadow_stack --> hoist --> coalesce     which stores need which marks
 //!                             |
-//!                         [function] places them --- [marks], [ahead] what a mark is made of
+//!                         [function] places them --- [marks], [ahead] what a mark is made of, [wasi] marks for the host
 //!                             |
 //!                         [rewrite] the module around the functions, [custom] sections --> [verify] --> bytes
 //! ```
@@ -23,7 +23,8 @@
 //!   only its first [`Options::suspect_bytes`] can have changed: compare those.
 //! - **When to collect.** Cards are read and cleared while the guest is inside a call to the host, or is not running. Not at
 //!   an epoch or fuel interruption: [`Report::marks_ahead`] tells whether that would matter.
-//! - **Not tracked.** Active data segments (they are written before anything can be mapped), and what the host itself writes.
+//! - **Not tracked.** Active data segments (they are written before anything can be mapped), and what the host itself writes,
+//!   functions of `wasi_snapshot_preview1` excepted: each gets one around it that marks what it may have written.
 //! - **The shadow stack.** Stores to LLVM's shadow stack are skipped, if [`Report::shadow_stack`] is set: then nothing is
 //!   ever mapped over it.
 //!
@@ -56,7 +57,8 @@
 //!
 //! Invariants:
 //! - input and output both validate, or the call is an error; no input makes this crate panic;
-//! - bytes of a function that needs no mark are copied, not re-encoded; indices of the input stay what they were;
+//! - bytes of a function that needs no mark are copied, not re-encoded, but for indices of WASI's functions; all other indices
+//!   of the input stay what they were;
 //! - the same input and options give the same output.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -73,12 +75,14 @@ pub mod limits;
 mod marks;
 mod options;
 mod plan;
+mod redirect;
 mod report;
 mod rewrite;
 mod section;
 mod store;
 mod trace;
 mod verify;
+mod wasi;
 
 pub use error::{InstrumentError, InstrumentErrorKind};
 pub use options::{Analyses, Cards, MemoryChoice, Options};

@@ -54,5 +54,9 @@ pub const HOLDERS_MAX: usize = 1 << 10;
 /// Stores of one loop that are looked at: all pairs are compared.
 pub const HOISTED_MAX: usize = 1 << 8;
 
+/// Buffers of one list that are marked one by one after a call of WASI: POSIX's IOV_MAX on Linux. Above it, the whole memory is
+/// marked.
+pub const BUFFERS_MAX: i32 = 1 << 10;
+
 /// Ranges that are marked ahead of one loop: each is some 50 bytes of code.
 pub const SPANS_MAX: usize = 8;

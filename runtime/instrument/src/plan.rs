@@ -11,11 +11,12 @@ use crate::error::InstrumentError;
 use crate::limits;
 use crate::options::{Analyses, Cards, MemoryChoice, Options};
 use crate::report::{CARDS_EXPORT, CardsLocation, ShadowStack};
+use crate::wasi::{self, Wrapped};
 use alloc::format;
 use alloc::vec::Vec;
 use wasmparser::{
-    ConstExpr, Encoding, ExternalKind, KnownCustom, MemoryType, Name, NameSectionReader, Operator, Parser,
-    Payload, TypeRef, ValType,
+    CompositeInnerType, ConstExpr, Encoding, ExternalKind, KnownCustom, MemoryType, Name, NameSectionReader,
+    Operator, Parser, Payload, SubType, TypeRef, ValType,
 };
 
 /// The name that LLVM gives to the shadow stack's pointer.
@@ -40,6 +41,8 @@ pub(crate) struct Plan {
     /// Types and functions of the input, imported ones included: added ones come after them.
     pub types: u32,
     pub functions: u32,
+    /// Imported functions that get one around them: the first that are added, in this order.
+    pub wrapped: Vec<Wrapped>,
 }
 
 impl Plan {
@@ -51,6 +54,19 @@ impl Plan {
     /// Bytes of a VM page.
     pub fn page_bytes(&self) -> i64 {
         1 << self.cards.page_size_shift
+    }
+
+    /// Index of the marker function with this number.
+    pub fn marker_function(&self, number: u32) -> u32 {
+        self.functions + self.wrapped.len() as u32 + number
+    }
+
+    /// Index of the function that takes a function's place.
+    pub fn redirected(&self, function: u32) -> u32 {
+        let at = self
+            .wrapped
+            .binary_search_by_key(&function, |wrapped| wrapped.function);
+        at.map_or(function, |at| self.functions + at as u32)
     }
 
     /// An address difference as it is in the tracked memory's address arithmetic.
@@ -66,8 +82,10 @@ impl Plan {
 /// What the first reading found.
 #[derive(Debug, Default)]
 struct Contents<'a> {
-    types: u32,
+    /// The parameters of each type that is a function's.
+    types: Vec<Option<Vec<ValType>>>,
     functions: u32,
+    wrapped: Vec<Wrapped>,
     memories: Vec<MemoryType>,
     imported_memories: u32,
     memory_exports: Vec<(&'a str, u32)>,
@@ -104,6 +122,7 @@ pub(crate) fn plan(wasm: &[u8], options: &Options) -> Result<Plan, InstrumentErr
             (None, tracked, u64::from(offset))
         }
     };
+    let writes_tracked = !tracked_type.memory64 && contents.memory_exports.contains(&(wasi::MEMORY, tracked));
     let marks_ahead = !tracked_type.shared && !tracked_type.memory64;
     let analyses = Analyses {
         shadow_stack: options.analyses.shadow_stack,
@@ -128,8 +147,13 @@ pub(crate) fn plan(wasm: &[u8], options: &Options) -> Result<Plan, InstrumentErr
         imported_memories: contents.imported_memories,
         analyses,
         marks_ahead,
-        types: contents.types,
+        types: contents.types.len() as u32,
         functions: contents.functions,
+        wrapped: if writes_tracked {
+            contents.wrapped
+        } else {
+            Vec::new()
+        },
     })
 }
 
@@ -181,7 +205,7 @@ impl<'a> Contents<'a> {
                 } => return Err(InstrumentError::Component),
                 Payload::TypeSection(reader) => {
                     for group in reader {
-                        contents.types += group?.types().len() as u32;
+                        contents.types.extend(group?.types().map(parameters));
                     }
                 }
                 Payload::ImportSection(reader) => contents.imports(reader)?,
@@ -238,7 +262,13 @@ impl<'a> Contents<'a> {
                         initial: None,
                     });
                 }
-                TypeRef::Func(_) | TypeRef::FuncExact(_) => self.functions += 1,
+                TypeRef::Func(ty) | TypeRef::FuncExact(ty) => {
+                    let parameters = self.types.get(ty as usize).and_then(Option::as_ref);
+                    let wrapped = parameters
+                        .and_then(|parameters| Wrapped::of(&import, self.functions, ty, parameters));
+                    self.wrapped.extend(wrapped);
+                    self.functions += 1;
+                }
                 _ => {}
             }
         }
@@ -304,6 +334,13 @@ impl<'a> Contents<'a> {
             global,
             high: found.initial,
         })
+    }
+}
+
+fn parameters(ty: &SubType) -> Option<Vec<ValType>> {
+    match &ty.composite_type.inner {
+        CompositeInnerType::Func(ty) => Some(ty.params().to_vec()),
+        _ => None,
     }
 }
 

@@ -82,6 +82,8 @@ pub struct Report {
     pub marks: u64,
     /// Loops that got marks ahead of them.
     pub loops: u64,
+    /// Imported functions of WASI that got one around them, which marks what they write.
+    pub wrapped: u64,
     /// Functions of the module, and those that were rewritten.
     pub functions: u64,
     /// Functions that were rewritten.

@@ -12,6 +12,7 @@ use crate::limits;
 use crate::marks::Marker;
 use crate::options::Options;
 use crate::plan::{self, Plan};
+use crate::redirect;
 use crate::report::{CARDS_EXPORT, Instrumented, Report};
 use crate::section;
 use crate::store::StoreKind;
@@ -20,8 +21,8 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::ops::Range;
 use wasm_encoder::{
-    CodeSection, CustomSection, Encode, ExportKind, MemorySection, MemoryType, Module, RawSection, SectionId,
-    TypeSection,
+    CodeSection, CustomSection, Encode, ExportKind, ExportSection, Function, MemorySection, MemoryType,
+    Module, RawSection, SectionId, TypeSection,
 };
 use wasmparser::{BinaryReader, FuncValidatorAllocations, Parser, Payload, ValidPayload, Validator};
 
@@ -31,17 +32,28 @@ pub(crate) fn instrument(
     options: &Options,
     without: Option<StoreKind>,
 ) -> Result<Instrumented, InstrumentError> {
-    let plan = plan::plan(wasm, options)?;
+    let mut plan = plan::plan(wasm, options)?;
+    if without == Some(StoreKind::Wasi) {
+        plan.wrapped.clear();
+    }
     let mut report = Report {
         bytes_in: wasm.len() as u64,
         ..Report::default()
     };
     let mut markers = MarkerFunctions::default();
     let bodies = functions(wasm, &plan, without, &mut markers, &mut report)?;
+    let marker = Marker { plan: &plan };
+    let around = plan
+        .wrapped
+        .iter()
+        .map(|wrapped| wrapped.around(&marker, &mut markers));
+    let around: Vec<Function> = around.collect();
+    report.wrapped = around.len() as u64;
     let mut assembly = Assembly {
         wasm,
         plan: &plan,
         bodies: &bodies,
+        around: &around,
         markers: &markers,
         module: Module::new(),
         done: Done::default(),
@@ -89,14 +101,18 @@ fn functions(
 /// Which of the sections that get an entry were written.
 #[derive(Debug, Default)]
 struct Done {
+    functions: bool,
     memories: bool,
     exports: bool,
+    code: bool,
 }
 
 struct Assembly<'a> {
     wasm: &'a [u8],
     plan: &'a Plan,
     bodies: &'a Bodies,
+    /// The functions around those of [`Plan::wrapped`].
+    around: &'a [Function],
     markers: &'a MarkerFunctions,
     module: Module,
     done: Done,
@@ -141,36 +157,56 @@ impl<'a> Assembly<'a> {
     }
 
     fn section(&mut self, id: u8, range: Range<usize>) -> Result<(), InstrumentError> {
-        let added = self.markers.all();
-        if id == SectionId::Type as u8 && !added.is_empty() {
+        let markers = self.markers.all();
+        if id == SectionId::Type as u8 && !markers.is_empty() {
             self.longer(id, range, &marker_types(), MarkerFunction::TYPES.len() as u32)
-        } else if id == SectionId::Function as u8 && !added.is_empty() {
-            let mut entries = Vec::new();
-            for function in added {
-                (self.plan.types + function.ty()).encode(&mut entries);
-            }
-            self.longer(id, range, &entries, added.len() as u32)
+        } else if id == SectionId::Function as u8 && !markers.is_empty() {
+            self.added_functions(Some(range))
         } else if id == SectionId::Memory as u8 {
             self.memories(Some(range))
-        } else if id == SectionId::Export as u8 && self.plan.own_cards {
+        } else if id == SectionId::Export as u8 {
             self.exports(Some(range))
         } else if id == SectionId::Code as u8 {
-            self.code(range)
+            self.code(Some(range))
         } else {
-            self.raw(id, range);
+            let content = &self.wasm[range.clone()];
+            if self.around.is_empty() || !redirect::section(self.plan, id, content, &mut self.module)? {
+                self.raw(id, range);
+            }
             Ok(())
         }
+    }
+
+    /// The types of the functions, and of those that are added.
+    fn added_functions(&mut self, range: Option<Range<usize>>) -> Result<(), InstrumentError> {
+        let mut entries = Vec::new();
+        for wrapped in &self.plan.wrapped {
+            wrapped.ty.encode(&mut entries);
+        }
+        for marker in self.markers.all() {
+            (self.plan.types + marker.ty()).encode(&mut entries);
+        }
+        let count = self.plan.wrapped.len() + self.markers.all().len();
+        self.done.functions = true;
+        let range = range.unwrap_or(0..0);
+        self.longer(SectionId::Function as u8, range, &entries, count as u32)
     }
 
     /// Writes the sections that get an entry and that the module does not have, before section `next`.
     fn missing(&mut self, next: Option<u8>) -> Result<(), InstrumentError> {
         let past =
             |last: SectionId| next.is_none_or(|next| section::order(next) > section::order(last as u8));
+        if !self.around.is_empty() && !self.done.functions && past(SectionId::Function) {
+            self.added_functions(None)?;
+        }
         if self.plan.own_cards && !self.done.memories && past(SectionId::Memory) {
             self.memories(None)?;
         }
         if self.plan.own_cards && !self.done.exports && past(SectionId::Export) {
             self.exports(None)?;
+        }
+        if !self.around.is_empty() && !self.done.code && past(SectionId::Code) {
+            self.code(None)?;
         }
         Ok(())
     }
@@ -209,12 +245,16 @@ impl<'a> Assembly<'a> {
 
     /// The exports, and the cards.
     fn exports(&mut self, range: Option<Range<usize>>) -> Result<(), InstrumentError> {
-        let mut entry = Vec::new();
-        CARDS_EXPORT.encode(&mut entry);
-        ExportKind::Memory.encode(&mut entry);
-        self.plan.cards.memory.encode(&mut entry);
+        let mut section = match range {
+            Some(range) => redirect::exports(self.plan, &self.wasm[range])?,
+            None => ExportSection::new(),
+        };
+        if self.plan.own_cards {
+            section.export(CARDS_EXPORT, ExportKind::Memory, self.plan.cards.memory);
+        }
         self.done.exports = true;
-        self.longer(SectionId::Export as u8, range.unwrap_or(0..0), &entry, 1)
+        self.module.section(&section);
+        Ok(())
     }
 
     /// A section that is a list, with entries appended.
@@ -230,19 +270,25 @@ impl<'a> Assembly<'a> {
         Ok(())
     }
 
-    fn code(&mut self, range: Range<usize>) -> Result<(), InstrumentError> {
+    fn code(&mut self, range: Option<Range<usize>>) -> Result<(), InstrumentError> {
         let mut section = CodeSection::new();
-        let reader = BinaryReader::new(&self.wasm[range.clone()], range.start);
-        let bodies = wasmparser::CodeSectionReader::new(reader)?;
-        for (body, rewritten) in bodies.into_iter().zip(&self.bodies.bodies) {
-            let body = body?;
-            section.raw(
-                rewritten
-                    .as_ref()
-                    .map_or(body.as_bytes(), |rewritten| &rewritten.bytes),
-            );
+        if let Some(range) = range {
+            let reader = BinaryReader::new(&self.wasm[range.clone()], range.start);
+            let bodies = wasmparser::CodeSectionReader::new(reader)?;
+            for (body, rewritten) in bodies.into_iter().zip(&self.bodies.bodies) {
+                let body = body?;
+                section.raw(
+                    rewritten
+                        .as_ref()
+                        .map_or(body.as_bytes(), |rewritten| &rewritten.bytes),
+                );
+            }
         }
+        self.done.code = true;
         let marker = Marker { plan: self.plan };
+        for function in self.around {
+            section.function(function);
+        }
         for function in self.markers.all() {
             section.function(&function.body(&marker));
         }

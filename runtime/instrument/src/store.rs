@@ -22,17 +22,20 @@ pub enum StoreKind {
     Copy,
     /// `memory.init`
     Init,
+    /// What an imported function of WASI writes.
+    Wasi,
 }
 
 impl StoreKind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Plain,
         Self::Lane,
         Self::Atomic,
         Self::Fill,
         Self::Copy,
         Self::Init,
+        Self::Wasi,
     ];
 }
 

@@ -9,6 +9,7 @@ use wasmtime::Val;
 
 /// A store of each kind, each to a page of its own, not the first of the memory.
 const MODULE: &str = r#"(module
+    (import "wasi_snapshot_preview1" "random_get" (func $random_get (param i32 i32) (result i32)))
     (memory (export "memory") 8) (data $d "0123456789")
     (func (export "run") (param $a i32)
       (i32.store offset=4096 (local.get $a) (i32.const -1))
@@ -16,7 +17,8 @@ const MODULE: &str = r#"(module
       (drop (i32.atomic.rmw.xchg offset=40960 (local.get $a) (i32.const -1)))
       (memory.fill (i32.add (local.get $a) (i32.const 61440)) (i32.const 1) (local.get $a))
       (memory.copy (i32.add (local.get $a) (i32.const 94208)) (i32.const 12288) (local.get $a))
-      (memory.init $d (i32.add (local.get $a) (i32.const 122880)) (i32.const 0) (i32.const 9))))"#;
+      (memory.init $d (i32.add (local.get $a) (i32.const 122880)) (i32.const 0) (i32.const 9))
+      (drop (call $random_get (i32.add (local.get $a) (i32.const 159744)) (i32.const 100)))))"#;
 
 #[test]
 fn a_missing_kind_of_mark_is_noticed() -> Result<()> {

@@ -73,8 +73,8 @@ impl DurableModule {
     }
 }
 
-/// Barriers see the stores of guest code only: where the guest calls the host, which may store to any place of its
-/// memory, pages are compared instead.
+/// Barriers see the stores of guest code and of WASI: where the guest calls other functions of the host, which may store to any
+/// place of its memory, pages are compared instead.
 fn tracker(host: &Host, exposed: &Exposed) -> TrackerKind {
     match host.tracker() {
         TrackerKind::Barrier if exposed.calls_host => TrackerKind::Compare,

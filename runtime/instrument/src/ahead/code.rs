@@ -211,7 +211,11 @@ impl Code<'_> {
         sink.i64_const(marker.plan.page_bytes()).i64_gt_u();
         sink.if_(BlockType::Empty);
         sink.local_get(low).local_get(high);
-        sink.call(marker.plan.functions + functions.number(MarkerFunction::Between));
+        sink.call(
+            marker
+                .plan
+                .marker_function(functions.number(MarkerFunction::Between)),
+        );
         sink.else_();
         // Of an address outside the 32-bit ones, that of another page is marked: a store to it traps.
         for address in [low, high] {

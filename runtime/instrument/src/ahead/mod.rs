@@ -24,6 +24,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
 use code::Code;
+pub(crate) use range::memory_bytes;
 use wasm_encoder::{Function, InstructionSink, ValType};
 
 /// Stands for a loop whose test bounds nothing: any stride times this leaves the address space.
@@ -38,7 +39,7 @@ const _: () = assert!(
 );
 
 /// Highest address of a 32-bit memory.
-const TOP: i64 = limits::MEMORY32_BYTES as i64 - 1;
+pub(crate) const TOP: i64 = limits::MEMORY32_BYTES as i64 - 1;
 
 /// A sum over locals of type i32, modulo 2^32.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -292,7 +293,11 @@ impl Ahead {
                     if shape.step == Step::Value {
                         step.push(sink, 0);
                     }
-                    sink.call(marker.plan.functions + functions.number(MarkerFunction::Shape(*shape)));
+                    sink.call(
+                        marker
+                            .plan
+                            .marker_function(functions.number(MarkerFunction::Shape(*shape))),
+                    );
                 }
             }
         }

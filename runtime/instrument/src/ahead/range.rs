@@ -73,8 +73,8 @@ pub(super) fn bytes(marker: &Marker<'_>) -> Function {
     function
 }
 
-/// Pushes the size of the memory, of type i64.
-fn memory_bytes(marker: &Marker<'_>, sink: &mut InstructionSink<'_>) {
+/// Pushes the size of a 32-bit memory, of type i64.
+pub(crate) fn memory_bytes(marker: &Marker<'_>, sink: &mut InstructionSink<'_>) {
     let unit_log2 = marker.plan.tracked_type.page_size_log2;
     sink.memory_size(marker.plan.cards.tracked)
         .i64_extend_i32_u()

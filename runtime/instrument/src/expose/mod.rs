@@ -73,7 +73,8 @@ pub struct Exposed {
     pub tables: Vec<Exported>,
     /// Every function that can be in such a global or table.
     pub functions: Vec<Exported>,
-    /// The module imports functions, so that the host may store to its memory.
+    /// The module imports functions that may store to its memory unseen: any but those of WASI, whose stores
+    /// [`crate::instrument`] marks.
     pub calls_host: bool,
 }
 
@@ -116,7 +117,7 @@ pub fn expose(wasm: &[u8]) -> Result<Exposed, ExposeError> {
         globals: named("global", survey.saved_globals()),
         tables: named("table", survey.saved_tables()),
         functions: named("function", survey.functions_to_name()),
-        calls_host: survey.imported_functions > 0,
+        calls_host: survey.calls_host(),
     })
 }
 

@@ -14,7 +14,7 @@ use wasmparser::{
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{EXPORT_PREFIX, ExposeError, ExposedMemory, Refusal};
-use crate::verify;
+use crate::{verify, wasi};
 
 /// Bytes of a page of Wasm.
 const WASM_PAGE_BYTES: u64 = 64 << 10;
@@ -34,7 +34,9 @@ pub(super) struct Survey<'a> {
     pub names: Option<&'a [u8]>,
     pub types: u32,
     pub functions: u32,
-    pub imported_functions: u32,
+    imported_functions: u32,
+    /// Of these, WASI's.
+    wasi_functions: u32,
     pub memory: Option<MemoryType>,
     memories: u32,
     pub global_count: u32,
@@ -118,6 +120,12 @@ impl<'a> Survey<'a> {
         self.referred.iter().copied().collect()
     }
 
+    /// Whether there is a function whose stores to the memory have no marks: of WASI's there is none in 32-bit memories.
+    pub fn calls_host(&self) -> bool {
+        let is_64 = self.memory.is_some_and(|memory| memory.memory64);
+        self.imported_functions > if is_64 { 0 } else { self.wasi_functions }
+    }
+
     pub fn memory_size(&self) -> ExposedMemory {
         let Some(memory) = self.memory else {
             return ExposedMemory {
@@ -180,6 +188,7 @@ impl<'a> Survey<'a> {
                     if import.module == "vmsync1" {
                         return Err(Refusal::OwnRegions.into());
                     }
+                    self.wasi_functions += u32::from(wasi::is_function(&import));
                     self.import(import.ty)?;
                 }
             }

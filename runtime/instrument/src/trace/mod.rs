@@ -17,6 +17,7 @@ use crate::analysis::values::{Atom, Value, Values};
 use crate::marks::Anchor;
 use crate::store::Write;
 use alloc::vec::Vec;
+use core::ops::Range;
 use wasmparser::ValType;
 
 /// How the address of a store can be had after the store.
@@ -143,6 +144,15 @@ pub(crate) struct Loop {
     pub exits: u32,
 }
 
+/// An instruction that names a function in whose place another is used.
+#[derive(Clone, Debug)]
+pub(crate) struct Redirect {
+    /// Where the function's index begins and ends in the body.
+    pub index: Range<usize>,
+    /// The function to use.
+    pub function: u32,
+}
+
 /// The result of the walk.
 #[derive(Debug)]
 pub(crate) struct Trace {
@@ -152,6 +162,8 @@ pub(crate) struct Trace {
     pub loops: Vec<Loop>,
     /// Atoms that are values of the shadow stack's pointer, ascending.
     pub stack_pointers: Vec<Atom>,
+    /// In the order of the code, also where it is unreachable.
+    pub redirects: Vec<Redirect>,
     /// Locals and parameters of the function.
     pub locals: u32,
 }

@@ -14,7 +14,7 @@ use crate::marks::Anchor;
 use crate::plan::Plan;
 use crate::store::{StoreKind, Write, is_collection_point};
 use crate::trace::shape::Shape;
-use crate::trace::{Base, Condition, Event, Loop, Phi, Relation, Site, Trace};
+use crate::trace::{Base, Condition, Event, Loop, Phi, Redirect, Relation, Site, Trace};
 use alloc::vec::Vec;
 use wasmparser::{Catch, FuncValidator, FunctionBody, Operator, ValType, ValidatorResources};
 
@@ -123,6 +123,7 @@ impl<'a> Walk<'a> {
                 events: Vec::new(),
                 loops: Vec::new(),
                 stack_pointers: Vec::new(),
+                redirects: Vec::new(),
                 locals: count,
             },
             stack: Vec::new(),
@@ -165,6 +166,7 @@ impl<'a> Walk<'a> {
         if live {
             self.branches(operator);
         }
+        self.redirect(place, operator);
         if is_collection_point(operator) {
             self.trace.events.push(Event::Collect);
             self.stack_pointer = None;
@@ -177,6 +179,24 @@ impl<'a> Walk<'a> {
             self.mark_copy(*local_index);
         }
         Ok(())
+    }
+
+    /// Notes an instruction that names a function which gets another in its place.
+    fn redirect(&mut self, place: Place, operator: &Operator<'_>) {
+        let (Operator::Call { function_index }
+        | Operator::ReturnCall { function_index }
+        | Operator::RefFunc { function_index }) = *operator
+        else {
+            return;
+        };
+        let function = self.plan.redirected(function_index);
+        if function != function_index {
+            // Behind an opcode of one byte.
+            self.trace.redirects.push(Redirect {
+                index: place.at + 1..place.end,
+                function,
+            });
+        }
     }
 
     /// Replaces the operands of an instruction by its results.
