@@ -2,11 +2,9 @@
 //!
 //! Invariants:
 //! - every sum of 32-bit operands is widened before it is multiplied, divided or compared;
-//! - `low` is the lowest and `high` the highest address once [`Code::edges`] has run; before that they are scratch.
+//! - `low` and `high` are scratch until the lowest and the highest address are put there.
 
-use crate::ahead::{
-    Locals, MarkerFunction, MarkerFunctions, Shape, Step, Sum, TripKind, UNBOUNDED, limits_of, range::Range,
-};
+use crate::ahead::{Locals, Shape, Step, Sum, TripKind, UNBOUNDED, limits_of, range::Range};
 use crate::marks::Marker;
 use wasm_encoder::{BlockType, InstructionSink};
 
@@ -152,28 +150,33 @@ impl Code<'_> {
         }
     }
 
-    /// Computes the lowest and the highest address.
+    /// Pushes the lowest and the highest address.
     pub fn edges(&self, sink: &mut InstructionSink<'_>) {
-        let (near, near_edge, far, far_edge) = self.directed();
+        let (near, near_edge, _, far_edge) = self.directed();
+        let up = self.shape.stride > 0;
         self.begin.push(sink, 0);
         sink.i64_extend_i32_u();
-        if near_edge == 0 {
-            sink.local_tee(near);
-        } else {
-            sink.i64_const(near_edge).i64_add().local_tee(near);
+        if near_edge != 0 {
+            sink.i64_const(near_edge).i64_add();
         }
-        match self.known_steps() {
-            Some(steps) => sink
-                .i64_const(steps * self.shape.stride + (far_edge - near_edge))
-                .i64_add(),
-            None => {
-                sink.local_get(self.locals.steps);
-                self.push_stride(sink, self.shape.stride);
-                sink.i64_mul().i64_add();
-                sink.i64_const(far_edge - near_edge).i64_add()
+        sink.local_tee(near);
+        if up {
+            sink.local_get(near);
+        }
+        let width = far_edge - near_edge;
+        if let Some(steps) = self.known_steps() {
+            sink.i64_const(steps * self.shape.stride + width).i64_add();
+        } else {
+            sink.local_get(self.locals.steps);
+            self.push_stride(sink, self.shape.stride);
+            sink.i64_mul().i64_add();
+            if width != 0 {
+                sink.i64_const(width).i64_add();
             }
-        };
-        sink.local_set(far);
+        }
+        if !up {
+            sink.local_get(near);
+        }
     }
 
     /// The local and the edge of the first iteration, then those of the last.
@@ -197,32 +200,6 @@ impl Code<'_> {
             self.push_step(sink);
             sink.i64_mul();
         }
-    }
-
-    /// Marks the pages of both ends if they are at most a page apart, and leaves the rest to a function.
-    pub fn two_pages(
-        &self,
-        marker: &Marker<'_>,
-        functions: &mut MarkerFunctions,
-        sink: &mut InstructionSink<'_>,
-    ) {
-        let Locals { low, high, .. } = self.locals;
-        sink.local_get(high).local_get(low).i64_sub();
-        sink.i64_const(marker.plan.page_bytes()).i64_gt_u();
-        sink.if_(BlockType::Empty);
-        sink.local_get(low).local_get(high);
-        sink.call(
-            marker
-                .plan
-                .marker_function(functions.number(MarkerFunction::Between)),
-        );
-        sink.else_();
-        // Of an address outside the 32-bit ones, that of another page is marked: a store to it traps.
-        for address in [low, high] {
-            sink.local_get(address).i32_wrap_i64();
-            marker.card_of_top(sink);
-        }
-        sink.end();
     }
 
     /// Marks all pages from the lowest address to the highest, or one by one where strides are longer than a page. `end` is

@@ -1,12 +1,11 @@
 //! Marks ahead of a loop: what they are, and the functions that they call. The instructions are in [`code`].
 //!
-//! The short way is emitted before the loop: how often it goes on, the lowest and the highest address, their two cards. What is
-//! rare or long is a *marker function* that is added to the module: a range of more than two pages, a range that leaves the
-//! address space, strides over a page, steps that are not constants. Bulk stores have one too, which is called before them.
+//! Before the loop is computed how often it goes on, and the lowest and the highest address. The rest is in *marker functions*
+//! that are added to the module, so that a loop becomes little longer; strides over a page and steps that are not constants
+//! are computed there too. Bulk stores have one that is called before them.
 //!
 //! ```text
-//!   before the loop   steps --> low, high --> at most two pages: mark both
-//!                       |                 --> else call between(low, high)
+//!   before the loop   steps --> low, high --> call between(low, high): two pages, or more
 //!                       +-- stride over a page, or step not a constant: call shape(moving, bound, begin [, step])
 //! ```
 //!
@@ -278,7 +277,11 @@ impl Ahead {
                         counted = true;
                     }
                     code.edges(sink);
-                    code.two_pages(marker, functions, sink);
+                    sink.call(
+                        marker
+                            .plan
+                            .marker_function(functions.number(MarkerFunction::Between)),
+                    );
                 }
                 Span::Moving {
                     shape,
@@ -368,6 +371,7 @@ impl Shape {
         let sink = &mut function.instructions();
         code.steps(sink);
         code.edges(sink);
+        sink.local_set(code.locals.high).local_set(code.locals.low);
         code.all_pages(marker, sink, parameters + 3, parameters + 5);
         sink.end();
         function

@@ -20,7 +20,8 @@ pub(super) struct Range {
     pub end: u32,
 }
 
-/// The marker function that marks from one address to another, both of iterations at most a page apart.
+/// The marker function that marks from one address to another, both of iterations at most a page apart. Short ranges, which are
+/// most, take the short way.
 pub(super) fn between(marker: &Marker<'_>) -> Function {
     let range = Range {
         low: 0,
@@ -30,6 +31,14 @@ pub(super) fn between(marker: &Marker<'_>) -> Function {
     let mut function = Function::new([(1, ValType::I64), (2, ValType::I32)]);
     let sink = &mut function.instructions();
     let page = marker.plan.page_bytes();
+    sink.local_get(range.high).local_get(range.low).i64_sub();
+    sink.i64_const(page).i64_le_u().if_(BlockType::Empty);
+    // Of an address outside the 32-bit ones, that of another page is marked: a store to it traps.
+    for address in [range.low, range.high] {
+        sink.local_get(address).i32_wrap_i64();
+        marker.card_of_top(sink);
+    }
+    sink.return_().end();
     range.may_come_back(marker, sink, |sink| {
         sink.i64_const(page);
     });

@@ -36,36 +36,14 @@
     local.get $p
     i64.extend_i32_u
     local.tee 3
+    local.get 3
     local.get 2
     i64.const 12
     i64.mul
     i64.add
     i64.const 8
     i64.add
-    local.set 4
-    local.get 4
-    local.get 3
-    i64.sub
-    i64.const 4096
-    i64.gt_u
-    if ;; label = @1
-      local.get 3
-      local.get 4
-      call 5
-    else
-      local.get 3
-      i32.wrap_i64
-      i32.const 12
-      i32.shr_u
-      i32.const 1
-      i32.store8 1
-      local.get 4
-      i32.wrap_i64
-      i32.const 12
-      i32.shr_u
-      i32.const 1
-      i32.store8 1
-    end
+    call 5
     loop ;; label = @1
       local.get $p
       i64.const 1
@@ -105,36 +83,12 @@
       i32.add
       i64.extend_i32_u
       local.tee 4
+      local.get 4
       local.get 3
       i64.const 8
       i64.mul
       i64.add
-      i64.const 0
-      i64.add
-      local.set 5
-      local.get 5
-      local.get 4
-      i64.sub
-      i64.const 4096
-      i64.gt_u
-      if ;; label = @2
-        local.get 4
-        local.get 5
-        call 5
-      else
-        local.get 4
-        i32.wrap_i64
-        i32.const 12
-        i32.shr_u
-        i32.const 1
-        i32.store8 1
-        local.get 5
-        i32.wrap_i64
-        i32.const 12
-        i32.shr_u
-        i32.const 1
-        i32.store8 1
-      end
+      call 5
       loop ;; label = @2
         local.get $i
         local.get $n
@@ -198,32 +152,8 @@
     i64.const -4
     i64.mul
     i64.add
-    i64.const 0
-    i64.add
-    local.set 3
     local.get 4
-    local.get 3
-    i64.sub
-    i64.const 4096
-    i64.gt_u
-    if ;; label = @1
-      local.get 3
-      local.get 4
-      call 5
-    else
-      local.get 3
-      i32.wrap_i64
-      i32.const 12
-      i32.shr_u
-      i32.const 1
-      i32.store8 1
-      local.get 4
-      i32.wrap_i64
-      i32.const 12
-      i32.shr_u
-      i32.const 1
-      i32.store8 1
-    end
+    call 5
     loop ;; label = @1
       local.get $a
       local.get $n
@@ -318,6 +248,26 @@
   )
   (func (;5;) (type 1) (param i64 i64)
     (local i64 i32 i32)
+    local.get 1
+    local.get 0
+    i64.sub
+    i64.const 4096
+    i64.le_u
+    if ;; label = @1
+      local.get 0
+      i32.wrap_i64
+      i32.const 12
+      i32.shr_u
+      i32.const 1
+      i32.store8 1
+      local.get 1
+      i32.wrap_i64
+      i32.const 12
+      i32.shr_u
+      i32.const 1
+      i32.store8 1
+      return
+    end
     local.get 1
     i64.const 4294967295
     i64.gt_u
