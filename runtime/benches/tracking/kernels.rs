@@ -2,7 +2,8 @@
 //!
 //! - `wat`, `c`: numeric kernels (PolyBench's and others), sorting, hashing, compression, block copies; the sources are
 //!   those of the instrumenter's own example;
-//! - `rust`: the standard library's collections, strings, block copies, random stores (`demos/guests/kernels`).
+//! - `rust`: the standard library's collections, strings, block copies, random stores (`demos/guests/kernels`);
+//! - `sqlite`: a table with an index, filled, changed and read in memory (`demos/guests/sqlite/kernel.c`).
 
 use std::{path::PathBuf, process::Command};
 
@@ -34,6 +35,7 @@ pub fn programs() -> Result<Vec<Program>> {
         ("wat", Ok(wat)),
         ("c", compile_c()),
         ("rust", read_guest("kernels.wasm")),
+        ("sqlite", read_guest("sqlite-kernel.wasm")),
     ];
     let mut programs = Vec::new();
     for (name, wasm) in sources {

@@ -51,6 +51,14 @@ const SQLITE: &[&str] = &[
     "-includesys/mman.h",
 ];
 
+/// Without files, for a module that imports nothing.
+const SQLITE_IN_MEMORY: &[&str] = &[
+    "-DSQLITE_OS_OTHER=1",
+    "-DSQLITE_THREADSAFE=0",
+    "-DSQLITE_TEMP_STORE=3",
+    "-DSQLITE_OMIT_LOCALTIME",
+];
+
 /// Builds every C guest; the modules, in `target/guests`.
 pub fn build(root: &Path, target: &Path) -> Result<Vec<PathBuf>> {
     let builder = Builder::new(root, target)?;
@@ -60,6 +68,7 @@ pub fn build(root: &Path, target: &Path) -> Result<Vec<PathBuf>> {
     let sources = Sources::find(root)?;
     modules.extend(builder.lmdb(&posix, &sources)?);
     modules.extend(builder.sqlite(&posix, &sources)?);
+    modules.push(builder.sqlite_kernel(&sources)?);
     modules.push(builder.quickjs(&sources)?);
     Ok(modules)
 }
@@ -237,6 +246,22 @@ impl<'a> Builder<'a> {
             Err(error) => eprintln!("      without SQLite's speed test: {error:#}"),
         }
         Ok(modules)
+    }
+
+    /// SQLite over a database in memory, for the benchmark of trackers.
+    fn sqlite_kernel(&self, sources: &Sources) -> Result<PathBuf> {
+        let mut clang = self.toolchain.command("wasm32-wasi");
+        clang.args(FOREIGN).args(SQLITE_IN_MEMORY).arg("-c");
+        let library = self.compile(clang, &[sources.sqlite.join("sqlite3.c")], "sqlite3-kernel.o")?;
+        let mut clang = self.toolchain.command("wasm32-wasi");
+        clang.args(STRICT).arg("-I").arg(&sources.sqlite);
+        clang.args([
+            "-nostartfiles",
+            "-Wl,--no-entry",
+            "-Wl,--stack-first,-z,stack-size=1048576",
+        ]);
+        let kernel = self.root.join("demos/guests/sqlite/kernel.c");
+        self.module(clang, &[library, kernel], "sqlite-kernel")
     }
 
     /// QuickJS with its heap in a region.
