@@ -1,12 +1,15 @@
-//! The `vmsync` command: run guests with durable memory, look into stores, check them.
+//! The `vmsync` command: run guests with durable memory, look into stores, check and carry them.
 //!
 //! One file per subcommand; each is a `clap` struct with a `run` that returns what the process exits with.
 //!
 //! Exit codes: 0 success, 1 failure (for `verify` also: damage found), 2 wrong usage, 134 the guest trapped, or the
 //! guest's own code where it called `exit`.
 
+mod archive;
 mod durable;
+mod export;
 mod files;
+mod import;
 mod inspect;
 mod instrument;
 mod map;
@@ -39,6 +42,10 @@ enum Command {
     Inspect(inspect::Inspect),
     /// Check every checksum of a store.
     Verify(verify::Verify),
+    /// Write a store to one tar file, which `vmsync import` and pages of a browser take.
+    Export(export::Export),
+    /// Make a store of a tar file that `vmsync export` or a page of a browser has written.
+    Import(import::Import),
     /// Show which trackers work on this machine, and why others do not.
     Trackers(trackers::Trackers),
 }
@@ -49,6 +56,8 @@ fn main() -> ExitCode {
         Command::Instrument(command) => command.run(),
         Command::Inspect(command) => command.run(),
         Command::Verify(command) => command.run(),
+        Command::Export(command) => command.run(),
+        Command::Import(command) => command.run(),
         Command::Trackers(command) => command.run(),
     };
     result.unwrap_or_else(|error| {

@@ -2,52 +2,7 @@
 
 mod support;
 
-use support::{text, vmsync};
-
-const COUNTER: &str = r#"(module
-  (import "vmsync1" "memory_object_open" (func $open (param i32 i32 i64 i32 i32) (result i32)))
-  (import "vmsync1" "vm_map" (func $map (param i32 i32 i32 i32 i32 i32 i64 i32 i32 i32 i32) (result i32)))
-  (import "vmsync1" "vm_msync" (func $msync (param i32 i32 i32 i32) (result i32)))
-  (memory (export "memory") 2)
-  (data (i32.const 0) "counter")
-  (func (export "add") (param $by i32) (result i32)
-    (local $result i32)
-    (local.set $result (call $open (i32.const 0) (i32.const 7) (i64.const 4096) (i32.const 7) (i32.const 16)))
-    (if (local.get $result) (then (return (i32.sub (i32.const 0) (local.get $result)))))
-    (i32.store (i32.const 20) (i32.const 65536))
-    (local.set $result (call $map (i32.const 1) (i32.const 20) (i32.const 4096) (i32.const 0) (i32.const 0)
-      (i32.load (i32.const 16)) (i64.const 0) (i32.const 0) (i32.const 3) (i32.const 3) (i32.const 1)))
-    (if (local.get $result) (then (return (i32.sub (i32.const 0) (local.get $result)))))
-    (i32.store (i32.const 65536) (i32.add (i32.load (i32.const 65536)) (local.get $by)))
-    (local.set $result (call $msync (i32.const 1) (i32.const 65536) (i32.const 4096) (i32.const 2)))
-    (if (local.get $result) (then (return (i32.sub (i32.const 0) (local.get $result)))))
-    (i32.load (i32.const 65536)))
-  (func (export "trap") unreachable))"#;
-
-struct Place {
-    folder: tempfile::TempDir,
-}
-
-impl Place {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("counter.wat"), COUNTER).unwrap();
-        Self { folder }
-    }
-
-    fn path(&self, name: &str) -> String {
-        text(&self.folder.path().join(name)).to_string()
-    }
-
-    fn add(&self, by: &str, more: &[&str]) -> support::Said {
-        let map = format!("counter={}", self.path("store"));
-        let module = self.path("counter.wat");
-        let mut arguments = vec!["run", "--invoke", "add", "--map", &map];
-        arguments.extend(more);
-        arguments.extend([module.as_str(), "--", by]);
-        vmsync(&arguments)
-    }
-}
+use support::{Place, text, vmsync};
 
 #[test]
 fn a_counter_counts_over_processes_and_trackers() {

@@ -1,0 +1,111 @@
+//! `vmsync export`: a store as one tar file, for a page of a browser, a backup or another machine.
+//!
+//! Invariants:
+//! - nobody writes the store meanwhile, and nothing in it changes;
+//! - the file is complete and durable when it gets its name.
+
+use std::{
+    fs::{File, Permissions},
+    io::{BufWriter, Read, Write},
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use anyhow::Context;
+use clap::Args;
+use indicatif::ProgressBar;
+use serde_json::json;
+use vmsync_pager_file::{
+    disk::{
+        Disk, Sharing,
+        native::{Folder, NativeDisk},
+    },
+    inspect_on,
+};
+
+use crate::{
+    archive::{STORE_FILE, is_store_file, parent, progress, sync_folder},
+    output::{bytes, print_json, print_line},
+};
+
+/// Bytes that are written at a time.
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// Write a store to one tar file, which `vmsync import` and pages of a browser take.
+///
+/// The store must not be open for writing. A FILE that exists is replaced when the new one is complete.
+#[derive(Args)]
+pub struct Export {
+    /// The folder of the store.
+    store: PathBuf,
+    /// The tar file to make.
+    file: PathBuf,
+    /// Print as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Export {
+    pub fn run(&self) -> anyhow::Result<ExitCode> {
+        let (files, length) = self
+            .export()
+            .with_context(|| format!("cannot export {}", self.store.display()))?;
+        if self.json {
+            print_json(&json!({ "files": files, "bytes": length }))?;
+        } else {
+            let file = self.file.display();
+            print_line(&format!("{files} files, {} in {file}", bytes(length)))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// How many files, of how many bytes, are in the archive.
+    fn export(&self) -> anyhow::Result<(usize, u64)> {
+        let disk = NativeDisk::new(&self.store, Folder::Existing)?;
+        let _lock = disk.lock(Sharing::Shared)?;
+        inspect_on(&disk)?;
+        let mut names = disk.list()?;
+        names.retain(|name| is_store_file(name));
+        names.sort_by(|left, right| (left == STORE_FILE, left).cmp(&(right == STORE_FILE, right)));
+        let files = names.into_iter().map(|name| {
+            let path = self.store.join(&name);
+            let opened = File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file)));
+            let (length, file) = opened.with_context(|| format!("cannot read {}", path.display()))?;
+            Ok((name, length, file))
+        });
+        let files: Vec<_> = files.collect::<anyhow::Result<_>>()?;
+        let (count, length) = (files.len(), files.iter().map(|(_, length, _)| length).sum());
+        self.write(files, &progress(length)?)?;
+        Ok((count, length))
+    }
+
+    fn write(&self, files: Vec<(String, u64, File)>, bar: &ProgressBar) -> anyhow::Result<()> {
+        let folder = parent(&self.file);
+        let cannot = || format!("cannot write {}", self.file.display());
+        let temporary = tempfile::Builder::new()
+            .prefix(".vmsync-export-")
+            .permissions(Permissions::from_mode(0o666))
+            .tempfile_in(folder)
+            .with_context(cannot)?;
+        let mut archive = tar::Builder::new(BufWriter::with_capacity(BUFFER_BYTES, temporary.as_file()));
+        for (name, length, file) in files {
+            let mut header = tar::Header::new_ustar();
+            header.set_entry_type(tar::EntryType::Regular);
+            header.set_mode(0o644);
+            header.set_size(length);
+            let data = bar.wrap_read(file.take(length));
+            archive
+                .append_data(&mut header, name, data)
+                .with_context(cannot)?;
+        }
+        archive
+            .into_inner()
+            .and_then(|mut buffer| buffer.flush())
+            .with_context(cannot)?;
+        temporary.as_file().sync_all().with_context(cannot)?;
+        temporary.persist(&self.file).with_context(cannot)?;
+        bar.finish_and_clear();
+        sync_folder(folder)
+    }
+}
