@@ -8,12 +8,14 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Range,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
+use js_sys::{Array, Promise, Reflect};
 use vmsync_core::{PagerError, PagerErrorKind};
 use vmsync_pager_file::disk::{Access, Disk, DiskFile, DiskLock, Result, Sharing};
 use wasm_bindgen::{JsCast, JsValue};
@@ -67,16 +69,12 @@ impl OpfsDisk {
     pub async fn open(folder: &str) -> Result<Self> {
         let directory = directory(folder).await?;
         let mut files = Files::default();
-        loop {
-            let index = files.all.len();
-            let exists = file(&directory, index, false).await?.is_some();
-            if !exists && index >= FILES_DEFAULT {
-                break;
-            }
-            files.add(open_file(&directory, folder, index).await?, folder)?;
-            if files.all.len() >= FILES_MAX {
-                break;
-            }
+        files.add(open_file(&directory, folder, 0).await?, folder)?;
+        for handle in open_files(&directory, folder, 1..FILES_DEFAULT).await? {
+            files.add(handle, folder)?;
+        }
+        while files.all.len() < FILES_MAX && file(&directory, files.all.len(), false).await?.is_some() {
+            files.add(open_file(&directory, folder, files.all.len()).await?, folder)?;
         }
         Ok(Self {
             folder: folder.into(),
@@ -290,6 +288,10 @@ async fn directory(folder: &str) -> Result<FileSystemDirectoryHandle> {
     directory.map(JsCast::unchecked_into).map_err(cannot)
 }
 
+fn file_name(index: usize) -> String {
+    format!("pool-{index}")
+}
+
 /// File `index` of the pool; `None` where it does not exist and is not to be made.
 async fn file(
     directory: &FileSystemDirectoryHandle,
@@ -298,7 +300,7 @@ async fn file(
 ) -> Result<Option<FileSystemFileHandle>> {
     let options = FileSystemGetFileOptions::new();
     options.set_create(create);
-    let file = directory.get_file_handle_with_options(&format!("pool-{index}"), &options);
+    let file = directory.get_file_handle_with_options(&file_name(index), &options);
     match JsFuture::from(file).await {
         Ok(file) => Ok(Some(file.unchecked_into())),
         Err(error) => match failed("cannot open a file", &error) {
@@ -306,6 +308,39 @@ async fn file(
             error => Err(error),
         },
     }
+}
+
+/// Opens files, for this worker alone; made where they do not exist. All at once: each takes two turns of another process.
+async fn open_files(
+    directory: &FileSystemDirectoryHandle,
+    folder: &str,
+    indices: Range<usize>,
+) -> Result<Vec<Handle>> {
+    let cannot = |error| failed(&format!("cannot open the store \"{folder}\""), &error);
+    let options = FileSystemGetFileOptions::new();
+    options.set_create(true);
+    let files = indices
+        .clone()
+        .map(|index| JsValue::from(directory.get_file_handle_with_options(&file_name(index), &options)));
+    let files = JsFuture::from(Promise::all(&files.collect::<Array>()));
+    let files = Array::from(&files.await.map_err(cannot)?);
+    let opened = files.iter().map(|file| {
+        let file: FileSystemFileHandle = file.unchecked_into();
+        JsValue::from(file.create_sync_access_handle())
+    });
+    let opened = JsFuture::from(Promise::all_settled(&opened.collect::<Array>()));
+    let opened = Array::from(&opened.await.map_err(cannot)?);
+    let mut handles = Vec::new();
+    for (index, outcome) in indices.zip(opened.iter()) {
+        let value = Reflect::get(&outcome, &"value".into()).map_err(cannot)?;
+        handles.push(if value.is_undefined() {
+            // Whoever had it lets go a moment later, or the reason is told then.
+            open_file(directory, folder, index).await?
+        } else {
+            Handle::new(value.unchecked_into())
+        });
+    }
+    Ok(handles)
 }
 
 /// Opens file `index`, for this worker alone; made where it does not exist.

@@ -16,7 +16,7 @@ export { resultName, Sync, VmsyncError } from './protocol.js';
 export async function createSandbox({ store = 'vmsync', storage = 'auto', inlineCards } = {}) {
   const channel = new Channel();
   try {
-    const opened = await channel.send('open', { store, storage, inlineCards });
+    const opened = await channel.send('open', await compiledCore(), { store, storage, inlineCards });
     const sandbox = new Sandbox(channel.send, channel.stop, opened.storage);
     channel.onevent = (event) => dispatch(sandbox, event);
     return sandbox;
@@ -35,10 +35,29 @@ export async function importStore(store, blob) {
 /** Removes a store. It must not be open. */
 export const removeStore = (store) => once('remove', store);
 
+/** The host's code, compiled for every worker of this page while the first one is starting. */
+let core;
+
+function compiledCore() {
+  core ??= compile(new URL('./vmsync_web_bg.wasm', import.meta.url));
+  // A failed attempt is not kept.
+  core.catch(() => (core = undefined));
+  return core;
+}
+
+async function compile(url) {
+  const response = await fetch(url);
+  if (!response.ok) throw new VmsyncError('not-found', `${url}: ${response.status} ${response.statusText}`);
+  // An engine compiles while it loads, where the server says what it sends.
+  return response.headers.get('content-type') === 'application/wasm'
+    ? WebAssembly.compileStreaming(response)
+    : WebAssembly.compile(await response.arrayBuffer());
+}
+
 async function once(action, ...args) {
   const channel = new Channel();
   try {
-    return await channel.send(action, ...args);
+    return await channel.send(action, await compiledCore(), ...args);
   } finally {
     channel.stop(new VmsyncError('closed', 'done'));
   }

@@ -6,22 +6,22 @@ import { packError, VmsyncError } from './protocol.js';
 
 let engine;
 
-const load = () => init({ module_or_path: new URL('./vmsync_web_bg.wasm', import.meta.url) });
+const load = (compiled) => init({ module_or_path: compiled });
 
 const actions = {
-  async open({ storage, store, inlineCards }) {
-    await load();
+  async open(compiled, { storage, store, inlineCards }) {
+    await load(compiled);
     const host = await openHost(storage, store);
     const answersLater = host.storage === 'idb';
     engine = new Engine(core, host.host, (event) => postMessage({ event }), { inlineCards, answersLater });
     return { storage: host.storage };
   },
-  async importFiles(store, files) {
-    await load();
+  async importFiles(compiled, store, files) {
+    await load(compiled);
     await core.Host.importFiles(store, files);
   },
-  async remove(store) {
-    await load();
+  async remove(compiled, store) {
+    await load(compiled);
     await core.Host.remove(store);
   },
 };
