@@ -30,6 +30,7 @@ let possible = [];
 const latencies = [];
 let pagesDurable = 0;
 let crashes = 0;
+let intact = 0;
 
 const surface = new Surface($('canvas'), $('colours'), {
   draw: (...line) => {
@@ -37,7 +38,7 @@ const surface = new Surface($('canvas'), $('colours'), {
     guest.invoke('draw', ...line).catch(report);
     refresh();
   },
-  lifted: () => kind === 'sketch' && $('auto').checked && call('sync'),
+  lifted: () => kind === 'sketch' && $('auto').checked && call(Sync.SYNC),
 });
 const own = new OwnModule(async (bytes) => {
   ownBytes = bytes;
@@ -64,6 +65,7 @@ async function openStore() {
 }
 
 async function choose(next) {
+  document.querySelector('main').ariaBusy = 'true';
   await guest?.close().catch(() => {});
   guest = pixels = undefined;
   kind = next;
@@ -81,6 +83,7 @@ async function choose(next) {
     own.clear();
     report(error);
   }
+  document.querySelector('main').ariaBusy = 'false';
   refresh();
 }
 
@@ -111,17 +114,20 @@ const readPixels = () => guest.read(pixels.address, pixels.bytes);
 
 // ---- calls -----------------------------------------------------------------------------------------------------------
 
-async function call(name) {
-  if (!guest) return;
+let calling = Promise.resolve();
+
+/** `vm_msync` between two calls of the guest; not while it crashes. */
+function call(flags) {
+  if (guest && !$('sync').disabled) calling = Promise.all([calling, syncGuest(flags)]);
+  return calling;
+}
+
+async function syncGuest(flags) {
   try {
-    if (kind === 'own') {
-      await guest.sync({ flags: { sync: Sync.SYNC, sync_async: Sync.ASYNC, invalidate: Sync.INVALIDATE }[name] });
-    } else {
-      // Sent together, so that nothing comes between what is read and what is synced.
-      const [state, status] = await Promise.all([readPixels(), guest.invoke(name)]);
-      if (name === 'sync' && status === 0) possible = [hash(state)];
-      if (name === 'sync_async' && status === 0) possible.push(hash(state));
-    }
+    // Sent together, so that nothing comes between what is read and what is synced.
+    const [state] = await Promise.all([pixels && readPixels(), guest.sync({ flags })]);
+    if (pixels && flags === Sync.SYNC) possible = [hash(state)];
+    if (pixels && flags === Sync.ASYNC) possible.push(hash(state));
   } catch (error) {
     report(error);
   }
@@ -131,13 +137,14 @@ async function call(name) {
 async function crash() {
   if (!guest || $('crash').disabled) return;
   setEnabled(false);
+  await calling;
   const doomed = sandbox;
-  const [before] = await Promise.allSettled([pixels && readPixels()]);
   doomed.addEventListener('syncstart', () => doomed.terminate(), { once: true });
-  const end = kind === 'own' ? guest.sync() : guest.invoke('sync');
-  await end.catch(() => {});
+  // Sent together, as in `syncGuest`.
+  const [before] = await Promise.allSettled([pixels && readPixels(), guest.sync()]);
+  const allowed = [...possible];
   doomed.terminate();
-  guest = undefined;
+  guest = pixels = undefined;
   crashes += 1;
   timeline.add({ kind: 'crash', ms: 0 });
   veil('Crashed in mid-sync', 'The worker is gone, and its memory with it.');
@@ -146,23 +153,26 @@ async function crash() {
   await openStore();
   await choose(kind);
   const ms = performance.now() - start;
-  const text = pixels ? await verdict(before.value, ms) : `The store opened again after ${format(ms)}.`;
+  const text = pixels ? await verdict(before.value, allowed) : 'The store opened again.';
   $('crashes').textContent = crashes;
+  $('intact').textContent = intact;
   veil(`Recovered in ${format(ms)}`, text);
   await new Promise((resolve) => setTimeout(resolve, 1600));
   veil();
   setEnabled(true);
 }
 
-let allowedBefore = [];
-
-async function verdict(before) {
+/** Compares what was found with the state that was being synced, and with those that may have been durable before. */
+async function verdict(before, allowed) {
   const found = hash(await readPixels());
   const inFlight = before && hash(before);
-  if (found === inFlight && allowedBefore.includes(found)) return 'There was nothing left to sync: all of it is here.';
-  if (found === inFlight) return 'The sync had reached the disk: every page of it is here.';
-  if (allowedBefore.includes(found)) return 'The sync had not reached the disk: back at the one before, nothing torn.';
-  return 'This is not a state that was ever synced. Please report it: that must not happen.';
+  if (found !== inFlight && !allowed.includes(found)) {
+    return 'This is not a state that was ever synced. Please report it: that must not happen.';
+  }
+  intact += 1;
+  if (found !== inFlight) return 'The sync had not reached the disk: back at the one before, nothing torn.';
+  if (allowed.includes(found)) return 'There was nothing left to sync: all of it is here.';
+  return 'The sync had reached the disk: every page of it is here.';
 }
 
 // ---- what is shown ---------------------------------------------------------------------------------------------------
@@ -210,6 +220,7 @@ function showSync({ flags, pages, ms, result, error }) {
   if (!failed && name !== 'INVALIDATE') pagesDurable += pages;
   const line = document.createElement('li');
   line.className = failed ? 'failed' : '';
+  line.dataset.kind = name;
   const words = [name, `${pages} ${pages === 1 ? 'page' : 'pages'}`, `${pages * 4} KiB`, format(ms)];
   line.textContent = failed ? `${name}  ${error}` : words.join('  ');
   $('log').prepend(line);
@@ -248,9 +259,9 @@ const clear = () => {
 };
 
 function listen() {
-  $('sync').addEventListener('click', () => call('sync'));
-  $('async').addEventListener('click', () => call('sync_async'));
-  $('invalidate').addEventListener('click', () => call('invalidate'));
+  $('sync').addEventListener('click', () => call(Sync.SYNC));
+  $('async').addEventListener('click', () => call(Sync.ASYNC));
+  $('invalidate').addEventListener('click', () => call(Sync.INVALIDATE));
   $('crash').addEventListener('click', startCrash);
   $('clear').addEventListener('click', clear);
   $('play').addEventListener('click', togglePlay);
@@ -263,8 +274,8 @@ function listen() {
     if (event.target instanceof HTMLInputElement || event.ctrlKey || event.metaKey || event.altKey) return;
     const tabs = { 1: 'sketch', 2: 'life', 3: 'own' };
     const keys = {
-      s: () => call('sync'), a: () => call('sync_async'), i: () => call('invalidate'), x: startCrash, c: clear,
-      p: () => kind === 'life' && togglePlay(),
+      s: () => call(Sync.SYNC), a: () => call(Sync.ASYNC), i: () => call(Sync.INVALIDATE), x: startCrash,
+      c: clear, p: () => kind === 'life' && togglePlay(),
     };
     if (tabs[event.key]) choose(tabs[event.key]);
     else keys[event.key.toLowerCase()]?.();
@@ -272,7 +283,6 @@ function listen() {
 }
 
 function startCrash() {
-  allowedBefore = [...possible];
   crash().catch((error) => {
     veil();
     report(error);
@@ -308,7 +318,7 @@ function tick(now) {
   guest.invoke('step').catch(() => {});
   if ($('auto').checked && now - lastAuto > AUTO_SYNC_MS) {
     lastAuto = now;
-    call('sync');
+    call(Sync.SYNC);
   }
   refresh();
 }
@@ -319,7 +329,7 @@ try {
   await choose('sketch');
   // A change of the guest's own, so that there is something to make durable.
   await guest.invoke('draw', -99, -99, -99, -99, 1, 0);
-  await call('sync');
+  await call(Sync.SYNC);
   $('first').textContent = format(performance.now());
   if ($('status').textContent.startsWith('Opening')) {
     $('status').textContent = 'Everything runs in this page: nothing is sent anywhere.';

@@ -1,6 +1,7 @@
 // The picture of memory: a square for each page of the guest's regions.
 
-const STATES = ['', 'clean', 'dirty', 'precious', 'absent', 'clean'];
+const STATES = ['', 'clean', 'dirty'];
+const ANONYMOUS = 3;
 const PULSE_MS = 650;
 
 export class Picture {
@@ -17,7 +18,7 @@ export class Picture {
 
   /** Shows regions of objects; counts what is shown. */
   show(regions) {
-    this.#regions = regions.filter(({ pages }) => pages[0] !== 5);
+    this.#regions = regions.filter(({ pages }) => pages[0] !== ANONYMOUS);
     this.#draw();
     const states = this.#regions.flatMap(({ pages }) => [...pages]);
     return {
@@ -29,8 +30,8 @@ export class Picture {
 
   /** Lets pages light up as being written. */
   pulse(pages) {
-    const now = performance.now();
-    for (const page of pages) this.#pulses.set(page, now);
+    // Its time starts with the first frame that shows it.
+    for (const page of pages) this.#pulses.set(page, undefined);
     this.#draw();
   }
 
@@ -66,31 +67,29 @@ export class Picture {
         const size = cell - gap;
         index += 1;
         context.globalAlpha = 1;
-        square(context, x, y, size, colours[state], state === 4);
-        const age = (now - (this.#pulses.get(first + offset) ?? -PULSE_MS)) / PULSE_MS;
-        if (age < 1) {
-          context.globalAlpha = 1 - age;
-          const grow = (1 - age) * gap;
-          square(context, x - grow / 2, y - grow / 2, size + grow, writing, false);
-        }
+        square(context, x, y, size, colours[state]);
+        const page = first + offset;
+        if (!this.#pulses.has(page)) return;
+        const start = this.#pulses.get(page) ?? now;
+        this.#pulses.set(page, start);
+        const left = Math.max(0, 1 - (now - start) / PULSE_MS);
+        context.globalAlpha = left;
+        square(context, x - (left * gap) / 2, y - (left * gap) / 2, size + left * gap, writing);
       });
     }
-    for (const [page, start] of this.#pulses) if (now - start > PULSE_MS) this.#pulses.delete(page);
+    for (const [page, start] of this.#pulses) {
+      if (start === undefined || now - start >= PULSE_MS) this.#pulses.delete(page);
+    }
     if (this.#pulses.size > 0) this.#draw();
   }
 }
 
-function square(context, x, y, size, colour, hollow) {
+function square(context, x, y, size, colour) {
   if (!colour) return;
   context.beginPath();
   context.roundRect(x, y, size, size, Math.min(4, size / 4));
-  if (hollow) {
-    context.strokeStyle = colour;
-    context.stroke();
-  } else {
-    context.fillStyle = colour;
-    context.fill();
-  }
+  context.fillStyle = colour;
+  context.fill();
 }
 
 const probe = document.createElement('i');

@@ -235,7 +235,7 @@ function dirtyPages(vm, address, size) {
     const end = Math.min(to, flat[at] + flat[at + 1]);
     if (first >= end) continue;
     vm.picture(first, end - first).forEach((state, index) => {
-      if (state === 2 || state === 3) dirty.push(first + index);
+      if (state === 2) dirty.push(first + index);
     });
   }
   return dirty;

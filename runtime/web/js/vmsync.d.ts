@@ -52,7 +52,7 @@ export interface Region {
   /** Its first page in the guest's memory, and in its object. Pages have 4096 bytes. */
   first: number;
   offset: number;
-  /** For each page: 1 clean, 2 dirty, 3 precious, 4 not resident, 5 anonymous. */
+  /** For each page: 1 clean, 2 dirty, 3 anonymous. */
   pages: Uint8Array;
 }
 

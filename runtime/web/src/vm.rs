@@ -34,13 +34,12 @@ use crate::{
 /// What a call answers that waits for a pager: await the store, then `poll`.
 pub const PENDING: i32 = -1;
 
-/// What a picture shows of a page.
+/// What a picture shows of a page. None is ever absent here, for a page cannot load memory on demand, and none is precious,
+/// for every store here keeps what it supplies.
 mod picture {
     pub const CLEAN: u8 = 1;
     pub const DIRTY: u8 = 2;
-    pub const PRECIOUS: u8 = 3;
-    pub const ABSENT: u8 = 4;
-    pub const ANONYMOUS: u8 = 5;
+    pub const ANONYMOUS: u8 = 3;
 }
 
 /// The virtual memory of one guest.
@@ -154,8 +153,7 @@ impl Vm {
         self.last_error.as_ref().map(|error| error.message.clone())
     }
 
-    /// A byte for each of `count` pages from page `first` on: 0 not a region, 1 clean, 2 dirty, 3 precious, 4 not
-    /// resident, 5 anonymous.
+    /// A byte for each of `count` pages from page `first` on: 0 not a region, 1 clean, 2 dirty, 3 anonymous.
     pub fn picture(&mut self, first: u32, count: u32) -> Vec<u8> {
         let mut bytes = vec![0; count.min(PICTURE_PAGES_MAX) as usize];
         let Some(Attached { task, memory }) = &mut self.attached else {
@@ -178,21 +176,18 @@ impl Vm {
                 continue;
             };
             let object_pages = entry.pages.rebase(entry.pages.start, *first_page);
-            let (mut dirty, stored, precious, resident) = object.with(|object| {
+            let (mut dirty, stored) = object.with(|object| {
                 (
                     object.dirty.within(object_pages),
                     object.stored.within(object_pages),
-                    object.precious.within(object_pages),
-                    object.resident.within(object_pages),
                 )
             });
             dirty.union(&stored);
-            let [dirty, precious, resident] =
-                [dirty, precious, resident].map(|set| set.rebase(object_pages.start, entry.pages.start));
-            paint(&pages, picture::ABSENT);
-            paint(&resident, picture::CLEAN);
-            paint(&precious, picture::PRECIOUS);
-            paint(&dirty, picture::DIRTY);
+            paint(&pages, picture::CLEAN);
+            paint(
+                &dirty.rebase(object_pages.start, entry.pages.start),
+                picture::DIRTY,
+            );
             paint(&memory.peek(entry.pages), picture::DIRTY);
         }
         bytes

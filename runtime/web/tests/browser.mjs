@@ -1,4 +1,4 @@
-// Chromium for tests: a fresh profile each time, pages that collect what their console says.
+// Chromium for tests: a fresh profile each time, pages that collect what their console says, and a guest to work with.
 
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -13,19 +13,31 @@ const ARGUMENTS = [
   '--disable-component-update', '--disable-sync',
 ];
 
-/** A browser with a profile of its own, closed and forgotten when the test ends. */
-export async function openBrowser(context, options = {}) {
+/** Takes the private file system from workers, as a private window of Firefox does. */
+export const NO_FILE_SYSTEM = `StorageManager.prototype.getDirectory = () =>
+  Promise.reject(new DOMException('not in a private window', 'SecurityError'));\n`;
+
+/** Takes JSPI from workers: the engine suspends no guest then. (Chromium has no flag for it any more.) */
+export const NO_JSPI = 'delete WebAssembly.Suspending; delete WebAssembly.promising;\n';
+
+/** A browser with a profile of its own, closed and forgotten when the test ends. Its workers run `first` before all else. */
+export async function openBrowser(context, first = '') {
   const profile = await mkdtemp(join(tmpdir(), 'vmsync-chromium-'));
   const browser = await chromium.launchPersistentContext(profile, {
     executablePath: process.env.VMSYNC_CHROMIUM,
     headless: true,
     args: ARGUMENTS,
-    ...options,
   });
   context.after(async () => {
     await browser.close();
     await rm(profile, { recursive: true, force: true });
   });
+  if (first) {
+    await browser.route('**/vmsync/worker.js', async (route) => {
+      const response = await route.fetch();
+      await route.fulfill({ response, body: first + (await response.text()) });
+    });
+  }
   return browser;
 }
 
@@ -42,6 +54,22 @@ export async function openPage(browser, path = 'test/') {
   await page.goto(site + path);
   return page;
 }
+
+const REGION = 1n << 20n;
+
+/** Opens a store with the guest `fill` in `window.box` and `window.guest`. */
+export async function openFill(page, storage = 'opfs') {
+  await page.waitForFunction(() => document.body?.dataset.ready);
+  return page.evaluate(async ([storage, size]) => {
+    window.box = await vmsync.createSandbox({ store: 'test', storage });
+    await box.mapObject('fill');
+    window.guest = await box.instantiate('../guests/fill.wasm');
+    const status = await guest.invoke('map', size);
+    if (status !== 0) throw new Error(`map: ${status}`);
+  }, [storage, REGION]);
+}
+
+export const checksum = (page) => page.evaluate(() => guest.invoke('checksum'));
 
 /** Runs the test's random part with the seed of `SEED`, or a fresh one, and says which. */
 export function randomness(name) {

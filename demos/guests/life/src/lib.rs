@@ -51,14 +51,6 @@ fn with_cells<T: Default>(work: impl FnOnce(&mut [u32], &mut [u8]) -> T) -> T {
     })
 }
 
-fn with_region(work: impl FnOnce(&mut Region) -> Result<(), Error>) -> i32 {
-    WORLD.with_borrow_mut(|world| {
-        world
-            .as_mut()
-            .map_or(-1000, |world| status(work(&mut world.region)))
-    })
-}
-
 /// Maps the world: a random lake the first time, later as it was flushed last.
 #[unsafe(no_mangle)]
 pub extern "C" fn open() -> i32 {
@@ -177,22 +169,4 @@ pub extern "C" fn clear() {
         let living = words[HEADER_WORDS..].iter_mut().filter(|cell| **cell != DEAD);
         living.for_each(|cell| *cell = DEAD);
     });
-}
-
-/// Makes the world durable.
-#[unsafe(no_mangle)]
-pub extern "C" fn sync() -> i32 {
-    with_region(|region| region.flush())
-}
-
-/// Hands the changes over and does not wait.
-#[unsafe(no_mangle)]
-pub extern "C" fn sync_async() -> i32 {
-    with_region(|region| region.flush_async())
-}
-
-/// Back to the last flush.
-#[unsafe(no_mangle)]
-pub extern "C" fn invalidate() -> i32 {
-    with_region(Region::invalidate)
 }

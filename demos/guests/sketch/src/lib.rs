@@ -1,7 +1,7 @@
-//! A drawing board whose document is its memory: pixels in a region, and nothing that saves them but a flush.
+//! A drawing board whose document is its memory: pixels in a region, and no code that saves them.
 //!
-//! The page reads the pixels where they lie (`pixels`, RGBA in rows) and hands over what the pointer does. Functions
-//! answer 0, or a negated `kern_return_t`.
+//! The page reads the pixels where they lie (`pixels`, RGBA in rows), hands over what the pointer does, and syncs between
+//! two calls.
 
 use core::cell::RefCell;
 
@@ -32,11 +32,7 @@ fn with_words<T: Default>(work: impl FnOnce(&mut [u32]) -> T) -> T {
     })
 }
 
-fn with_region(work: impl FnOnce(&mut Region) -> Result<(), Error>) -> i32 {
-    BOARD.with_borrow_mut(|board| board.as_mut().map_or(-1000, |region| status(work(region))))
-}
-
-/// Maps the board: empty the first time, later as it was flushed last.
+/// Maps the board: empty the first time, later as it was synced last. Answers 0, or a negated `kern_return_t`.
 #[unsafe(no_mangle)]
 pub extern "C" fn open() -> i32 {
     status(Region::map("sketch", WORDS * size_of::<u32>()).map(|region| BOARD.set(Some(region))))
@@ -107,22 +103,4 @@ pub extern "C" fn clear() {
         let drawn = words[HEADER_WORDS..].iter_mut().filter(|pixel| **pixel != PAPER);
         drawn.for_each(|pixel| *pixel = PAPER);
     });
-}
-
-/// Makes the board durable.
-#[unsafe(no_mangle)]
-pub extern "C" fn sync() -> i32 {
-    with_region(|region| region.flush())
-}
-
-/// Hands the changes over and does not wait.
-#[unsafe(no_mangle)]
-pub extern "C" fn sync_async() -> i32 {
-    with_region(|region| region.flush_async())
-}
-
-/// Back to the last flush.
-#[unsafe(no_mangle)]
-pub extern "C" fn invalidate() -> i32 {
-    with_region(Region::invalidate)
 }

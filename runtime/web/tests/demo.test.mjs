@@ -1,0 +1,104 @@
+// The demo page: what its legend names occurs, what it promises holds, it fits every width, and its console stays silent.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { NO_FILE_SYSTEM, NO_JSPI, openBrowser, openPage } from './browser.mjs';
+
+async function openDemo(browser) {
+  const page = await openPage(browser, '');
+  await page.waitForFunction(() => document.body?.dataset.ready);
+  return page;
+}
+
+const count = (page, id) => page.evaluate((id) => Number(document.getElementById(id).textContent), id);
+
+/** Waits until a number on the page is as `wanted` says. */
+const counted = (page, id, wanted) =>
+  page.waitForFunction(([id, wanted]) => {
+    const number = Number(document.getElementById(id).textContent);
+    return wanted === 'some' ? number > 0 : number === wanted;
+  }, [id, wanted]);
+
+async function stroke(page) {
+  const { x, y, width, height } = await page.locator('#canvas').boundingBox();
+  await page.mouse.move(x + width * 0.2, y + height * 0.2);
+  await page.mouse.down();
+  await page.mouse.move(x + width * 0.7, y + height * (0.3 + Math.random() * 0.6), { steps: 8 });
+  await page.mouse.up();
+}
+
+test('every state of the legend occurs', async (context) => {
+  const page = await openDemo(await openBrowser(context));
+  const states = await page.evaluate(() => {
+    const canvas = document.getElementById('picture');
+    window.seen = new Set();
+    const look = () => {
+      const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+      for (let at = 0; at < data.length; at += 4) seen.add(data.slice(at, at + 3).join(', '));
+      requestAnimationFrame(look);
+    };
+    look();
+    return [...document.querySelectorAll('.legend i')].map((sample) => getComputedStyle(sample).backgroundColor);
+  });
+  assert.equal(states.length, 3);
+  await stroke(page);
+  await counted(page, 'count-dirty', 'some');
+  await page.waitForFunction((colour) => seen.has(colour.match(/\d+, \d+, \d+/)[0]), states[1]);
+  await page.keyboard.press('s');
+  await counted(page, 'count-dirty', 0);
+  for (const colour of states) await page.waitForFunction((colour) => seen.has(colour.match(/\d+, \d+, \d+/)[0]), colour);
+  assert.deepEqual(page.errors, []);
+});
+
+test('a crash in mid-sync loses nothing that was durable, for each guest', async (context) => {
+  const page = await openDemo(await openBrowser(context));
+  await page.evaluate(() => {
+    window.told = new Set();
+    const text = document.getElementById('veil-text');
+    new MutationObserver(() => told.add(text.textContent)).observe(text, { childList: true });
+  });
+  let crashes = 0;
+  for (const guest of ['1', '1', '2', '3']) {
+    await page.keyboard.press(guest);
+    if (guest === '3') await page.click('#example');
+    await page.waitForSelector(guest === '3' ? '#functions form' : 'main[aria-busy="false"]');
+    if (guest === '1') await stroke(page);
+    await page.keyboard.press('x');
+    crashes += 1;
+    await counted(page, 'crashes', crashes);
+    await page.waitForFunction(() => document.getElementById('veil').hidden && !document.getElementById('crash').disabled);
+  }
+  // A module of one's own is not compared.
+  assert.equal(await count(page, 'intact'), crashes - 1);
+  const told = await page.evaluate(() => [...told].join('\n'));
+  assert.match(told, /every page of it is here|nothing torn|nothing left to sync/);
+  assert.deepEqual(page.errors, []);
+});
+
+test('without a private file system and without JSPI everything works as well', async (context) => {
+  const page = await openDemo(await openBrowser(context, NO_FILE_SYSTEM + NO_JSPI));
+  assert.match(await page.textContent('#status'), /IndexedDB keeps the store/);
+  await stroke(page);
+  await counted(page, 'count-dirty', 'some');
+  await page.keyboard.press('s');
+  await counted(page, 'count-dirty', 0);
+  await page.keyboard.press('x');
+  await counted(page, 'crashes', 1);
+  await page.waitForFunction(() => document.getElementById('veil').hidden);
+  assert.deepEqual(page.errors, []);
+});
+
+test('it fits every width in both colour schemes', async (context) => {
+  const page = await openDemo(await openBrowser(context));
+  for (const colorScheme of ['light', 'dark']) {
+    await page.emulateMedia({ colorScheme });
+    for (const width of [320, 390, 768, 1280]) {
+      await page.setViewportSize({ width, height: 800 });
+      const wide = await page.evaluate(() => document.documentElement.scrollWidth);
+      assert.ok(wide <= width, `${wide} pixels in a window of ${width}, ${colorScheme}`);
+    }
+  }
+  assert.equal(await count(page, 'crashes'), 0);
+  assert.deepEqual(page.errors, []);
+});
