@@ -171,7 +171,7 @@ impl Drop for SlateDb {
 fn object_commits(servers: &Servers, turns: usize, rows: &mut Vec<Row>) -> Result<(f64, f64)> {
     let store = open(servers.location("commits")?, &Options::default())?;
     let client = client(store.clone(), "object")?;
-    let (mut pages, mut random) = (pages(), Random::from_environment("bench remote"));
+    let (mut pages, mut random) = (pages(), Random::new(1));
     let mut peer = SlateDb::start(servers)?;
     for _ in 0..TURN {
         commit(&client, &mut pages, &mut random)?;
@@ -331,7 +331,7 @@ fn sql_commits(servers: &Servers, turns: usize, rows: &mut Vec<Row>) -> Result<f
     let url = format!("{}{separator}options=-csearch_path%3Dbench", servers.postgres);
     let store = vmsync_pager_sql::open(&url, &Default::default())?;
     let client = client(store, "object")?;
-    let (mut pages, mut random) = (pages(), Random::from_environment("bench remote, SQL"));
+    let (mut pages, mut random) = (pages(), Random::new(2));
     // Every page is there, as every row is.
     let call = Client::call();
     for (page, bytes) in (0..).zip(&mut pages) {
