@@ -24,8 +24,10 @@ pub fn install_locked(sources: &Path, folder: &Path) -> Result<()> {
         std::fs::write(&to, new).with_context(|| format!("cannot write {}", to.display()))?;
     }
     if changed {
+        // Its words go to standard error: what is on standard output may be JSON.
         run(Command::new("npm")
             .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
+            .stdout(std::io::stderr())
             .current_dir(folder))?;
     }
     Ok(())
