@@ -20,11 +20,11 @@ fn commits_go_on_over_a_restart() {
     one.assert_full(0, last);
     one.close();
     drop(storage);
-    // Two of the other object: it was made, and written once.
-    assert_eq!(
-        commits(&url),
-        before + i64::from(last) + 2,
-        "each call took place once"
+    // Two of the other object: it was made, and written once. Either may have shared a transaction with a call.
+    let (after, calls) = (commits(&url), i64::from(last));
+    assert!(
+        (before + calls..=before + calls + 2).contains(&after),
+        "{calls} calls, and two of the other object, took place once each: {before} commits, then {after}"
     );
     client(&store(&url), "object", 4).assert_full(0, last);
 }
