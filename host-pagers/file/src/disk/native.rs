@@ -50,6 +50,7 @@ struct NativeFile {
 
 struct NativeLock {
     descriptor: Option<OwnedFd>,
+    owner: u32,
 }
 
 impl NativeDisk {
@@ -162,7 +163,10 @@ impl Disk for NativeDisk {
             Ok(descriptor) => descriptor,
             // A store that was copied to a read-only place may have no lock file, and then no writer either.
             Err(Errno::NOENT) if sharing == Sharing::Shared => {
-                return Ok(Box::new(NativeLock { descriptor: None }));
+                return Ok(Box::new(NativeLock {
+                    descriptor: None,
+                    owner: std::process::id(),
+                }));
             }
             Err(errno) => return Err(failed("cannot open", &path, errno)),
         };
@@ -178,6 +182,7 @@ impl Disk for NativeDisk {
         }
         Ok(Box::new(NativeLock {
             descriptor: Some(descriptor),
+            owner: std::process::id(),
         }))
     }
 
@@ -213,10 +218,15 @@ impl NativeDisk {
 
 impl DiskLock for NativeLock {}
 
-/// Given up before the descriptor is closed: a child that is being started may still hold a copy of it.
+/// Given up before the descriptor is closed: a child that is being started may still hold a copy of it. A forked child
+/// that goes on as a copy of this process does not give up what its parent holds.
 impl Drop for NativeLock {
     fn drop(&mut self) {
-        if let Some(descriptor) = &self.descriptor {
+        if let Some(descriptor) = self
+            .descriptor
+            .as_ref()
+            .filter(|_| self.owner == std::process::id())
+        {
             let _ = rustix::fs::flock(descriptor, FlockOperation::Unlock);
         }
     }
