@@ -18,6 +18,7 @@ use vmsync_core::{
 use vmsync_pager_file::{
     Background, FileStore, Options,
     disk::{Access, Disk},
+    verify_on,
 };
 use vmsync_pager_idb::IdbPager;
 use vmsync_pager_memory::MemoryPager;
@@ -269,7 +270,7 @@ impl Host {
     /// Makes the store called `name` of `files`, as [`Host::export_files`] gives them, in place of what it held.
     ///
     /// # Errors
-    /// A `VmsyncError`; what was written then is removed with the next import.
+    /// A `VmsyncError`: `damaged` where a checksum does not fit, and then the store is as it was.
     #[wasm_bindgen(js_name = importFiles)]
     pub async fn import_files(name: String, files: Array) -> Result<(), JsValue> {
         import(&name, &files).await.map_err(|error| of_pager(&error))
@@ -303,16 +304,39 @@ async fn import(name: &str, files: &Array) -> Result<(), PagerError> {
     }
     // A store without its superblock is refused, so that half an import is never taken for a store.
     named.sort_by_key(|(file, _)| file == STORE_FILE);
+    // What is there goes only for what was written once in full, and found sound.
+    let trial = format!("{name}.import");
+    let checked = check(&trial, &named).await;
+    OpfsDisk::destroy(&trial).await?;
+    checked?;
+    fill(name, &named).await?;
+    Ok(())
+}
+
+/// Writes `files` to the store `name`, in place of what it held.
+async fn fill(name: &str, files: &[(String, Uint8Array)]) -> Result<OpfsDisk, PagerError> {
     OpfsDisk::destroy(name).await?;
     let disk = OpfsDisk::open(name).await?;
-    disk.reserve(named.len()).await?;
-    for (file, bytes) in named {
-        let opened = disk.open(&file, Access::Create)?;
+    disk.reserve(files.len()).await?;
+    for (file, bytes) in files {
+        let opened = disk.open(file, Access::Create)?;
         opened.write_at(0, &bytes.to_vec())?;
         opened.sync()?;
         disk.sync_names()?;
     }
-    Ok(())
+    Ok(disk)
+}
+
+/// Writes `files` to the store `name` and compares every checksum.
+async fn check(name: &str, files: &[(String, Uint8Array)]) -> Result<(), PagerError> {
+    let report = verify_on(&fill(name, files).await?)?;
+    match report.problems.first() {
+        None => Ok(()),
+        Some(problem) => Err(PagerError::new(
+            PagerErrorKind::Damaged,
+            format!("the exported store is damaged, and nothing was imported: {problem}"),
+        )),
+    }
 }
 
 /// The file of the superblock.

@@ -264,6 +264,16 @@ for (const [name, { pack, unpack }] of Object.entries(CARRIERS)) {
       if ((await guest.invoke('add')) !== 2n) throw new Error('the native count did not arrive');
       const href = URL.createObjectURL(await box.export());
       Object.assign(document.createElement('a'), { href, download: 'web.tar' }).click();
+      // A damaged export takes nothing away.
+      await box.close();
+      const damaged = new Uint8Array(await document.querySelector('input').files[0].arrayBuffer());
+      for (let at = 0; at < damaged.length; at += 512) if (damaged[at] && damaged[at + 257] !== 0x75) damaged[at + 16] ^= 1;
+      const refused = await vmsync.importStore('travel', new Blob([damaged])).catch((error) => error);
+      if (!/damaged/.test(refused?.message)) throw new Error(`a damaged export: ${refused?.message}`);
+      const again = await vmsync.createSandbox({ store: 'travel' });
+      await again.mapObject('counter');
+      const left = await (await again.instantiate('../guests/counter.wasm')).invoke('add');
+      if (left !== 3n) throw new Error(`a damaged export took the store away: ${left}`);
     });
     await (await download).saveAs(join(folder, 'web.tar'));
     const back = join(folder, 'back');
