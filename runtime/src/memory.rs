@@ -27,6 +27,7 @@ use std::{
 
 use rustix::{
     fd::BorrowedFd,
+    fs::SeekFrom,
     mm::{Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap, mmap_anonymous, mprotect, munmap},
 };
 use vmsync_core::{
@@ -418,6 +419,14 @@ impl GuestMemory {
     }
 }
 
+/// Whether `length` bytes of `file` from `offset` on were never written.
+fn is_hole(file: BorrowedFd<'_>, offset: u64, length: usize) -> bool {
+    match rustix::fs::seek(file, SeekFrom::Data(offset)) {
+        Ok(data) => data >= offset.saturating_add(length as u64),
+        Err(error) => error == rustix::io::Errno::NXIO,
+    }
+}
+
 fn failed(what: &str, error: rustix::io::Errno) -> MemoryError {
     let hint = match error {
         rustix::io::Errno::NOMEM => ": out of memory, or of mappings (see vm.max_map_count)",
@@ -453,6 +462,11 @@ impl TaskMemory for GuestMemory {
             let file = BorrowedFd::borrow_raw(image.descriptor);
             mmap(at, length, protection, flags, file, image.offset)
                 .map_err(|error| failed("map an object's image", error))?;
+            if is_hole(file, image.offset, length) {
+                // Reading ahead would fill the page cache with zeroes, and in large folios: a file system that looks at all
+                // of one for each small write to it makes every write to this image slow.
+                let _ = madvise(at, length, Advice::Random);
+            }
         }
         self.forget(range);
         if track && self.track(range, Backing::PrivateFile).is_err() {

@@ -13,12 +13,11 @@
 
 use std::{ops::RangeBounds, sync::Arc};
 
-use vmsync_core::PageSize;
-
 use crate::{
     disk::Result,
     limits::IMAGE_WRITE_BYTES,
-    object::{Object, PageBytes},
+    object::Object,
+    patch::Patch,
     store::{Shared, lock},
 };
 
@@ -26,7 +25,7 @@ use crate::{
 struct Waiting {
     object: Arc<Object>,
     page: u64,
-    bytes: PageBytes,
+    patch: Patch,
 }
 
 impl Shared {
@@ -39,40 +38,61 @@ impl Shared {
         let waiting: Vec<Waiting> = {
             let queue = lock(&self.queue);
             let chosen = queue.unapplied.range(range).take(pages_max);
-            let waiting = chosen.map(|((_, page), (object, bytes))| Waiting {
+            let waiting = chosen.map(|((_, page), (object, patch))| Waiting {
                 object: object.clone(),
                 page: *page,
-                bytes: bytes.clone(),
+                patch: patch.clone(),
             });
             waiting.collect()
         };
         let mut outcome = Ok(());
         let mut written = Vec::with_capacity(waiting.len());
         let pages_at_once = (IMAGE_WRITE_BYTES / self.page_size.bytes() as usize).max(1);
-        let runs = waiting.chunk_by(|last, next| follows(last, next, self.page_size));
+        let mut room = Vec::with_capacity(IMAGE_WRITE_BYTES);
+        let runs = waiting.chunk_by(|last, next| self.follows(last, next));
         for run in runs.flat_map(|run| run.chunks(pages_at_once)) {
-            let first = &run[0];
-            let bytes = first.bytes.run(run.len(), self.page_size);
-            match first
-                .object
-                .image
-                .write_at(first.page * self.page_size.bytes(), bytes)
-            {
+            match self.put_into_image(run, &mut room) {
                 Ok(()) => written.extend(run),
                 Err(error) => outcome = outcome.and(Err(error)),
             }
         }
         let mut queue = lock(&self.queue);
         for waiting in written {
-            queue.applied(waiting.object.id, waiting.page, &waiting.bytes);
+            queue.applied(waiting.object.id, waiting.page, &waiting.patch);
         }
         outcome
     }
-}
 
-/// Whether `next` goes on where `last` ends, in the image and in memory.
-fn follows(last: &Waiting, next: &Waiting, page_size: PageSize) -> bool {
-    Arc::ptr_eq(&last.object, &next.object)
-        && next.page == last.page + 1
-        && last.bytes.precedes(&next.bytes, page_size)
+    /// Puts `run` into the image: a page, or several whole ones in a row.
+    fn put_into_image(&self, run: &[Waiting], room: &mut Vec<u8>) -> Result<()> {
+        let first = &run[0];
+        let (image, offset) = (&first.object.image, first.page * self.page_size.bytes());
+        room.clear();
+        for page in run
+            .iter()
+            .filter_map(|waiting| waiting.patch.whole(self.page_size))
+        {
+            room.extend_from_slice(page);
+        }
+        if room.is_empty() {
+            let mut runs = first.patch.runs();
+            if let (Some((start, bytes)), None) = (runs.next(), runs.next()) {
+                return image.write_at(offset + start as u64, bytes);
+            }
+            drop(runs);
+            room.resize(self.page_size.bytes() as usize, 0);
+            first.object.read(offset, room)?;
+            first.patch.apply(room);
+        }
+        image.write_at(offset, room)
+    }
+
+    /// Whether both are whole pages, and `next` is the one behind `last`.
+    fn follows(&self, last: &Waiting, next: &Waiting) -> bool {
+        Arc::ptr_eq(&last.object, &next.object)
+            && next.page == last.page + 1
+            && [last, next]
+                .iter()
+                .all(|page| page.patch.whole(self.page_size).is_some())
+    }
 }

@@ -1,47 +1,47 @@
 //! [`Call`]: what one `vm_msync` has sent so far, and [`Prepared`]: the same ready for the journal.
 //!
 //! ```text
-//!   data_return --> Run { bytes }       its Delta comes from delta.rs
-//!   synchronize --> Call { runs, answers } --prepare--> Prepared { record, changed, changes, answers }
+//!   data_return --compare (delta.rs)--> Call { delta, answers }
+//!   synchronize --> Prepared { entries, changed, changes, answers } --> queue
 //! ```
-//!
-//! Invariants:
-//! - a delta is only used while no page that it was computed against has changed since (`epoch`);
-//! - a page occurs once in a prepared call.
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use vmsync_core::{ByteRange, PageSize, PagerError, pager::MemoryObjectControl};
+use vmsync_core::{ByteRange, PagerError, pager::MemoryObjectControl};
 
 use crate::{
-    buffer::{Buffer, Pool},
     delta::{Changed, Delta},
-    layout::{
-        entry::{CALL_HEADER_BYTES, CatalogChange, encode_call_header, encode_change},
-        record::HEADER_BYTES,
-    },
+    layout::entry::{CALL_HEADER_BYTES, CatalogChange, encode_call_header, encode_change},
+    limits::UNREAD_BYTES_MAX,
     object::Object,
-    queue::Queue,
     waiter::Waiter,
 };
 
 /// A call under way.
-#[derive(Default)]
 pub(crate) struct Call {
-    pub(crate) runs: Vec<Run>,
+    pub(crate) delta: Delta,
+    /// Objects whose pages came back, and where they were last mapped.
+    pub(crate) objects: BTreeMap<u64, Option<u64>>,
     pub(crate) answers: Vec<Answer>,
+    /// Bytes that came back.
     pub(crate) bytes: usize,
+    /// See [`UNREAD_BYTES_MAX`].
+    pub(crate) unread_bytes_left: usize,
+    /// The object and the page behind all that came back.
+    pub(crate) behind: (u64, u64),
 }
 
-/// A run of pages that came back.
-pub(crate) struct Run {
-    pub(crate) object: Arc<Object>,
-    /// Where the object was last mapped by who returned it.
-    pub(crate) address: Option<u64>,
-    pub(crate) first: u64,
-    pub(crate) bytes: Arc<Buffer>,
-    /// `None` until it is computed, and when it is out of date.
-    pub(crate) delta: Option<Delta>,
+impl Default for Call {
+    fn default() -> Self {
+        Self {
+            delta: Delta::default(),
+            objects: BTreeMap::new(),
+            answers: Vec::new(),
+            bytes: 0,
+            unread_bytes_left: UNREAD_BYTES_MAX,
+            behind: (0, 0),
+        }
+    }
 }
 
 /// Somebody who waits for the outcome of a call.
@@ -57,8 +57,9 @@ pub(crate) enum Answer {
 
 /// A call that can be journaled.
 pub(crate) struct Prepared {
-    /// Room for a record's header, a call's header, entries.
-    pub(crate) record: Vec<u8>,
+    front: [u8; CALL_HEADER_BYTES],
+    /// What follows the front.
+    parts: Vec<Arc<Vec<u8>>>,
     pub(crate) changed: Vec<Changed>,
     pub(crate) changes: Vec<CatalogChange>,
     /// The object that the call makes or grows.
@@ -68,94 +69,28 @@ pub(crate) struct Prepared {
     pub(crate) write_behind: bool,
 }
 
-impl Call {
-    /// Whether a page was returned twice.
-    pub(crate) fn repeats_pages(&self, page_size: PageSize) -> bool {
-        let mut ranges: Vec<_> = self
-            .runs
-            .iter()
-            .map(|run| (run.object.id, run.pages(page_size)))
-            .collect();
-        ranges.sort_unstable();
-        ranges
-            .windows(2)
-            .any(|pair| pair[0].0 == pair[1].0 && pair[1].1.0 < pair[0].1.1)
-    }
-
-    /// Drops the deltas that are out of date; whether there was none. While `queue` is locked none becomes so.
-    pub(crate) fn forget_stale_deltas(&mut self, queue: &Queue, page_size: PageSize) -> bool {
-        let mut all_fresh = true;
-        for run in &mut self.runs {
-            let (id, pages) = (run.object.id, run.pages(page_size));
-            let stale = |delta: &Delta| queue.changed_since(id, pages, delta.epoch);
-            if run.delta.as_ref().is_none_or(stale) {
-                run.delta = None;
-                all_fresh = false;
-            }
-        }
-        all_fresh
-    }
-
-    /// Leaves the last return of each page, as runs of one page. The deltas are gone with it.
-    pub(crate) fn keep_last_returns(&mut self, page_size: PageSize, pool: &Arc<Pool>) {
-        let length = page_size.bytes() as usize;
-        let mut pages = BTreeMap::new();
-        for run in self.runs.drain(..) {
-            for (page, bytes) in (run.first..).zip(run.bytes.chunks_exact(length)) {
-                let single = Run {
-                    object: run.object.clone(),
-                    address: run.address,
-                    first: page,
-                    bytes: pool.copy(bytes),
-                    delta: None,
-                };
-                pages.insert((run.object.id, page), single);
-            }
-        }
-        self.runs.extend(pages.into_values());
-    }
-}
-
-impl Run {
-    /// Whether its delta has anything in it.
-    pub(crate) fn is_changed(&self) -> bool {
-        self.delta.as_ref().is_some_and(|delta| !delta.changed.is_empty())
-    }
-
-    /// Its pages: the first and the one behind the last.
-    pub(crate) fn pages(&self, page_size: PageSize) -> (u64, u64) {
-        (
-            self.first,
-            self.first + page_size.page_of(self.bytes.len() as u64),
-        )
-    }
-}
-
 impl Prepared {
     /// A call that changes the catalog only.
     pub(crate) fn of_changes(changes: Vec<CatalogChange>, answer: Answer) -> Self {
-        Self::new(Vec::new(), changes, vec![answer])
+        Self::new(Delta::default(), changes, vec![answer])
     }
 
-    /// The call that `runs` make, with `changes` of the catalog.
-    pub(crate) fn new(runs: Vec<Run>, changes: Vec<CatalogChange>, answers: Vec<Answer>) -> Self {
-        let front = HEADER_BYTES + CALL_HEADER_BYTES;
-        let deltas: Vec<Delta> = runs.into_iter().filter_map(|run| run.delta).collect();
-        let length: usize = deltas.iter().map(|delta| delta.entries.len()).sum();
-        let mut record = Vec::with_capacity(front + length + 64);
-        record.resize(front, 0);
-        let mut changed = Vec::new();
-        for delta in deltas {
-            record.extend_from_slice(&delta.entries);
-            changed.extend(delta.changed);
-        }
+    /// The call that makes the changes of `delta` and of the catalog.
+    pub(crate) fn new(delta: Delta, changes: Vec<CatalogChange>, answers: Vec<Answer>) -> Self {
+        let Delta {
+            mut parts, changed, ..
+        } = delta;
+        let mut entries = Vec::new();
         changes
             .iter()
-            .for_each(|change| encode_change(&mut record, change));
-        let (length, entries) = (record.len() - front, changed.len() + changes.len());
-        encode_call_header(&mut record[HEADER_BYTES..front], length, entries);
+            .for_each(|change| encode_change(&mut entries, change));
+        parts.push(Arc::new(entries));
+        let length = parts.iter().map(|part| part.len()).sum();
+        let mut front = [0; CALL_HEADER_BYTES];
+        encode_call_header(&mut front, length, changed.len() + changes.len());
         Self {
-            record,
+            front,
+            parts,
             changed,
             changes,
             resized: None,
@@ -169,9 +104,15 @@ impl Prepared {
         self.changed.is_empty() && self.changes.is_empty()
     }
 
-    /// Its bytes in a record.
-    pub(crate) fn body(&self) -> &[u8] {
-        &self.record[HEADER_BYTES..]
+    /// Its bytes in a record, in pieces.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let parts = self.parts.iter().map(|part| part.as_slice());
+        std::iter::once(self.front.as_slice()).chain(parts)
+    }
+
+    /// How many bytes these are.
+    pub(crate) fn len(&self) -> usize {
+        self.pieces().map(<[u8]>::len).sum()
     }
 }
 

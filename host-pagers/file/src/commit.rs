@@ -21,7 +21,7 @@ use crate::{
     disk::Result,
     error::within,
     journal::Journal,
-    layout::record::{HEADER_BYTES, record_bytes},
+    layout::record::record_bytes,
     limits::{APPLY_WAKE_PAGES, BACK_PRESSURE, GATHER_YIELDS_MAX, OBJECTS_TOUCHED_MAX, UNAPPLIED_PAGES_MAX},
     queue::Group,
     stats::count,
@@ -89,11 +89,11 @@ impl Shared {
     fn flush_group(&self) -> Settled {
         let pressure = self.relieve();
         let mut journal = lock(&self.journal);
-        let mut group = lock(&self.queue).take_group();
+        let group = lock(&self.queue).take_group();
         if group.is_empty() {
             return Settled::default();
         }
-        match pressure.and_then(|()| self.commit(&mut journal, &mut group)) {
+        match pressure.and_then(|()| self.commit(&mut journal, &group)) {
             Ok(()) => Settled {
                 durable: group,
                 failed: None,
@@ -123,24 +123,27 @@ impl Shared {
     }
 
     /// Makes `group` durable and puts it into the images.
-    fn commit(&self, journal: &mut Journal, group: &mut Group) -> Result<()> {
-        let Some((mut record, calls)) = join(group) else {
+    fn commit(&self, journal: &mut Journal, group: &Group) -> Result<()> {
+        let calls = group.iter().filter(|call| !call.is_empty());
+        let (count_of_calls, pieces) = (calls.clone().count(), calls.flat_map(Prepared::pieces));
+        let pieces: Vec<&[u8]> = pieces.collect();
+        if pieces.is_empty() {
             if journal.is_doubtful() {
                 self.roll(journal, 0)?;
             }
             lock(&self.queue).settle(group, journal.sequence_next());
             return Ok(());
-        };
-        let length = record.len() - HEADER_BYTES;
+        }
+        let length = pieces.iter().map(|piece| piece.len()).sum();
         if !journal.has_room(length) || lock(&self.queue).touched.len() >= OBJECTS_TOUCHED_MAX {
             self.roll(journal, length)
                 .map_err(|error| within("the journal cannot go on in a fresh segment", error))?;
         }
         let sequence = journal.sequence_next();
-        journal.append(&mut record, calls)?;
+        journal.append(&pieces, count_of_calls as u32)?;
         count(&self.counters.records, 1);
         count(&self.counters.syncs, 1);
-        count(&self.counters.calls, u64::from(calls));
+        count(&self.counters.calls, count_of_calls as u64);
         count(&self.counters.bytes_journaled, record_bytes(length) as u64);
         let apply = {
             let mut queue = lock(&self.queue);
@@ -169,19 +172,6 @@ impl Shared {
         }
         Ok(())
     }
-}
-
-/// The calls of `group` as one record with room for its header, and how many they are; `None` where none of them
-/// changes anything.
-fn join(group: &mut Group) -> Option<(Vec<u8>, u32)> {
-    let mut calls = group.iter_mut().filter(|call| !call.is_empty());
-    let first = calls.next()?;
-    let (mut record, mut count) = (std::mem::take(&mut first.record), 1);
-    for call in calls {
-        record.extend_from_slice(call.body());
-        count += 1;
-    }
-    Some((record, count))
 }
 
 /// Calls whose outcome is known and not yet told.

@@ -1,138 +1,188 @@
-//! [`Delta`]: what a run of returned pages changes, and how it is found.
+//! [`Delta`]: what returned pages change, and how it is found.
 //!
-//! Reading the base and comparing is most of what a call with many pages costs, so large calls are shared among threads.
+//! A page is compared while the runtime shows it, and only what differs is kept: most pages change little, and memory that
+//! nobody touched lately is what comparing them waits for.
 //!
-//! Invariant: deltas are computed while no lock is held, and queued only if no page of theirs changed meanwhile.
+//! Invariant: a delta is computed while no other lock is held than its call's, and queued only if no page of it changed
+//! meanwhile.
 
 use std::{
     cell::RefCell,
-    panic::resume_unwind,
-    sync::{Arc, atomic::AtomicUsize},
-    thread,
+    ops::Range,
+    sync::{Arc, MutexGuard},
 };
 
-use vmsync_core::PageSize;
+use vmsync_core::{PagerError, PagerErrorKind};
 
 use crate::{
-    buffer::Buffer,
-    call::{Call, Run},
+    call::Call,
     difference::difference,
     disk::Result,
-    layout::{Seed, entry::encode_page},
-    limits::{DELTA_THREAD_PAGES, DELTA_THREADS_MAX, UNREAD_BYTES_MAX},
-    object::{Object, PageBytes},
-    store::Shared,
+    layout::entry::encode_page,
+    limits::PART_BYTES,
+    object::Object,
+    patch::Patch,
+    queue::Queue,
+    store::{Shared, lock},
 };
 
 /// What differs from the base.
-#[derive(Default)]
 pub(crate) struct Delta {
-    /// When the base was read.
-    pub(crate) epoch: u64,
-    pub(crate) entries: Vec<u8>,
+    /// No page changed between this epoch and the reading of its base.
+    epoch: u64,
+    /// Entries of the journal.
+    pub(crate) parts: Vec<Arc<Vec<u8>>>,
     pub(crate) changed: Vec<Changed>,
+    last: Part,
 }
 
 /// A page that differs.
-#[derive(Clone)]
 pub(crate) struct Changed {
     pub(crate) object: Arc<Object>,
     pub(crate) page: u64,
     pub(crate) sum: u64,
-    pub(crate) bytes: PageBytes,
+    pub(crate) patch: Patch,
+}
+
+/// Entries that are being written.
+#[derive(Default)]
+struct Part {
+    entries: Vec<u8>,
+    pages: Vec<Page>,
+}
+
+/// A page that differs, with the place of its runs in the part.
+struct Page {
+    object: Arc<Object>,
+    number: u64,
+    sum: u64,
+    runs: Range<usize>,
+}
+
+impl Default for Delta {
+    fn default() -> Self {
+        Self {
+            epoch: u64::MAX,
+            parts: Vec::new(),
+            changed: Vec::new(),
+            last: Part::default(),
+        }
+    }
 }
 
 impl Delta {
-    /// The difference of `bytes`, pages of `object` from `first` on, and `base`, read at `epoch`.
-    pub(crate) fn new(
-        (seed, page_size): (Seed, PageSize),
-        object: &Arc<Object>,
-        first: u64,
-        bytes: &Arc<Buffer>,
-        (base, epoch): (&[u8], u64),
-    ) -> Self {
-        assert!(base.len() == bytes.len());
-        let mut delta = Self {
-            epoch,
-            ..Self::default()
-        };
-        let length = page_size.bytes() as usize;
-        let mut runs = Vec::new();
-        for (index, (old, new)) in base
-            .chunks_exact(length)
-            .zip(bytes.chunks_exact(length))
-            .enumerate()
-        {
-            difference(old, new, &mut runs);
-            if runs.is_empty() {
-                continue;
-            }
-            let page = first + index as u64;
-            let sum = seed.page_sum(object.id, page, new);
-            encode_page(&mut delta.entries, (object.id, page, sum), new, &runs);
-            delta.changed.push(Changed {
-                object: object.clone(),
-                page,
-                sum,
-                bytes: PageBytes::new(bytes, index * length),
-            });
+    /// Finishes the part that is being written.
+    pub(crate) fn close_part(&mut self) {
+        if self.last.pages.is_empty() {
+            return;
         }
-        delta
+        let entries = Arc::new(std::mem::take(&mut self.last.entries));
+        self.changed.extend(self.last.pages.drain(..).map(|page| Changed {
+            object: page.object,
+            page: page.number,
+            sum: page.sum,
+            patch: Patch::new(&entries, page.runs),
+        }));
+        self.parts.push(entries);
+    }
+
+    /// Puts into `base`, pages of `object` from `first` on, what this changes in them.
+    fn put(&mut self, object: u64, first: u64, base: &mut [u8], page_bytes: usize) {
+        self.close_part();
+        let pages = first..first + (base.len() / page_bytes) as u64;
+        let own = |changed: &&Changed| changed.object.id == object && pages.contains(&changed.page);
+        for changed in self.changed.iter().filter(own) {
+            let start = (changed.page - first) as usize * page_bytes;
+            changed.patch.apply(&mut base[start..start + page_bytes]);
+        }
     }
 }
 
 thread_local! {
-    /// What a run of pages is compared with; at most as long as the longest run.
+    /// What pages are compared with; at most as long as the longest run.
     static BASE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Shared {
-    /// Computes the deltas of `call` that are missing.
+    /// Adds to `call` what `new`, pages of `object` from `first` on, change.
     ///
     /// # Errors
-    /// The disk's, reading the base.
-    pub(crate) fn refresh(&self, call: &mut Call) -> Result<()> {
-        let mut missing: Vec<&mut Run> = call.runs.iter_mut().filter(|run| run.delta.is_none()).collect();
-        let bytes: usize = missing.iter().map(|run| run.bytes.len()).sum();
-        let pages = self.page_size.page_of(bytes as u64) as usize;
-        let threads = (pages / DELTA_THREAD_PAGES).clamp(1, self.processors.min(DELTA_THREADS_MAX));
-        let allowance = &AtomicUsize::new(UNREAD_BYTES_MAX);
-        if threads == 1 {
-            return self.compute(&mut missing, allowance);
-        }
-        let share = missing.len().div_ceil(threads);
-        let (own, others) = missing.split_at_mut(share);
-        thread::scope(|scope| {
-            let start =
-                |share| thread::Builder::new().spawn_scoped(scope, move || self.compute(share, allowance));
-            // Where a thread cannot be started its share is still missing below.
-            let others: Vec<_> = others.chunks_mut(share).flat_map(start).collect();
-            let done = self.compute(own, allowance);
-            let others = others
-                .into_iter()
-                .map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
-            others.fold(done, Result::and)
-        })?;
-        self.compute(&mut missing, allowance)
-    }
-
-    /// Computes those deltas of `runs` that are missing.
-    fn compute(&self, runs: &mut [&mut Run], allowance: &AtomicUsize) -> Result<()> {
+    /// The disk's, reading the base; `call` is as it was.
+    pub(crate) fn compare(
+        &self,
+        call: &mut Call,
+        object: &Arc<Object>,
+        first: u64,
+        new: &[u8],
+    ) -> Result<()> {
+        let page_bytes = self.page_size.bytes() as usize;
         BASE.with_borrow_mut(|base| {
-            for run in runs.iter_mut().filter(|run| run.delta.is_none()) {
-                base.resize(run.bytes.len(), 0);
-                let offset = run.first * self.page_size.bytes();
-                let epoch = self.read_base(&run.object, offset, (&run.bytes, base), allowance)?;
-                let place = (self.seed, self.page_size);
-                run.delta = Some(Delta::new(
-                    place,
-                    &run.object,
-                    run.first,
-                    &run.bytes,
-                    (base, epoch),
-                ));
+            base.resize(new.len(), 0);
+            let offset = first * self.page_size.bytes();
+            let epoch = self.read_base(object, offset, (new, base), &mut call.unread_bytes_left)?;
+            let delta = &mut call.delta;
+            delta.epoch = delta.epoch.min(epoch);
+            // Pages come in ascending order, as a rule each of them once.
+            if call.behind > (object.id, first) {
+                delta.put(object.id, first, base, page_bytes);
             }
+            let mut ranges = Vec::new();
+            let pages = base.chunks_exact(page_bytes).zip(new.chunks_exact(page_bytes));
+            for (number, (old, new)) in (first..).zip(pages) {
+                difference(old, new, &mut ranges);
+                if ranges.is_empty() {
+                    continue;
+                }
+                let sum = self.seed.page_sum(object.id, number, new);
+                let place = (object.id, number, sum);
+                let page = Page {
+                    object: object.clone(),
+                    number,
+                    sum,
+                    runs: encode_page(&mut delta.last.entries, place, new, &ranges),
+                };
+                delta.last.pages.push(page);
+                if delta.last.entries.len() >= PART_BYTES {
+                    delta.close_part();
+                }
+            }
+            let behind = first + (new.len() / page_bytes) as u64;
+            call.behind = call.behind.max((object.id, behind));
             Ok(())
         })
     }
+
+    /// Locks the queue, and sees to it that `delta` still is a difference to what is supplied.
+    ///
+    /// # Errors
+    /// Another call changed one of its pages, which the runtime's order of calls excludes, or one that it built upon
+    /// failed; the disk's, looking.
+    pub(crate) fn lock_if_fresh(&self, delta: &Delta) -> Result<MutexGuard<'_, Queue>> {
+        let queue = lock(&self.queue);
+        let mut page = vec![0; self.page_size.bytes() as usize];
+        for (index, changed) in delta.changed.iter().enumerate() {
+            let (id, number) = (changed.object.id, changed.page);
+            // Pages share their stamps. One that did change has another sum.
+            if queue.changed_since(id, (number, number + 1), delta.epoch) {
+                let offset = number * self.page_size.bytes();
+                self.read_locked(&queue, &changed.object, offset, &mut page)?;
+                delta.changed[..=index]
+                    .iter()
+                    .filter(|own| (own.object.id, own.page) == (id, number))
+                    .for_each(|own| own.patch.apply(&mut page));
+                if self.seed.page_sum(id, number, &page) != changed.sum {
+                    return Err(overtaken(changed));
+                }
+            }
+        }
+        Ok(queue)
+    }
+}
+
+fn overtaken(changed: &Changed) -> PagerError {
+    let message = format!(
+        "page {} of \"{}\" was changed by another call: return the pages again",
+        changed.page, changed.object.name
+    );
+    PagerError::new(PagerErrorKind::Busy, message)
 }

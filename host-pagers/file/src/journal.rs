@@ -24,7 +24,7 @@ use crate::{
         segment_name,
         superblock::Superblock,
     },
-    limits::{BLOCK_BYTES, BLOCKS_BYTES_MAX, RECORD_ALIGN, SEGMENT_HEADER_BYTES, SEGMENTS_FREE_MAX},
+    limits::{BLOCK_BYTES, RECORD_ALIGN, SEGMENT_HEADER_BYTES, SEGMENTS_FREE_MAX},
     scan::{Log, Record},
     tail::Tail,
 };
@@ -188,42 +188,41 @@ impl Journal {
         self.used || !self.active
     }
 
-    /// Writes and syncs one record. `record` begins with room for its header; the body follows. There must be room.
+    /// Writes and syncs one record, whose body `pieces` make. There must be room.
     ///
     /// # Errors
     /// The disk's. What is on disk is then unknown, and no record goes behind it.
-    pub(crate) fn append(&mut self, record: &mut Vec<u8>, calls: u32) -> Result<()> {
+    pub(crate) fn append(&mut self, pieces: &[&[u8]], calls: u32) -> Result<()> {
         assert!(self.active && calls > 0);
         let last = self.live.last_mut().expect("an active segment is live");
-        let chain = encode_record(
-            self.seed,
-            record,
-            RecordHeader {
-                kind: RecordKind::Calls,
-                calls,
-                length: 0,
-                generation: last.generation,
-                sequence: self.sequence_next,
-                chain: self.chain,
-                body_sum: 0,
-            },
-        );
         assert!(last.end.is_multiple_of(RECORD_ALIGN as u64));
-        assert!(last.end + record.len() as u64 <= last.segment.capacity);
-        let file = &last.segment.file;
-        let written = if record.len() > BLOCKS_BYTES_MAX {
-            file.write_at(last.end, record).and_then(|()| file.sync())
-        } else {
-            let start = last.end - self.tail.used() as u64;
-            let room = usize::try_from(last.segment.capacity - start).unwrap_or(usize::MAX);
-            file.write_durably(start, self.tail.blocks(record, room))
+        let length = pieces.iter().map(|piece| piece.len()).sum();
+        let end = last.end + record_bytes(length) as u64;
+        assert!(end <= last.segment.capacity);
+        let start = last.end - self.tail.used() as u64;
+        let room = usize::try_from(last.segment.capacity - start).unwrap_or(usize::MAX);
+        let record = self.tail.place(record_bytes(length), room);
+        let mut behind = HEADER_BYTES;
+        for piece in pieces {
+            record[behind..behind + piece.len()].copy_from_slice(piece);
+            behind += piece.len();
+        }
+        let header = RecordHeader {
+            kind: RecordKind::Calls,
+            calls,
+            length: 0,
+            generation: last.generation,
+            sequence: self.sequence_next,
+            chain: self.chain,
+            body_sum: 0,
         };
-        if let Err(error) = written {
+        let chain = encode_record(self.seed, record, length, header);
+        if let Err(error) = last.segment.file.write_durably(start, self.tail.blocks()) {
             (self.active, self.doubtful) = (false, true);
             return Err(error);
         }
-        last.end += record.len() as u64;
-        self.tail.advance(record);
+        last.end = end;
+        self.tail.advance();
         self.chain = chain;
         self.sequence_next += u64::from(calls);
         self.used = true;
@@ -237,22 +236,19 @@ impl Journal {
     /// The disk's; then no segment may be active, and the next record needs a fresh one.
     pub(crate) fn activate(&mut self, snapshot: &[u8], length: usize) -> Result<()> {
         self.make_durable()?;
-        let mut record = vec![0; HEADER_BYTES];
-        record.extend_from_slice(snapshot);
+        let mut record = vec![0; record_bytes(snapshot.len())];
+        record[HEADER_BYTES..HEADER_BYTES + snapshot.len()].copy_from_slice(snapshot);
         let generation = self.generation_next;
-        let chain = encode_record(
-            self.seed,
-            &mut record,
-            RecordHeader {
-                kind: RecordKind::Snapshot,
-                calls: 0,
-                length: 0,
-                generation,
-                sequence: self.sequence_next,
-                chain: self.chain,
-                body_sum: 0,
-            },
-        );
+        let header = RecordHeader {
+            kind: RecordKind::Snapshot,
+            calls: 0,
+            length: 0,
+            generation,
+            sequence: self.sequence_next,
+            chain: self.chain,
+            body_sum: 0,
+        };
+        let chain = encode_record(self.seed, &mut record, snapshot.len(), header);
         let end = (SEGMENT_HEADER_BYTES + record.len()) as u64;
         let segment = self.take_segment(end + record_bytes(length) as u64)?;
         self.generation_next += 1;
@@ -385,18 +381,18 @@ fn make_length_durable(segment: &mut Segment) -> Result<()> {
     segment.file.sync()
 }
 
-/// Fills in the header at the front of `record`, pads it, and answers with its checksum.
-fn encode_record(seed: Seed, record: &mut Vec<u8>, header: RecordHeader) -> u64 {
-    let body = &record[HEADER_BYTES..];
-    let length = body.len();
+/// Fills in the header of `record`, whose body has `length` bytes, and the padding; answers with its checksum.
+fn encode_record(seed: Seed, record: &mut [u8], length: usize, header: RecordHeader) -> u64 {
+    let (front, body) = record.split_at_mut(HEADER_BYTES);
+    let (body, padding) = body.split_at_mut(length);
     let header = RecordHeader {
         length: u32::try_from(length).expect("records are limited"),
         body_sum: seed.checksum(body),
         ..header
     };
     let (bytes, chain) = header.encode(seed);
-    record[..HEADER_BYTES].copy_from_slice(&bytes);
-    record.resize(record_bytes(length), 0);
+    front.copy_from_slice(&bytes);
+    padding.fill(0);
     assert!(RecordHeader::decode(record, seed) == Some((header, chain)));
     chain
 }

@@ -32,7 +32,6 @@
 
 mod apply;
 mod background;
-mod buffer;
 mod call;
 mod checkpoint;
 mod commit;
@@ -48,6 +47,7 @@ pub mod limits;
 mod native;
 mod object;
 mod pager;
+mod patch;
 mod problem;
 mod queue;
 mod recovery;

@@ -8,8 +8,8 @@ pub const SECTOR_BYTES: usize = 512;
 /// What file systems and drives write at once and past the page cache: the largest block in use.
 pub const BLOCK_BYTES: usize = 4096;
 
-/// Records up to this size are copied into whole blocks. Above it the copy takes longer than it saves.
-pub const BLOCKS_BYTES_MAX: usize = 1 << 20;
+/// Room for a record that is kept for the next ones: larger ones are rare.
+pub const ROOM_BYTES_MAX: usize = 1 << 20;
 
 /// One slot of the superblock: a block of its own on every file system, so that writing one leaves the other alone.
 pub const SLOT_BYTES: usize = 4096;
@@ -69,17 +69,15 @@ pub const WRITE_BEHIND_DELAY_DEFAULT: Duration = Duration::from_millis(5);
 pub const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// Pages share this many marks of their last change: so many that calls of different pages rarely meet on one.
-pub const STAMP_COUNT: usize = 4096;
+pub const STAMP_COUNT: usize = 1 << 16;
 
-/// Tries to compute a difference outside the lock before it is done inside: another try means that another call
-/// changed the same page meanwhile, which the runtime's order of calls makes rare.
-pub const DIFFERENCE_TRIES: usize = 3;
+/// Tries to read pages outside the lock before it is done inside: another try means that another call changed one of them
+/// meanwhile, which the runtime's order of calls makes rare.
+pub const READ_TRIES: usize = 3;
 
-/// Returned pages that pay for a thread of their own to compare them: a page takes 2 to 3 us, a thread 40.
-pub const DELTA_THREAD_PAGES: usize = 128;
-
-/// Threads that compare the pages of one call, at most: more would wait for memory, and for other guests.
-pub const DELTA_THREADS_MAX: usize = 8;
+/// Entries of a call are kept in parts of so many bytes, and of a page more. A page that waits for its image keeps its part
+/// in memory.
+pub const PART_BYTES: usize = 64 << 10;
 
 /// Bytes of a call that are journaled whole rather than waiting for the drive to read what they are to be compared with: a
 /// read takes 100 us a page, writing a page more to the journal a few. Above it, what is read in a row costs less.
@@ -110,16 +108,12 @@ pub const IMAGE_WRITE_BYTES: usize = 32 << 10;
 /// Pages that wait for being put into their images in memory; above it committers do it themselves.
 pub const UNAPPLIED_PAGES_MAX: usize = 1 << 14;
 
-/// Single pages whose memory is kept for the next calls: 16 MiB, what is written by one turn of applying.
-pub const POOL_PAGES_MAX: usize = 1 << 12;
-
 /// Bytes that the zero-filling of a new segment writes at once.
 pub const FILL_BYTES: usize = 1 << 20;
 
 const _: () = assert!(SLOT_BYTES.is_multiple_of(SECTOR_BYTES));
 const _: () = assert!(SEGMENT_HEADER_BYTES.is_multiple_of(SECTOR_BYTES));
 const _: () = assert!(SEGMENT_BYTES_DEFAULT.is_multiple_of(BLOCK_BYTES as u64));
-const _: () = assert!(BLOCKS_BYTES_MAX.is_multiple_of(BLOCK_BYTES));
 const _: () = assert!(SEGMENT_HEADER_BYTES.is_multiple_of(RECORD_ALIGN));
 const _: () = assert!(SEGMENT_BYTES_MIN > 2 * SEGMENT_HEADER_BYTES as u64);
 const _: () = assert!(SEGMENT_BYTES_DEFAULT >= SEGMENT_BYTES_MIN);

@@ -4,15 +4,11 @@
 //! - the file has at least as many bytes as the catalog says;
 //! - bytes in it change only after the record that changes them is durable.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use vmsync_core::{PageSize, pager::ObjectName};
+use vmsync_core::pager::ObjectName;
 
 use crate::{
-    buffer::Buffer,
     disk::{DiskFile, Result},
     layout::image_name,
 };
@@ -51,44 +47,6 @@ impl Object {
         let count = self.image.read_at(offset, buffer)?;
         buffer[count..].fill(0);
         Ok(())
-    }
-}
-
-/// A changed page in memory, part of a run of pages.
-#[derive(Clone)]
-pub(crate) struct PageBytes {
-    run: Arc<Buffer>,
-    start: usize,
-}
-
-impl PageBytes {
-    /// The page that begins `start` bytes into `run`.
-    pub(crate) fn new(run: &Arc<Buffer>, start: usize) -> Self {
-        assert!(start < run.len());
-        Self {
-            run: run.clone(),
-            start,
-        }
-    }
-
-    /// The whole page.
-    pub(crate) fn get(&self, page_size: PageSize) -> &[u8] {
-        self.run(1, page_size)
-    }
-
-    /// Whether both are the same place in memory.
-    pub(crate) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.run, &other.run) && self.start == other.start
-    }
-
-    /// Whether `next` is the page behind this one in the same run.
-    pub(crate) fn precedes(&self, next: &Self, page_size: PageSize) -> bool {
-        Arc::ptr_eq(&self.run, &next.run) && self.start + page_size.bytes() as usize == next.start
-    }
-
-    /// This page and those behind it in the same run, `pages` in all.
-    pub(crate) fn run(&self, pages: usize, page_size: PageSize) -> &[u8] {
-        &self.run[self.start..self.start + pages * page_size.bytes() as usize]
     }
 }
 

@@ -4,10 +4,7 @@
 //! - what a call returned is in `calls` until its last `synchronize` queues it, or `abort` drops it;
 //! - nothing panics on bad input.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, PoisonError},
-};
+use std::sync::{Arc, PoisonError};
 
 use vmsync_core::{
     ByteRange, PagerError, PagerErrorKind,
@@ -19,11 +16,11 @@ use vmsync_core::{
 };
 
 use crate::{
-    call::{Answer, Call, Prepared, Run},
+    call::{Answer, Call, Prepared},
     disk::{Access, Result},
     error::invalid,
     layout::{entry::CatalogChange, image_name},
-    limits::{CALL_BYTES_MAX, DIFFERENCE_TRIES, OBJECT_BYTES_MAX, OBJECTS_MAX, QUEUE_BYTES_MAX, WAIT_MAX},
+    limits::{CALL_BYTES_MAX, OBJECT_BYTES_MAX, OBJECTS_MAX, QUEUE_BYTES_MAX, WAIT_MAX},
     object::Object,
     queue::Queue,
     stats::count,
@@ -66,47 +63,35 @@ impl Shared {
         )))
     }
 
-    /// Queues `call`, whose deltas are brought up to date first; answers with its ticket.
-    fn enqueue(&self, mut call: Call, write_behind: bool) -> std::result::Result<u64, (Call, PagerError)> {
-        if call.repeats_pages(self.page_size) {
-            call.keep_last_returns(self.page_size, &self.pool);
-        }
-        // Another call that changes the same pages again and again, which only a broken caller makes, wins the race a
-        // bounded number of times.
-        for _ in 0..DIFFERENCE_TRIES * DIFFERENCE_TRIES {
-            if let Err(error) = self.refresh(&mut call) {
-                return Err((call, error));
+    /// Queues `call`: its ticket, or whom to tell why not.
+    fn enqueue(
+        &self,
+        mut call: Call,
+        write_behind: bool,
+    ) -> std::result::Result<u64, (Vec<Answer>, PagerError)> {
+        call.delta.close_part();
+        match self.lock_if_fresh(&call.delta) {
+            Ok(mut queue) => {
+                let mut prepared = self.prepare(&queue, call);
+                prepared.write_behind = write_behind;
+                Ok(queue.enqueue(prepared))
             }
-            let mut queue = lock(&self.queue);
-            if call.forget_stale_deltas(&queue, self.page_size) {
-                let prepared = self.prepare(&queue, call, write_behind);
-                return Ok(queue.enqueue(prepared));
-            }
+            Err(error) => Err((call.answers, error)),
         }
-        let message = "other calls changed the same pages all the time: return the pages again";
-        Err((call, PagerError::new(PagerErrorKind::Busy, message)))
     }
 
-    fn prepare(&self, queue: &Queue, call: Call, write_behind: bool) -> Prepared {
-        let mut addresses = BTreeMap::new();
-        for run in call.runs.iter().filter(|run| run.is_changed()) {
-            let known = queue.catalog.get(run.object.id).and_then(|entry| entry.address);
-            if let Some(address) = run.address.filter(|address| known != Some(*address)) {
-                addresses.insert(run.object.id, address);
+    fn prepare(&self, queue: &Queue, call: Call) -> Prepared {
+        let changed = &call.delta.changed;
+        count(&self.counters.pages_changed, changed.len() as u64);
+        let mut changes = Vec::new();
+        for (object, address) in call.objects {
+            let known = queue.catalog.get(object).and_then(|entry| entry.address);
+            let is_changed = || changed.iter().any(|changed| changed.object.id == object);
+            if let Some(address) = address.filter(|address| known != Some(*address) && is_changed()) {
+                changes.push(CatalogChange::Address { object, address });
             }
         }
-        let change = |(object, address)| CatalogChange::Address { object, address };
-        let changes = addresses.into_iter().map(change).collect();
-        let changed = call
-            .runs
-            .iter()
-            .flat_map(|run| &run.delta)
-            .map(|delta| delta.changed.len());
-        count(&self.counters.pages_changed, changed.sum::<usize>() as u64);
-        Prepared {
-            write_behind,
-            ..Prepared::new(call.runs, changes, call.answers)
-        }
+        Prepared::new(call.delta, changes, call.answers)
     }
 
     /// Waits until there is room in the queue.
@@ -379,27 +364,21 @@ impl Pager for FileStore {
         if pages.is_empty() {
             return Ok(());
         }
-        let (first, bytes) = (shared.page_size.page_of(offset), shared.pool.copy(pages));
+        let first = shared.page_size.page_of(offset);
         count(
             &shared.counters.pages_returned,
             shared.page_size.page_of(pages.len() as u64),
         );
-        let mut calls = lock(&shared.calls);
-        let call = calls.entry(call).or_default();
-        if call.bytes + bytes.len() > CALL_BYTES_MAX {
+        let call = lock(&shared.calls).entry(call).or_default().clone();
+        let mut call = lock(&call);
+        if call.bytes + pages.len() > CALL_BYTES_MAX {
             return Err(invalid(format!(
                 "a call returns more than {CALL_BYTES_MAX} bytes: sync smaller ranges"
             )));
         }
-        call.bytes += bytes.len();
-        call.runs.push(Run {
-            object: view.object,
-            address: view.address,
-            first,
-            bytes,
-            delta: None,
-        });
-        Ok(())
+        call.bytes += pages.len();
+        call.objects.insert(view.object.id, view.address);
+        shared.compare(&mut call, &view.object, first, pages)
     }
 
     fn synchronize(
@@ -418,12 +397,14 @@ impl Pager for FileStore {
         };
         let taken = {
             let mut calls = lock(&shared.calls);
-            let entry = calls.entry(call).or_default();
+            let entry = calls.entry(call).or_default().clone();
+            let mut entry = lock(&entry);
             entry.answers.push(answer);
             if flags.more {
                 return Ok(());
             }
-            calls.remove(&call).expect("entered above")
+            calls.remove(&call);
+            std::mem::take(&mut *entry)
         };
         if flags.synchronous {
             shared.commit_call(taken)
@@ -487,11 +468,7 @@ impl Shared {
     fn commit_call(&self, call: Call) -> Result<()> {
         match self.enqueue(call, false) {
             Ok(ticket) => self.lead(ticket),
-            Err((call, error)) => {
-                call.answers
-                    .into_iter()
-                    .for_each(|answer| answer.fail(error.clone(), false));
-            }
+            Err((answers, error)) => fail(answers, &error),
         }
         Ok(())
     }
@@ -501,19 +478,21 @@ impl Shared {
         let answers: Vec<Answer> = call.answers.iter().map(Answer::again).collect();
         let queued = match self.wait_for_room() {
             Ok(()) => self.enqueue(call, true),
-            Err(error) => Err((call, error)),
+            Err(error) => Err((call.answers, error)),
         };
         match queued {
             Ok(_) => {
                 self.work.notify_one();
                 answers.into_iter().for_each(Answer::succeed);
             }
-            Err((call, error)) => {
-                call.answers
-                    .into_iter()
-                    .for_each(|answer| answer.fail(error.clone(), false));
-            }
+            Err((answers, error)) => fail(answers, &error),
         }
         Ok(())
     }
+}
+
+fn fail(answers: Vec<Answer>, error: &PagerError) {
+    answers
+        .into_iter()
+        .for_each(|answer| answer.fail(error.clone(), false));
 }

@@ -3,28 +3,29 @@
 //! ```text
 //!   enqueue --> pending --take_group--> (journal) --> settle: catalog, touched, unapplied
 //!                  |                              '-> discard: as if never queued
-//!               overlay: page -> newest queued bytes
+//!               overlay: page -> what queued calls change in it
 //! ```
 //!
 //! Invariants:
-//! - what the store supplies for a page is its bytes in `overlay`, else in `unapplied`, else in the image;
+//! - what the store supplies for a page is the image's bytes, over them those in `unapplied`, over these those in `overlay`;
 //! - a page changes what is supplied only together with its stamp;
 //! - `touched` and `sealed` name every page that the journal holds a record of, with its newest checksum;
 //! - the catalog is what the durable calls made it.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque, btree_map::Entry},
     sync::Arc,
 };
 
-use vmsync_core::PageRange;
+use vmsync_core::{PageRange, PageSize};
 
 use crate::{
     call::Prepared,
     delta::Changed,
     layout::catalog::Catalog,
     limits::{GROUP_BYTES_MAX, STAMP_COUNT},
-    object::{Object, PageBytes},
+    object::Object,
+    patch::Patch,
 };
 
 /// The calls that go into one record.
@@ -38,8 +39,16 @@ pub(crate) struct TouchedObject {
     pub(crate) suspect: bool,
 }
 
-/// Pages by object and number, with what to write them with.
-pub(crate) type Unapplied = BTreeMap<(u64, u64), (Arc<Object>, PageBytes)>;
+/// Pages by object and number, with what is to be put into the image.
+pub(crate) type Unapplied = BTreeMap<(u64, u64), (Arc<Object>, Patch)>;
+
+/// What a page has that its image does not have.
+pub(crate) struct Newer {
+    /// The page, counted from the first that was asked for.
+    pub(crate) index: usize,
+    /// What is durable, and over it what is queued.
+    patches: [Option<Patch>; 2],
+}
 
 /// Objects by id.
 pub(crate) type Touched = BTreeMap<u64, TouchedObject>;
@@ -48,7 +57,8 @@ pub(crate) type Touched = BTreeMap<u64, TouchedObject>;
 pub(crate) struct Queue {
     pending: VecDeque<Prepared>,
     pending_bytes: usize,
-    overlay: HashMap<(u64, u64), PageBytes>,
+    /// With the number of the newest call that changes the page.
+    overlay: HashMap<(u64, u64), (u64, Patch)>,
     /// Durable pages that are not in their images yet.
     pub(crate) unapplied: Unapplied,
     epoch: u64,
@@ -114,19 +124,22 @@ impl Queue {
         self.pending_bytes
     }
 
-    /// Pages from `first` on that are not in the image: their index and bytes.
-    pub(crate) fn not_in_image(&self, object: u64, first: u64, count: u64) -> Vec<(usize, PageBytes)> {
+    /// Those of the pages from `first` on that are newer than the image.
+    pub(crate) fn not_in_image(&self, object: u64, first: u64, count: u64) -> Vec<Newer> {
         if self.overlay.is_empty() && self.unapplied.is_empty() {
             return Vec::new();
         }
-        let find = |page: u64| {
-            let key = (object, page);
-            self.overlay
-                .get(&key)
-                .or_else(|| self.unapplied.get(&key).map(|(_, bytes)| bytes))
+        let find = |index: u64| {
+            let key = (object, first + index);
+            let durable = self.unapplied.get(&key).map(|(_, patch)| patch.clone());
+            let queued = self.overlay.get(&key).map(|(_, patch)| patch.clone());
+            let newer = Newer {
+                index: index as usize,
+                patches: [durable, queued],
+            };
+            newer.patches.iter().any(Option::is_some).then_some(newer)
         };
-        let found = |index: u64| Some((index as usize, find(first + index)?.clone()));
-        (0..count).filter_map(found).collect()
+        (0..count).filter_map(find).collect()
     }
 
     /// Whether a queued call changes a page of `pages`.
@@ -144,13 +157,17 @@ impl Queue {
     /// Queues a call; answers with its ticket.
     pub(crate) fn enqueue(&mut self, call: Prepared) -> u64 {
         self.mark(&call.changed);
-        for changed in &call.changed {
-            self.overlay
-                .insert((changed.object.id, changed.page), changed.bytes.clone());
-        }
-        self.pending_bytes += call.record.len();
-        self.pending.push_back(call);
         self.queued += 1;
+        for changed in &call.changed {
+            let key = (changed.object.id, changed.page);
+            let mut patch = changed.patch.clone();
+            if let Some((_, older)) = self.overlay.get(&key) {
+                patch = patch.over(older);
+            }
+            self.overlay.insert(key, (self.queued, patch));
+        }
+        self.pending_bytes += call.len();
+        self.pending.push_back(call);
         self.queued
     }
 
@@ -165,11 +182,11 @@ impl Queue {
     pub(crate) fn take_group(&mut self) -> Group {
         let (mut group, mut bytes) = (Group::new(), 0);
         while let Some(call) = self.pending.front() {
-            bytes += call.record.len();
+            bytes += call.len();
             if !group.is_empty() && bytes > GROUP_BYTES_MAX {
                 break;
             }
-            self.pending_bytes -= call.record.len();
+            self.pending_bytes -= call.len();
             group.extend(self.pending.pop_front());
         }
         group
@@ -183,7 +200,11 @@ impl Queue {
 
     /// The calls of `group` are durable, the first of them as number `sequence`, and not in the images yet.
     pub(crate) fn settle(&mut self, group: &Group, mut sequence: u64) {
-        for call in group.iter().filter(|call| !call.is_empty()) {
+        for call in group {
+            self.settled += 1;
+            if call.is_empty() {
+                continue;
+            }
             for change in &call.changes {
                 self.catalog
                     .apply(change)
@@ -194,52 +215,62 @@ impl Queue {
                 object.set_size(entry.size);
                 touch(&mut self.touched, object);
             }
-            for changed in &call.changed {
-                self.settle_page(changed, sequence);
+            for of_object in call
+                .changed
+                .chunk_by(|last, next| last.object.id == next.object.id)
+            {
+                self.settle_pages(of_object, sequence);
             }
             sequence += 1;
         }
-        self.settled += group.len() as u64;
     }
 
-    fn settle_page(&mut self, changed: &Changed, sequence: u64) {
-        let key = (changed.object.id, changed.page);
+    /// The pages `changed`, all of one object, were changed by call `sequence`, the newest that is settled.
+    fn settle_pages(&mut self, changed: &[Changed], sequence: u64) {
+        let object = &changed[0].object;
         self.catalog
-            .touch(key.0, sequence)
+            .touch(object.id, sequence)
             .expect("pages belong to objects of the catalog");
-        touch(&mut self.touched, &changed.object)
-            .pages
-            .insert(changed.page, changed.sum);
-        self.unapplied
-            .insert(key, (changed.object.clone(), changed.bytes.clone()));
-        self.forget(key, &changed.bytes);
+        let touched = touch(&mut self.touched, object);
+        for changed in changed {
+            touched.pages.insert(changed.page, changed.sum);
+            let key = (object.id, changed.page);
+            match self.unapplied.entry(key) {
+                Entry::Occupied(mut waiting) => {
+                    let patch = &mut waiting.get_mut().1;
+                    *patch = changed.patch.over(patch);
+                }
+                Entry::Vacant(place) => drop(place.insert((object.clone(), changed.patch.clone()))),
+            }
+            // Newer calls that change the page are still queued.
+            if self
+                .overlay
+                .get(&key)
+                .is_some_and(|(newest, _)| *newest == self.settled)
+            {
+                self.overlay.remove(&key);
+            }
+        }
     }
 
-    /// The calls of `group` are not durable: they leave no trace.
+    /// The calls of `group` are not durable: they leave no trace. All that is queued goes together.
     pub(crate) fn discard(&mut self, group: &Group) {
         for call in group {
             self.mark(&call.changed);
             for changed in &call.changed {
-                self.forget((changed.object.id, changed.page), &changed.bytes);
+                self.overlay.remove(&(changed.object.id, changed.page));
             }
         }
         self.settled += group.len() as u64;
     }
 
-    /// Takes a page out of the overlay, unless a newer call has put other bytes there.
-    fn forget(&mut self, key: (u64, u64), bytes: &PageBytes) {
-        if self.overlay.get(&key).is_some_and(|newest| newest.is(bytes)) {
-            self.overlay.remove(&key);
-        }
-    }
-
     /// A page is in its image.
-    pub(crate) fn applied(&mut self, object: u64, page: u64, bytes: &PageBytes) {
+    pub(crate) fn applied(&mut self, object: u64, page: u64, patch: &Patch) {
         let key = (object, page);
         if self
             .unapplied
             .get(&key)
-            .is_some_and(|(_, newest)| newest.is(bytes))
+            .is_some_and(|(_, newest)| newest.is(patch))
         {
             self.unapplied.remove(&key);
         }
@@ -248,6 +279,19 @@ impl Queue {
     /// The active segment is no longer the active one.
     pub(crate) fn seal(&mut self) {
         merge(&mut self.sealed, std::mem::take(&mut self.touched));
+    }
+}
+
+impl Newer {
+    /// Puts what is newer into `page`.
+    pub(crate) fn put(&self, page: &mut [u8]) {
+        self.patches.iter().flatten().for_each(|patch| patch.apply(page));
+    }
+
+    /// Whether nothing of the image is left to be seen.
+    pub(crate) fn hides_image(&self, page_size: PageSize) -> bool {
+        let whole = |patch: &Patch| patch.whole(page_size).is_some();
+        self.patches.iter().flatten().any(whole)
     }
 }
 

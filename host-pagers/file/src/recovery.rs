@@ -16,7 +16,6 @@ use std::{collections::BTreeMap, sync::Arc};
 use vmsync_core::{PageSize, PagerError, PagerErrorKind};
 
 use crate::{
-    buffer::Pool,
     disk::{Access, Disk, DiskFile, DiskLock, Result, Sharing},
     error::within,
     journal::{Found, Journal},
@@ -27,7 +26,8 @@ use crate::{
         superblock::{Slot, Superblock},
     },
     limits::SLOT_BYTES,
-    object::{Object, PageBytes},
+    object::Object,
+    patch::Patch,
     problem::{Problem, Trouble},
     queue::{Touched, Unapplied, touch},
     replay::{Replayed, for_each_page, replay_catalog, replay_pages},
@@ -325,11 +325,11 @@ impl Images {
             pages.insert((*object, *number), page);
         }
         replay_pages(records, self.page_size, u64::MAX, &mut pages)?;
-        let (mut unapplied, pool) = (Unapplied::new(), Pool::new(self.page_size.bytes() as usize));
+        let mut unapplied = Unapplied::new();
         for (key, page) in pages {
             self.check(key, &page, replayed.sums[&key])?;
-            let bytes = PageBytes::new(&pool.copy(&page), 0);
-            unapplied.insert(key, (self.objects[&key.0].clone(), bytes));
+            let patch = Patch::of_page(&page, &[(0, page.len())]);
+            unapplied.insert(key, (self.objects[&key.0].clone(), patch));
         }
         Ok(unapplied)
     }

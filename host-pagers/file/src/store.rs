@@ -29,7 +29,6 @@ use vmsync_core::{
 
 use crate::{
     background,
-    buffer::Pool,
     call::{Answer, Call, Prepared},
     checkpoint::Checkpointer,
     disk::{Disk, DiskLock, Result},
@@ -107,16 +106,13 @@ pub(crate) struct Shared {
     pub(crate) page_size: PageSize,
     pub(crate) seed: Seed,
     pub(crate) handles: RwLock<HashMap<ObjectId, Handle>>,
-    pub(crate) calls: Mutex<HashMap<CallId, Call>>,
+    pub(crate) calls: Mutex<HashMap<CallId, Arc<Mutex<Call>>>>,
     /// Held while an object is opened, created or removed; objects that something refers to.
     pub(crate) opening: Mutex<HashMap<u64, Weak<Object>>>,
     pub(crate) checkpointer: Mutex<Checkpointer>,
     pub(crate) journal: Mutex<Journal>,
     /// Held by whoever changes images: the order of writes to a page is the order of its versions.
     pub(crate) images: Mutex<()>,
-    pub(crate) pool: Arc<Pool>,
-    /// How many threads run at once here.
-    pub(crate) processors: usize,
     pub(crate) queue: Mutex<Queue>,
     /// The flushing thread stopped.
     pub(crate) drained: Condvar,
@@ -179,8 +175,6 @@ impl FileStore {
             checkpointer: Mutex::new(checkpointer),
             journal: Mutex::new(recovered.journal),
             images: Mutex::default(),
-            pool: Pool::new(recovered.superblock.page_size.bytes() as usize),
-            processors: std::thread::available_parallelism().map_or(1, usize::from),
             queue: Mutex::new(queue),
             drained: Condvar::new(),
             work: Condvar::new(),
@@ -300,11 +294,8 @@ impl Shared {
     pub(crate) fn change_catalog(&self, change: CatalogChange, resized: Option<&Arc<Object>>) -> Result<()> {
         self.require_writable()?;
         let waiter = Arc::new(Waiter::default());
-        let call = Prepared::of_changes(vec![change], Answer::Waiter(waiter.clone()));
-        let call = Prepared {
-            resized: resized.cloned(),
-            ..call
-        };
+        let mut call = Prepared::of_changes(vec![change], Answer::Waiter(waiter.clone()));
+        call.resized = resized.cloned();
         let ticket = lock(&self.queue).enqueue(call);
         self.lead(ticket);
         waiter.wait()
@@ -338,7 +329,7 @@ impl Shared {
         drop(handles);
         let returned = lock(&self.calls)
             .values()
-            .any(|call| call.runs.iter().any(|run| run.object.id == id));
+            .any(|call| lock(call).objects.contains_key(&id));
         if open || returned {
             let message = format!("\"{name}\" is in use: close it first");
             return Err(PagerError::new(PagerErrorKind::Busy, message));

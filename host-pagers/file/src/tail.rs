@@ -8,7 +8,9 @@
 //! What is on disk of the last block is written again with each record that begins in it. These are the same bytes: however
 //! much of a write arrives, the records before it stand. A file system would do the same to the page in its cache.
 
-use crate::limits::BLOCK_BYTES;
+use std::ops::Range;
+
+use crate::limits::{BLOCK_BYTES, ROOM_BYTES_MAX};
 
 /// See the head of the file.
 #[derive(Default)]
@@ -17,13 +19,18 @@ pub(crate) struct Tail {
     last: Vec<u8>,
     /// Room for blocks at an aligned place.
     room: Vec<u8>,
+    /// The blocks of the next record, in `room`.
+    blocks: Range<usize>,
+    /// That record, in them.
+    record: Range<usize>,
 }
 
 impl Tail {
     /// A segment that holds `written` from its beginning on.
     pub(crate) fn begin(&mut self, written: &[u8]) {
         self.last.clear();
-        self.advance(written);
+        self.last
+            .extend_from_slice(&written[written.len() / BLOCK_BYTES * BLOCK_BYTES..]);
     }
 
     /// How many bytes of its last block are used.
@@ -31,30 +38,37 @@ impl Tail {
         self.last.len()
     }
 
-    /// The last block with `record` behind what it holds and zeroes up to the end of a block, but not more than `length_max`
-    /// bytes.
-    pub(crate) fn blocks(&mut self, record: &[u8], length_max: usize) -> &[u8] {
-        let (used, end) = (self.last.len(), self.last.len() + record.len());
-        let length = end.next_multiple_of(BLOCK_BYTES).min(length_max);
-        if self.room.len() < length + BLOCK_BYTES {
-            self.room.resize(length + BLOCK_BYTES, 0);
+    /// The place of the next record, of `length` bytes, in blocks: behind what the last one holds, and with zeroes up to
+    /// the end of a block, but not more than `length_max` bytes in all.
+    pub(crate) fn place(&mut self, length: usize, length_max: usize) -> &mut [u8] {
+        let (used, end) = (self.last.len(), self.last.len() + length);
+        let blocks = end.next_multiple_of(BLOCK_BYTES).min(length_max);
+        if self.room.len() > ROOM_BYTES_MAX {
+            self.room = Vec::new();
+        }
+        if self.room.len() < blocks + BLOCK_BYTES {
+            self.room.resize(blocks + BLOCK_BYTES, 0);
         }
         let start = self.room.as_ptr().align_offset(BLOCK_BYTES).min(BLOCK_BYTES);
-        let blocks = &mut self.room[start..start + length];
+        (self.blocks, self.record) = (start..start + blocks, used..end);
+        let blocks = &mut self.room[self.blocks.clone()];
         blocks[..used].copy_from_slice(&self.last);
-        blocks[used..end].copy_from_slice(record);
         blocks[end..].fill(0);
-        blocks
+        &mut blocks[used..end]
     }
 
-    /// The segment goes on with `record`.
-    pub(crate) fn advance(&mut self, record: &[u8]) {
-        let used = (self.last.len() + record.len()) % BLOCK_BYTES;
-        if used <= record.len() {
-            self.last.clear();
-        }
-        let new = used - self.last.len();
-        self.last.extend_from_slice(&record[record.len() - new..]);
+    /// These blocks.
+    pub(crate) fn blocks(&self) -> &[u8] {
+        &self.room[self.blocks.clone()]
+    }
+
+    /// The record is written: the segment goes on behind it.
+    pub(crate) fn advance(&mut self) {
+        let end = self.record.end;
+        let full = end / BLOCK_BYTES * BLOCK_BYTES;
+        self.last.clear();
+        self.last
+            .extend_from_slice(&self.room[self.blocks.clone()][full..end]);
     }
 }
 
@@ -71,23 +85,36 @@ mod tests {
         for (number, length) in lengths.into_iter().cycle().take(100).enumerate() {
             let record = vec![number as u8 + 1; length];
             let start = expected.len() - tail.used();
-            let blocks = tail.blocks(&record, usize::MAX);
+            tail.place(length, usize::MAX).copy_from_slice(&record);
+            let blocks = tail.blocks();
             assert!(start.is_multiple_of(BLOCK_BYTES) && blocks.len().is_multiple_of(BLOCK_BYTES));
             assert!(blocks.as_ptr().addr().is_multiple_of(BLOCK_BYTES));
             file.resize(start + blocks.len(), 0xff);
             file[start..].copy_from_slice(blocks);
             expected.extend_from_slice(&record);
-            tail.advance(&record);
+            tail.advance();
             assert!(file[..expected.len()] == expected, "record {number}");
             assert!(file[expected.len()..].iter().all(|byte| *byte == 0));
         }
     }
 
     #[test]
+    fn room_for_large_records_is_not_kept() {
+        let mut tail = Tail::default();
+        tail.begin(&[]);
+        tail.place(2 * ROOM_BYTES_MAX, usize::MAX).fill(1);
+        tail.advance();
+        tail.place(64, usize::MAX).fill(2);
+        assert!(tail.room.len() <= 2 * BLOCK_BYTES && tail.room.capacity() <= ROOM_BYTES_MAX);
+    }
+
+    #[test]
     fn a_segment_that_ends_inside_a_block_is_not_left() {
         let mut tail = Tail::default();
         tail.begin(&[1; 100]);
-        assert_eq!(tail.blocks(&[2; 50], 200).len(), 200);
-        assert_eq!(tail.blocks(&[2; 50], 150).len(), 150);
+        for length_max in [200, 150] {
+            assert_eq!(tail.place(50, length_max).len(), 50);
+            assert_eq!(tail.blocks().len(), length_max);
+        }
     }
 }

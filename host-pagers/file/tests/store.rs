@@ -149,6 +149,55 @@ fn the_image_shows_what_is_settled() {
 }
 
 #[test]
+fn a_call_that_was_overtaken_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FileStore::open(folder.path(), &small()).unwrap();
+    let object = client(&store, "object", PAGES).unwrap();
+    object.commit_full(0, 1);
+    let (slow, fast) = (Client::call(), Client::call());
+    let (mut slow_page, mut fast_page) = (vec![1; PAGE], vec![1; PAGE]);
+    (slow_page[9], fast_page[7]) = (2, 3);
+    object.give(slow, 0, &slow_page).unwrap();
+    object.give_full(slow, 1, 2);
+    object.give(fast, 0, &fast_page).unwrap();
+    object.sync(fast, 0, 1).unwrap();
+    let error = object.sync(slow, 0, PAGES).unwrap_err();
+    assert_eq!(error.kind, PagerErrorKind::Busy, "{error}");
+    assert_eq!(
+        object.read(0, 1),
+        fast_page,
+        "all of one call, nothing of the other"
+    );
+    assert_eq!(object.read(1, 1), [0; PAGE]);
+    let again = Client::call();
+    object.give(again, 0, &slow_page).unwrap();
+    object.sync(again, 0, PAGES).unwrap();
+    assert_eq!(object.read(0, 1), slow_page);
+}
+
+#[test]
+fn a_page_that_comes_back_twice_counts_as_it_came_last() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FileStore::open(folder.path(), &small()).unwrap();
+    let object = client(&store, "object", PAGES).unwrap();
+    object.commit_full(1, 1);
+    let call = Client::call();
+    object.give_full(call, 1, 2);
+    object.give_full(call, 2, 2);
+    let mut page = vec![1; PAGE];
+    page[100] = 3;
+    object.give(call, 1, &page).unwrap();
+    object.sync(call, 0, PAGES).unwrap();
+    assert_eq!(object.read(1, 1), page);
+    assert_eq!(object.read(2, 1), [2; PAGE]);
+    drop((object, store));
+    let store = FileStore::open(folder.path(), &small()).unwrap();
+    assert_eq!(client(&store, "object", PAGES).unwrap().read(1, 1), page);
+    drop(store);
+    assert_eq!(verify(folder.path()).unwrap().problems, []);
+}
+
+#[test]
 fn a_large_call_spans_more_than_a_segment() {
     let folder = tempfile::tempdir().unwrap();
     let store = FileStore::open(folder.path(), &small()).unwrap();

@@ -21,6 +21,7 @@
 //! - what a call returned becomes durable together or not at all;
 //! - a completion with `Ok` for a synchronous request means stable storage; for an asynchronous one that it is
 //!   queued, and a later failure is told with [`MemoryObjectControl::write_behind_failed`];
+//! - calls under way at the same time return different pages of an object;
 //! - after a failure nothing of the call shows in `data_request`;
 //! - no method panics on bad input, and none waits without a bound.
 

@@ -8,7 +8,7 @@ use vmsync_core::pager::{CallId, SynchronizeFlags};
 
 use crate::{Client, Fixture, limits::RANDOM_STEPS, random::Random};
 
-/// Names of the objects; few, so that calls meet on the same pages.
+/// Names of the objects; few, so that calls meet on the same pages, one after the other.
 const NAMES: [&str; 3] = ["alpha", "beta", "gamma"];
 const PAGES: u64 = 6;
 
@@ -92,6 +92,11 @@ fn give(random: &mut Random, clients: &[Client], model: &Model, calls: &mut Vec<
     }
     let index = random.below(calls.len() as u64) as usize;
     let (object, page) = (random.below(NAMES.len() as u64) as usize, random.below(PAGES));
+    let mut others = calls.iter().enumerate().filter(|(other, _)| *other != index);
+    if others.any(|(_, call)| call.pages.contains_key(&(object, page))) {
+        // The runtime makes the second call wait.
+        return;
+    }
     let length = model.objects[object].len() / PAGES as usize;
     let start = page as usize * length;
     let mut bytes = model.objects[object][start..start + length].to_vec();

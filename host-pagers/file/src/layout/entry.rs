@@ -14,6 +14,8 @@
 //! - the runs of a page ascend, do not touch, and lie inside the page;
 //! - `sum` is the checksum of the whole page after the entry, so that replay can tell a right page from a wrong one.
 
+use std::ops::Range;
+
 use vmsync_core::{PageSize, pager::ObjectName};
 
 use crate::layout::Cursor;
@@ -60,7 +62,6 @@ pub(crate) struct PageEntry<'a> {
     pub(crate) object: u64,
     pub(crate) page: u64,
     pub(crate) sum: u64,
-    run_count: u16,
     runs: &'a [u8],
 }
 
@@ -73,8 +74,7 @@ pub(crate) enum Entry<'a> {
 impl<'a> PageEntry<'a> {
     /// The runs: where in the page, and what.
     pub(crate) fn runs(&self) -> impl Iterator<Item = (usize, &'a [u8])> + use<'a> {
-        let mut cursor = Cursor(self.runs);
-        (0..self.run_count).map_while(move |_| read_run(&mut cursor))
+        read_runs(self.runs)
     }
 
     /// Puts the runs into `page`.
@@ -85,19 +85,25 @@ impl<'a> PageEntry<'a> {
     }
 }
 
+/// Goes through encoded runs: where in the page, and what.
+pub(crate) fn read_runs(runs: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    let mut cursor = Cursor(runs);
+    std::iter::from_fn(move || read_run(&mut cursor))
+}
+
 fn read_run<'a>(cursor: &mut Cursor<'a>) -> Option<(usize, &'a [u8])> {
     let start = usize::from(cursor.u16()?);
     let length = usize::from(cursor.u16()?) + 1;
     Some((start, cursor.bytes(length)?))
 }
 
-/// Appends the entry of a page; `runs` are ranges of `page`.
+/// Appends the entry of a page; `runs` are ranges of `page`. Answers where the encoded runs are.
 pub(crate) fn encode_page(
     body: &mut Vec<u8>,
     (object, number, sum): (u64, u64, u64),
     page: &[u8],
     runs: &[(usize, usize)],
-) {
+) -> Range<usize> {
     let changed: usize = runs.iter().map(|(start, end)| end - start).sum();
     body.reserve(PAGE_HEADER_BYTES + runs.len() * RUN_HEADER_BYTES + changed);
     body.push(TAG_PAGE);
@@ -106,13 +112,18 @@ pub(crate) fn encode_page(
     }
     let count = u16::try_from(runs.len()).expect("fewer runs than bytes in a page");
     body.extend_from_slice(&count.to_le_bytes());
-    for &(start, end) in runs {
-        assert!(start < end && end <= page.len());
-        let field = |value: usize| u16::try_from(value).expect("a position in a page").to_le_bytes();
-        body.extend_from_slice(&field(start));
-        body.extend_from_slice(&field(end - start - 1));
-        body.extend_from_slice(&page[start..end]);
-    }
+    let start = body.len();
+    runs.iter().for_each(|run| encode_run(body, page, *run));
+    start..body.len()
+}
+
+/// Appends a run: the bytes of `page` from `start` to `end`.
+pub(crate) fn encode_run(body: &mut Vec<u8>, page: &[u8], (start, end): (usize, usize)) {
+    assert!(start < end && end <= page.len());
+    let field = |value: usize| u16::try_from(value).expect("a position in a page").to_le_bytes();
+    body.extend_from_slice(&field(start));
+    body.extend_from_slice(&field(end - start - 1));
+    body.extend_from_slice(&page[start..end]);
 }
 
 /// Appends the entry of a change of the catalog.
@@ -202,7 +213,6 @@ fn decode_page<'a>(cursor: &mut Cursor<'a>, object: u64, page_size: PageSize) ->
         object,
         page,
         sum,
-        run_count,
         runs,
     })
 }
