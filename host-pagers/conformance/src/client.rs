@@ -135,13 +135,21 @@ impl Client {
 
     /// A whole synchronous call that sets page `page` to `byte`.
     ///
+    /// # Errors
+    /// The pager's.
+    pub fn try_commit_full(&self, page: u64, byte: u8) -> Result<(), PagerError> {
+        let call = Self::call();
+        self.give(call, page, &self.page_of(byte))?;
+        self.sync(call, page, 1)
+    }
+
+    /// The same where it has to succeed.
+    ///
     /// # Panics
     /// When it fails.
     #[track_caller]
     pub fn commit_full(&self, page: u64, byte: u8) {
-        let call = Self::call();
-        self.give_full(call, page, byte);
-        self.sync(call, page, 1).expect("the call commits");
+        self.try_commit_full(page, byte).expect("the call commits");
     }
 
     /// Reads `count` pages from `first` on; what the pager does not have reads as zero.

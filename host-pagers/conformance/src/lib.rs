@@ -18,6 +18,7 @@
 //!   ScriptedPager: a pager in front of another that fails, hangs or answers late on demand, and keeps a log
 //!   Proxy: a network that is slow, loses replies or is cut on demand, in front of a pager's server
 //!   commit_over_restart: that server is killed, and started again
+//!   fence_stale_writer: another one opens the store
 //! ```
 //!
 //! Invariants:
@@ -28,6 +29,7 @@
 
 mod checks;
 mod client;
+mod fencing;
 mod fixture;
 pub mod limits;
 mod proxy;
@@ -37,6 +39,7 @@ mod restart;
 mod scripted;
 
 pub use client::Client;
+pub use fencing::fence_stale_writer;
 pub use fixture::Fixture;
 pub use proxy::{Network, Proxy};
 pub use recorder::{Recorder, set_pause};

@@ -54,6 +54,21 @@ pub struct Contents {
     pub catalog: Catalog,
 }
 
+/// Puts `pages`, by their distance from the first one that was asked for, into `buffer`, and zeroes where there is none:
+/// what [`Engine::read`] does. Answers whether there are any.
+pub fn fill(buffer: &mut [u8], page_size: PageSize, pages: Vec<(u64, Vec<u8>)>) -> bool {
+    if pages.is_empty() {
+        return false;
+    }
+    buffer.fill(0);
+    let length = page_size.bytes() as usize;
+    for (index, page) in pages {
+        let start = index as usize * length;
+        buffer[start..start + length].copy_from_slice(&page);
+    }
+    true
+}
+
 /// What becomes durable together.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {

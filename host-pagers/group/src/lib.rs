@@ -33,7 +33,7 @@ mod store;
 
 #[cfg(feature = "bridge")]
 pub use bridge::{Bridge, nonce};
-pub use engine::{Batch, Catalog, Contents, Engine, Entry, Pages, Place};
+pub use engine::{Batch, Catalog, Contents, Engine, Entry, Pages, Place, fill};
 pub use store::{Options, Store};
 
 /// What the methods of a store answer.

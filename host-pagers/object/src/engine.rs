@@ -5,7 +5,7 @@
 //!        '-- Inner ---- bucket   requests                    [bucket.rs]
 //!              |------- tree     what the newest manifest says [tree.rs]
 //!              |------- blocks   parts of segments in memory   [blocks.rs]
-//!              '------- writer   one commit at a time          [commit.rs, compact.rs, garbage.rs]
+//!              '------- writer   one commit at a time          [commit.rs, fold.rs, merge.rs, garbage.rs]
 //! ```
 //!
 //! Invariants:
@@ -22,7 +22,9 @@ use std::{
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use vmsync_core::{PageSize, PagerError, PagerErrorKind};
-use vmsync_pager_group::{Batch, Bridge, Contents, Engine, Place, Result, limits::ENGINE_WAIT_MAX, nonce};
+use vmsync_pager_group::{
+    Batch, Bridge, Contents, Engine, Place, Result, fill, limits::ENGINE_WAIT_MAX, nonce,
+};
 
 use crate::{
     Options,
@@ -343,18 +345,10 @@ impl Engine for ObjectEngine {
     }
 
     fn read(&self, place: Place, buffer: &mut [u8]) -> Result<bool> {
-        let length = self.inner.page_size.bytes() as usize;
-        let count = (buffer.len() / length) as u64;
-        let found = self.run(|inner, deadline| async move { inner.read(place, count, deadline).await })?;
-        if found.is_empty() {
-            return Ok(false);
-        }
-        buffer.fill(0);
-        for (index, page) in found {
-            let start = index as usize * length;
-            buffer[start..start + length].copy_from_slice(&page);
-        }
-        Ok(true)
+        let page_size = self.inner.page_size;
+        let count = page_size.page_of(buffer.len() as u64);
+        let pages = self.run(|inner, deadline| async move { inner.read(place, count, deadline).await })?;
+        Ok(fill(buffer, page_size, pages))
     }
 
     fn commit(&self, batch: &Batch) -> Result<()> {

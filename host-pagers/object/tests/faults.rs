@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{address, bucket, client, commit, location, prefix, server, store};
+use common::{address, bucket, client, location, prefix, server, store};
 use vmsync_core::{PagerErrorKind, pager::Pager};
 use vmsync_pager_conformance::{Client, Network, Proxy};
 
@@ -34,7 +34,7 @@ fn a_commit_through_a_bad_network_takes_place_once() {
         });
         let storage = store(&bad);
         let one = client(&storage, "object", 40);
-        commit(&one, 0, 1).unwrap();
+        one.commit_full(0, 1);
         let first = one.attributes().version;
         for byte in 2..5 {
             proxy.set(fault);
@@ -80,20 +80,20 @@ fn a_partitioned_writer_is_fenced_when_the_network_heals() {
     let prefix = prefix();
     let cut_off = store(&location(&bucket(&server, proxy.address()), &prefix));
     let stale = client(&cut_off, "object", 4);
-    commit(&stale, 0, 1).unwrap();
+    stale.commit_full(0, 1);
     proxy.set(Network::Partition);
     thread::scope(|scope| {
-        let lost = scope.spawn(|| commit(&stale, 0, 66));
+        let lost = scope.spawn(|| stale.try_commit_full(0, 66));
         thread::sleep(Duration::from_millis(100));
         let storage = store(&location(&bucket(&server, address(&server)), &prefix));
         let owner = client(&storage, "object", 4);
         owner.assert_full(0, 1);
-        commit(&owner, 0, 2).unwrap();
+        owner.commit_full(0, 2);
         proxy.set(Network::Sound);
         let error = lost.join().unwrap().unwrap_err();
         assert_eq!(error.kind, PagerErrorKind::Gone, "{error}");
         owner.assert_full(0, 2);
-        commit(&owner, 0, 3).unwrap();
+        owner.commit_full(0, 3);
         owner.close();
     });
 }
@@ -105,10 +105,10 @@ fn a_server_that_stays_away_is_an_error_in_bounded_time() {
     let prefix = prefix();
     let storage = store(&location(&bucket(&server, proxy.address()), &prefix));
     let one = client(&storage, "object", 4);
-    commit(&one, 0, 1).unwrap();
+    one.commit_full(0, 1);
     proxy.set(Network::Reset);
     let start = Instant::now();
-    let error = commit(&one, 0, 2).unwrap_err();
+    let error = one.try_commit_full(0, 2).unwrap_err();
     assert_eq!(error.kind, PagerErrorKind::Io, "{error}");
     assert!(
         error.message.contains("check that the server can be reached"),
@@ -117,7 +117,7 @@ fn a_server_that_stays_away_is_an_error_in_bounded_time() {
     assert!(start.elapsed() < Duration::from_secs(60));
     one.assert_full(0, 1);
     proxy.set(Network::Sound);
-    commit(&one, 0, 3).unwrap();
+    one.commit_full(0, 3);
     one.assert_full(0, 3);
     assert!(storage.attributes(one.object).is_ok());
     one.close();

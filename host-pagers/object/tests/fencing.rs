@@ -13,15 +13,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use common::{bucket, client, commit, in_memory, kind, prefix, server, store};
+use common::{bucket, in_memory, prefix, server, store};
 use futures_util::stream::BoxStream;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
     ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
     memory::InMemory, path::Path,
 };
-use vmsync_core::{PagerErrorKind, abi::VmProt, pager::Pager};
-use vmsync_pager_conformance::Client;
+use vmsync_pager_conformance::fence_stale_writer;
 
 const CLIENTS: usize = 16;
 
@@ -141,31 +140,5 @@ fn the_race_finds_a_store_out_that_checks_before_it_acts() {
 #[test]
 fn a_stale_writer_is_fenced() {
     let location = in_memory();
-    let first = store(&location);
-    let stale = client(&first, "object", 4);
-    commit(&stale, 0, 1).unwrap();
-    let second = store(&location);
-    let owner = client(&second, "object", 4);
-    let call = Client::call();
-    stale.give_full(call, 0, 2);
-    stale.give_full(call, 1, 2);
-    let error = stale.sync(call, 0, 4).unwrap_err();
-    assert_eq!(error.kind, PagerErrorKind::Gone);
-    assert!(
-        error.message.contains("another host has taken the store over"),
-        "{error}"
-    );
-    assert!(
-        stale.recorder.destroyed().is_some(),
-        "the object's tasks are told"
-    );
-    let mut page = [0; 4096];
-    let read = first.data_request(stale.object, 0, VmProt::READ, &mut page);
-    assert_eq!(kind(read), Some(PagerErrorKind::Gone));
-    owner.assert_full(0, 1);
-    owner.assert_full(1, 0);
-    commit(&owner, 0, 3).unwrap();
-    owner.close();
-    drop((stale, first, second));
-    client(&store(&location), "object", 4).assert_full(0, 3);
+    fence_stale_writer(|| store(&location));
 }

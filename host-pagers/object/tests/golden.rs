@@ -4,7 +4,7 @@ mod common;
 
 use std::{fs, path::Path};
 
-use common::{client, commit, request};
+use common::{client, request};
 use vmsync_core::{
     abi::VmProt,
     pager::{InitRequest, Pager},
@@ -42,7 +42,7 @@ fn write(folder: &Path) {
     let call = Client::call();
     left.give(call, 3, &changed).unwrap();
     left.sync(call, 0, 40).unwrap();
-    commit(&right, 1, 9).unwrap();
+    right.commit_full(1, 9);
     left.close();
     right.close();
 }
@@ -94,7 +94,7 @@ fn a_store_of_format_1_is_read() {
         left.assert_full(30, 0);
         right.assert_full(1, 9);
         if !options.read_only {
-            commit(&left, 3, 4).unwrap();
+            left.commit_full(3, 4);
             left.assert_full(3, 4);
         }
         left.close();

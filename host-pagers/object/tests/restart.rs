@@ -2,31 +2,8 @@
 
 mod common;
 
-use std::{
-    process::Command,
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
-    time::{Duration, Instant},
-};
-
-use common::{address, bucket, client, commit, location, prefix, server, store};
-
-/// Kills the server; who started it starts it again.
-fn kill(pid_file: &str) {
-    let pid = std::fs::read_to_string(pid_file).unwrap();
-    assert!(
-        Command::new("kill")
-            .args(["-KILL", &pid])
-            .status()
-            .unwrap()
-            .success()
-    );
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while std::fs::read_to_string(pid_file).unwrap() == pid {
-        assert!(Instant::now() < deadline, "nobody started the server again");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
+use common::{address, bucket, client, location, prefix, server, store};
+use vmsync_pager_conformance::commit_over_restart;
 
 #[test]
 fn commits_go_on_over_a_restart() {
@@ -36,24 +13,8 @@ fn commits_go_on_over_a_restart() {
     let location = location(&bucket(&server, address(&server)), &prefix());
     let storage = store(&location);
     let one = client(&storage, "object", 4);
-    commit(&one, 0, 1).unwrap();
-    let stop = AtomicBool::new(false);
-    let last = thread::scope(|scope| {
-        let writer = scope.spawn(|| {
-            let mut last = 1u8;
-            while !stop.load(Ordering::Relaxed) && last < 250 {
-                last += 1;
-                commit(&one, 0, last).unwrap();
-                thread::sleep(Duration::from_millis(5));
-            }
-            last
-        });
-        thread::sleep(Duration::from_millis(100));
-        kill(&pid_file);
-        // Until a commit has been through the new one.
-        commit(&client(&storage, "other", 1), 0, 1).unwrap();
-        stop.store(true, Ordering::Relaxed);
-        writer.join().unwrap()
+    let last = commit_over_restart(&one, pid_file.as_ref(), || {
+        client(&storage, "other", 1).commit_full(0, 1);
     });
     one.assert_full(0, last);
     one.close();

@@ -3,8 +3,6 @@
 mod common;
 
 use std::{
-    fmt,
-    ops::Range,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -13,94 +11,15 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use common::{bucket, client, commit, in_memory, kind, location, prefix, server, store};
-use futures_util::stream::BoxStream;
-use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, path::Path,
+use common::{
+    bucket, client,
+    hooked::{Fate, Hooked, before_creates},
+    in_memory, kind, location, prefix, server, store,
 };
+use object_store::ObjectStore;
 use vmsync_core::{PagerErrorKind, pager::InitRequest, pager::Pager};
 use vmsync_pager_conformance::Client;
 use vmsync_pager_object::{Location, Options, open};
-
-/// What happens to a create.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    Sound,
-    /// It is refused, as everything behind it is.
-    Dies,
-    /// It takes place and is reported as refused.
-    DiesBehind,
-}
-
-/// A store that asks `before` ahead of each create.
-struct Hooked {
-    store: Arc<dyn ObjectStore>,
-    before: Box<dyn Fn() -> Fate + Send + Sync>,
-}
-
-impl fmt::Debug for Hooked {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.store.fmt(formatter)
-    }
-}
-
-impl fmt::Display for Hooked {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.store.fmt(formatter)
-    }
-}
-
-#[async_trait::async_trait]
-impl ObjectStore for Hooked {
-    async fn put_opts(&self, key: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
-        let creates = options.mode == PutMode::Create;
-        let fate = if creates { (self.before)() } else { Fate::Sound };
-        if fate != Fate::Dies {
-            let answer = self.store.put_opts(key, payload, options).await;
-            if fate == Fate::Sound {
-                return answer;
-            }
-        }
-        Err(Error::PermissionDenied {
-            path: key.to_string(),
-            source: "this host is dead".into(),
-        })
-    }
-
-    async fn put_multipart_opts(
-        &self,
-        key: &Path,
-        options: PutMultipartOptions,
-    ) -> Result<Box<dyn MultipartUpload>> {
-        self.store.put_multipart_opts(key, options).await
-    }
-
-    async fn get_opts(&self, key: &Path, options: GetOptions) -> Result<GetResult> {
-        self.store.get_opts(key, options).await
-    }
-
-    async fn get_ranges(&self, key: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        self.store.get_ranges(key, ranges).await
-    }
-
-    fn delete_stream(&self, keys: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        self.store.delete_stream(keys)
-    }
-
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.store.list(prefix)
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.store.list_with_delimiter(prefix).await
-    }
-
-    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.store.copy_opts(from, to, options).await
-    }
-}
 
 /// A writer that counts in the first page of its object until it is fenced.
 struct Counter {
@@ -123,7 +42,7 @@ impl Counter {
             return false;
         }
         let next = acknowledged.wrapping_add(1);
-        let committed = commit(&self.client, 0, next);
+        let committed = self.client.try_commit_full(0, next);
         match kind(committed) {
             None => *acknowledged = next,
             Some(kind) => assert_eq!(kind, PagerErrorKind::Gone),
@@ -161,7 +80,7 @@ fn a_writer_of_any_pace_is_overtaken() {
         let old = Arc::new(Counter::start(&place));
         assert!(old.count());
         let (hook, reader) = (old.clone(), place.clone());
-        let before = Box::new(move || {
+        let before = before_creates(move || {
             for _ in 0..pace {
                 hook.count();
             }
@@ -189,7 +108,7 @@ fn a_claimer_that_sleeps_begins_again() {
         old.count();
     }
     let (hook, creates) = (old.clone(), AtomicU64::new(0));
-    let before = Box::new(move || {
+    let before = before_creates(move || {
         let calls = [1, 400].get(creates.fetch_add(1, Ordering::Relaxed) as usize);
         for _ in 0..calls.copied().unwrap_or(0) {
             hook.count();
@@ -218,7 +137,7 @@ fn a_claimer_may_die_at_any_step() {
             let old = Arc::new(Counter::start(&place));
             assert!(old.count());
             let (hook, creates) = (old.clone(), AtomicU64::new(0));
-            let before = Box::new(move || {
+            let before = before_creates(move || {
                 for _ in 0..pace {
                     hook.count();
                 }
@@ -281,7 +200,7 @@ fn takeovers_under_load_lose_nothing() {
             );
             last = Some(thread::spawn(move || {
                 let mut acknowledged = found;
-                while commit(&one, 0, acknowledged.wrapping_add(1)).is_ok() {
+                while one.try_commit_full(0, acknowledged.wrapping_add(1)).is_ok() {
                     acknowledged = acknowledged.wrapping_add(1);
                 }
                 acknowledged

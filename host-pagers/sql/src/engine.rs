@@ -21,7 +21,7 @@ use tokio::sync::Mutex;
 use tokio_postgres::{Row, types::ToSql};
 use vmsync_core::{PageSize, PagerError, PagerErrorKind, pager::ObjectName};
 use vmsync_pager_group::{
-    Batch, Bridge, Catalog, Contents, Engine, Entry, Place, Result, limits::ENGINE_WAIT_MAX, nonce,
+    Batch, Bridge, Catalog, Contents, Engine, Entry, Place, Result, fill, limits::ENGINE_WAIT_MAX, nonce,
 };
 
 use crate::{
@@ -374,18 +374,10 @@ impl Engine for Postgres {
     }
 
     fn read(&self, place: Place, buffer: &mut [u8]) -> Result<bool> {
-        let length = self.inner.page_size.bytes() as usize;
-        let count = (buffer.len() / length) as u64;
+        let page_size = self.inner.page_size;
+        let count = page_size.page_of(buffer.len() as u64);
         let pages = self.run(|inner, deadline| async move { inner.read(place, count, deadline).await })?;
-        if pages.is_empty() {
-            return Ok(false);
-        }
-        buffer.fill(0);
-        for (index, bytes) in pages {
-            let start = index as usize * length;
-            buffer[start..start + length].copy_from_slice(&bytes);
-        }
-        Ok(true)
+        Ok(fill(buffer, page_size, pages))
     }
 
     fn commit(&self, batch: &Batch) -> Result<()> {

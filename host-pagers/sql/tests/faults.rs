@@ -4,9 +4,9 @@ mod common;
 
 use std::{sync::Arc, thread, time::Duration};
 
-use common::{address, client, commit, commits, fresh, server, store, through, with_client};
+use common::{address, client, commits, fresh, server, store, through, with_client};
 use vmsync_core::{PageSize, PagerError, PagerErrorKind, abi::VmProt, pager::Pager};
-use vmsync_pager_conformance::{Client, Network, Proxy};
+use vmsync_pager_conformance::{Client, Network, Proxy, fence_stale_writer};
 use vmsync_pager_sql::{Options, open};
 
 const PAGE: u64 = 4096;
@@ -19,34 +19,7 @@ fn kind<T>(answer: Result<T, PagerError>) -> Option<PagerErrorKind> {
 fn a_stale_writer_is_fenced() {
     let Some(server) = server() else { return };
     let url = fresh(&server);
-    let first = store(&url);
-    let stale = client(&first, "object", 4);
-    commit(&stale, 0, 1).unwrap();
-    let second = store(&url);
-    let owner = client(&second, "object", 4);
-    let call = Client::call();
-    stale.give_full(call, 0, 2);
-    stale.give_full(call, 1, 2);
-    let error = stale.sync(call, 0, 4).unwrap_err();
-    assert_eq!(error.kind, PagerErrorKind::Gone);
-    assert!(
-        error.message.contains("another host has taken the store over"),
-        "{error}"
-    );
-    assert!(
-        stale.recorder.destroyed().is_some(),
-        "the object's tasks are told"
-    );
-    owner.assert_full(0, 1);
-    owner.assert_full(1, 0);
-    commit(&owner, 0, 3).unwrap();
-    let mut page = vec![0; PAGE as usize];
-    let read = first.data_request(stale.object, 0, VmProt::READ, &mut page);
-    assert_eq!(kind(read), Some(PagerErrorKind::Gone));
-    owner.assert_full(0, 3);
-    owner.close();
-    drop((stale, first, second));
-    client(&store(&url), "object", 4).assert_full(0, 3);
+    fence_stale_writer(|| store(&url));
 }
 
 #[test]
@@ -98,7 +71,7 @@ fn a_reader_leaves_the_writer_alone() {
     let url = fresh(&server);
     let writing = store(&url);
     let writer = client(&writing, "object", 4);
-    commit(&writer, 1, 7).unwrap();
+    writer.commit_full(1, 7);
     let options = Options {
         read_only: true,
         ..Options::default()
@@ -112,7 +85,7 @@ fn a_reader_leaves_the_writer_alone() {
     };
     let reader = Client::open_with(reading, "object", request).unwrap();
     reader.assert_full(1, 7);
-    commit(&writer, 1, 8).unwrap();
+    writer.commit_full(1, 8);
     reader.assert_full(1, 8);
     reader.close();
     writer.close();
@@ -124,7 +97,7 @@ fn changed_bytes_are_found_out() {
     let url = fresh(&server);
     let store = store(&url);
     let client = client(&store, "object", 4);
-    commit(&client, 1, 7).unwrap();
+    client.commit_full(1, 7);
     let change = "UPDATE vmsync_pages SET bytes = set_byte(bytes, 77, 1)";
     with_client(&url, async |client| client.batch_execute(change).await.unwrap());
     let mut page = vec![0; PAGE as usize];
@@ -149,7 +122,7 @@ fn a_commit_through_a_bad_network_takes_place_once() {
         let proxy = Arc::new(Proxy::start(address(&url)).unwrap());
         let store = store(&through(&url, proxy.address()));
         let client = client(&store, "object", 4);
-        commit(&client, 0, 1).unwrap();
+        client.commit_full(0, 1);
         let before = commits(&url);
         for byte in 2..5 {
             proxy.set(fault);
@@ -158,7 +131,7 @@ fn a_commit_through_a_bad_network_takes_place_once() {
                 thread::sleep(Duration::from_millis(150));
                 healer.set(Network::Sound);
             });
-            commit(&client, 0, byte).unwrap();
+            client.commit_full(0, byte);
             heal.join().unwrap();
             client.assert_full(0, byte);
         }

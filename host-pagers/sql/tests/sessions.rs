@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{client, commit, commits, fresh, server, store, with_client};
+use common::{client, commits, fresh, server, store, with_client};
 
 #[test]
 fn a_session_that_the_server_ends_is_made_again() {
@@ -14,7 +14,7 @@ fn a_session_that_the_server_ends_is_made_again() {
     let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
         WHERE application_name LIKE 'vmsync %' AND query LIKE '%vmsync%' AND pid <> pg_backend_pid()";
     for byte in 1..6 {
-        commit(&client, 2, byte).unwrap();
+        client.commit_full(2, byte);
         with_client(&url, async |client| client.batch_execute(end).await.unwrap());
         client.assert_full(2, byte);
     }

@@ -1,6 +1,8 @@
 //! Stores for tests: in memory, in a folder, on a real server. Each test program uses a part of it.
 #![allow(dead_code)]
 
+pub mod hooked;
+
 use std::{
     net::SocketAddr,
     sync::{
@@ -98,13 +100,6 @@ pub fn request(pages: u64) -> InitRequest {
 
 pub fn client(store: &Arc<ObjectStorage>, name: &str, pages: u64) -> Client {
     Client::open_with(store.clone() as Arc<dyn Pager>, name, request(pages)).unwrap()
-}
-
-/// A whole call that sets one page.
-pub fn commit(client: &Client, page: u64, byte: u8) -> Result<(), PagerError> {
-    let call = Client::call();
-    client.give_full(call, page, byte);
-    client.sync(call, page, 1)
 }
 
 pub fn kind<T>(answer: Result<T, PagerError>) -> Option<PagerErrorKind> {

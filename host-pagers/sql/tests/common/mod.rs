@@ -11,7 +11,7 @@ use std::{
 
 use tokio_postgres::{Config, NoTls, config::Host};
 use vmsync_core::{
-    PageSize, PagerError,
+    PageSize,
     pager::{InitRequest, Pager},
 };
 use vmsync_pager_conformance::Client;
@@ -79,13 +79,6 @@ pub fn client(store: &Arc<SqlStore>, name: &str, pages: u64) -> Client {
         write: true,
     };
     Client::open_with(store.clone() as Arc<dyn Pager>, name, request).unwrap()
-}
-
-/// A whole call that sets one page.
-pub fn commit(client: &Client, page: u64, byte: u8) -> Result<(), PagerError> {
-    let call = Client::call();
-    client.give_full(call, page, byte);
-    client.sync(call, page, 1)
 }
 
 /// How many commits took place, as the store counts them.
