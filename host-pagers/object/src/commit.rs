@@ -21,9 +21,10 @@ use vmsync_pager_group::{Batch, Place, Result, nonce};
 use crate::{
     bucket::{Failure, Pause},
     engine::Inner,
+    fold::Folding,
     garbage::Garbage,
     layout::{
-        manifest::{self, Body, Header, Says, SegmentEntry, SegmentName},
+        manifest::{self, Header, SegmentEntry, SegmentName},
         segment,
     },
     limits::{MANIFEST_BYTES_MAX, REQUESTS_AT_ONCE, SEGMENT_BYTES_MAX, SEGMENTS_MAX},
@@ -37,6 +38,9 @@ pub(crate) struct Writer {
     verified: bool,
     /// Attempts at the next number that were given up.
     abandoned: Vec<u64>,
+    pub(crate) folding: Folding,
+    /// Bytes of changes in the manifests since they went to segments.
+    pub(crate) repeated: usize,
     pub(crate) garbage: Garbage,
 }
 
@@ -45,6 +49,8 @@ impl Writer {
         Self {
             verified: false,
             abandoned: Vec::new(),
+            folding: Folding::Idle,
+            repeated: 0,
             garbage: Garbage::new(header),
         }
     }
@@ -78,27 +84,33 @@ impl Inner {
             let newest = self.bucket.newest(deadline).await?;
             return Err(self.missing_segment(newest));
         }
-        let mut draft = self
-            .tree()
-            .draft(&batch, |place, location| self.base_at_hand(place, location));
+        self.drop_stale_fold(&mut writer);
+        let mut draft = self.draft(&writer, &batch);
         if !draft.spilled.is_empty() && !self.tree().unknown().is_empty() {
             self.read_changed(deadline).await?;
-            draft = self
-                .tree()
-                .draft(&batch, |place, location| self.base_at_hand(place, location));
+            draft = self.draft(&writer, &batch);
         }
         self.upload(&mut draft, deadline).await?;
-        let header = self.write(&mut writer, &draft.body, deadline).await?;
+        let header = self.write(&mut writer, &draft, deadline).await?;
         // Only then may there be segments to merge; finding out takes a walk over the map.
-        let spilled = !draft.spilled.is_empty();
+        let grown = !draft.runs.is_empty();
+        if draft.folded {
+            writer.folding = Folding::Idle;
+        }
         let removed: Vec<u64> = batch.removed.iter().map(|(_, id)| *id).collect();
         self.tree().apply(header, draft, &removed);
+        self.fold_if_due(&mut writer);
         drop(writer);
-        if spilled {
+        if grown {
             self.clone().merge_if_due();
         }
         self.keep_house();
         Ok(())
+    }
+
+    fn draft(&self, writer: &Writer, batch: &Batch) -> Draft {
+        let base = |place, location| self.base_at_hand(place, location);
+        self.tree().draft(batch, writer.folding.made(), base)
     }
 
     /// The segments' page, where it is in memory.
@@ -111,7 +123,7 @@ impl Inner {
     }
 
     /// Reads the full pages of changes that an earlier writer made.
-    async fn read_changed(&self, deadline: Instant) -> Result<()> {
+    pub(crate) async fn read_changed(&self, deadline: Instant) -> Result<()> {
         let places = self.tree().unknown();
         for place in places {
             let found = self.read_once(place, 1, deadline).await?;
@@ -132,10 +144,10 @@ impl Inner {
     async fn upload(&self, draft: &mut Draft, deadline: Instant) -> Result<()> {
         let entries = self.upload_pages(&draft.spilled, deadline).await?;
         for (entry, runs) in entries {
-            draft.body.segments.push(entry);
+            draft.segments.push(entry);
             draft.runs.push((entry.name, runs));
         }
-        if draft.body.segments.len() > SEGMENTS_MAX {
+        if draft.segments.len() > SEGMENTS_MAX {
             let message = format!("{}: {SEGMENTS_MAX} segments: remove objects", self.bucket.name);
             return Err(PagerError::new(PagerErrorKind::NoSpace, message));
         }
@@ -181,15 +193,24 @@ impl Inner {
     }
 
     /// Creates the manifest behind the newest one that is known: the moment of the commit.
-    pub(crate) async fn write(&self, writer: &mut Writer, body: &Body, deadline: Instant) -> Result<Header> {
-        let last = self.tree().header;
-        let header = Header {
-            number: last.number + 1,
-            attempt: nonce(),
-            clean: writer.garbage.clean(),
-            ..last
+    pub(crate) async fn write(
+        &self,
+        writer: &mut Writer,
+        draft: &Draft,
+        deadline: Instant,
+    ) -> Result<Header> {
+        let (header, bytes) = {
+            let tree = self.tree();
+            let header = Header {
+                number: tree.header.number + 1,
+                attempt: nonce(),
+                clean: writer.garbage.clean(),
+                ..tree.header
+            };
+            let changes = tree.changes(draft);
+            let bytes = manifest::encode_contents(&header, &draft.contents, &draft.segments, &changes);
+            (header, Bytes::from(bytes))
         };
-        let bytes: Bytes = manifest::encode(&header, &Says::Contents(body.clone())).into();
         if bytes.len() as u64 > MANIFEST_BYTES_MAX {
             let message = format!(
                 "{}: a manifest of {} bytes: remove objects",

@@ -35,6 +35,7 @@ mod bucket;
 mod claim;
 mod commit;
 mod engine;
+mod fold;
 mod garbage;
 mod layout;
 pub mod limits;

@@ -13,6 +13,10 @@ pub const GROUP_BYTES_MAX: usize = 32 << 20;
 /// commits need no object of their own.
 pub const INLINE_BYTES_MAX: usize = 48 << 10;
 
+/// Bytes of changes that manifests have repeated until a segment takes the changes. It costs one more request, and
+/// uploads about as much.
+pub const REPEATED_BYTES_MAX: usize = 1 << 20;
+
 /// Pages that a manifest carries changes of: their images are held in memory.
 pub const INLINE_PAGES_MAX: usize = 1024;
 

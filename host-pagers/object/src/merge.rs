@@ -21,7 +21,6 @@ use crate::{
     },
     limits::{SEGMENT_BYTES_SMALL, SEGMENTS_SMALL_MAX},
     pages::Location,
-    tree::Draft,
 };
 
 /// How long a merge may take: it moves more bytes than a commit, and nobody waits for it.
@@ -77,7 +76,7 @@ impl Inner {
         let made = self.upload_pages(&pages, deadline).await?;
         let mut writer = self.writer.lock().await;
         let mut draft = self.tree().same();
-        let segments = &mut draft.body.segments;
+        let segments = &mut draft.segments;
         let newest = segments.iter().rposition(|segment| old.contains(&segment.name));
         let behind = newest.map_or(0, |newest| newest + 1);
         segments.splice(behind..behind, made.iter().map(|(entry, _)| *entry));
@@ -85,7 +84,7 @@ impl Inner {
         for (entry, runs) in made {
             draft.runs.push((entry.name, self.still_there(runs, &before)));
         }
-        let header = self.write(&mut writer, &draft.body, deadline).await?;
+        let header = self.write(&mut writer, &draft, deadline).await?;
         self.tree().apply(header, draft, &[]);
         writer.garbage.drop_segments(old);
         Ok(())
@@ -161,17 +160,5 @@ impl Inner {
             }
         }
         parts
-    }
-}
-
-impl crate::tree::Tree {
-    /// A draft that changes nothing.
-    fn same(&self) -> Draft {
-        Draft {
-            body: self.body.clone(),
-            images: BTreeMap::new(),
-            spilled: Vec::new(),
-            runs: Vec::new(),
-        }
     }
 }

@@ -9,12 +9,17 @@
 //! - a change that is made for the segments' page goes when that page does;
 //! - `images` has the full page of a change where it is known.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+    sync::Arc,
+};
 
 use vmsync_core::PageSize;
-use vmsync_pager_group::{Batch, Place};
+use vmsync_pager_group::{Batch, Contents, Place};
 
 use crate::{
+    fold::Fold,
     layout::{
         manifest::{Body, Change, Header, SegmentEntry, SegmentName},
         patch,
@@ -43,12 +48,20 @@ pub(crate) struct Tree {
 
 /// What a commit changes, before it is known to have taken place.
 pub(crate) struct Draft {
-    pub(crate) body: Body,
+    pub(crate) contents: Contents,
+    pub(crate) segments: Vec<SegmentEntry>,
+    /// Changes that are new, or take the place of the tree's.
+    pub(crate) changes: BTreeMap<Place, Change>,
+    /// Of these.
     pub(crate) images: BTreeMap<Place, Images>,
+    /// Changes of the tree that go: segments have their pages, or nobody needs them.
+    pub(crate) gone: BTreeSet<Place>,
     /// Pages that have to go to segments.
     pub(crate) spilled: Vec<(Place, Arc<[u8]>)>,
-    /// Their segments' runs.
+    /// Runs of the segments that are new.
     pub(crate) runs: Vec<(SegmentName, Vec<Run>)>,
+    /// The fold is in it.
+    pub(crate) folded: bool,
 }
 
 /// How a page is stored.
@@ -123,15 +136,42 @@ impl Tree {
             .collect()
     }
 
-    /// What `batch` makes of it. `base` answers with the segments' page where that is at hand.
-    pub(crate) fn draft(&self, batch: &Batch, base: impl Fn(Place, Location) -> Option<Arc<[u8]>>) -> Draft {
-        let mut draft = Draft {
-            body: self.body.clone(),
+    /// A draft that changes nothing.
+    pub(crate) fn same(&self) -> Draft {
+        Draft {
+            contents: self.body.contents.clone(),
+            segments: self.body.segments.clone(),
+            changes: BTreeMap::new(),
             images: BTreeMap::new(),
+            gone: BTreeSet::new(),
             spilled: Vec::new(),
             runs: Vec::new(),
-        };
-        let contents = &mut draft.body.contents;
+            folded: false,
+        }
+    }
+
+    /// The changes that `draft` leaves and makes.
+    pub(crate) fn changes<'a>(&'a self, draft: &'a Draft) -> BTreeMap<&'a Place, &'a Change> {
+        let left = self.body.changes.iter();
+        left.filter(|(place, _)| !draft.gone.contains(place))
+            .chain(&draft.changes)
+            .collect()
+    }
+
+    /// Bytes that the changes take in each manifest.
+    pub(crate) fn changes_bytes(&self) -> usize {
+        self.body.changes.values().map(Change::bytes).sum()
+    }
+
+    /// What `batch` makes of it. `base` answers with the segments' page where that is at hand.
+    pub(crate) fn draft(
+        &self,
+        batch: &Batch,
+        fold: Option<&Fold>,
+        base: impl Fn(Place, Location) -> Option<Arc<[u8]>>,
+    ) -> Draft {
+        let mut draft = self.same();
+        let contents = &mut draft.contents;
         contents.calls = batch.calls;
         contents.object_next = batch.object_next;
         contents
@@ -139,65 +179,114 @@ impl Tree {
             .extend(batch.objects.iter().map(|(name, entry)| (name.clone(), *entry)));
         for (name, id) in &batch.removed {
             contents.catalog.remove(name);
-            draft.body.changes.retain(|(object, _), _| object != id);
+            let changes = self.body.changes.range((*id, 0)..=(*id, u64::MAX));
+            draft.gone.extend(changes.map(|(place, _)| *place));
         }
-        let changes = &mut draft.body.changes;
+        if let Some(fold) = fold {
+            self.take_fold(&mut draft, fold);
+        }
         let mut bytes = 0;
         for (place, page) in &batch.pages {
-            let zeroes = || Arc::from(vec![0; page.len()]);
-            let known = self.images.get(place).and_then(|images| images.base.clone());
-            let (on_zeroes, base) = match (known, self.location(*place)) {
-                (Some(base), location) => (
-                    location.is_none_or(|location| location.offset.is_none()),
-                    Some(base),
-                ),
-                (None, None | Some(Location { offset: None, .. })) => (true, Some(zeroes())),
-                (None, Some(location)) => {
-                    let base = base(*place, location);
-                    (base.is_none(), base)
-                }
+            let folded = fold.and_then(|fold| fold.pages.get(place)).cloned();
+            let (on_zeroes, base) = match folded {
+                Some(base) => (false, Some(base)),
+                None => self.base(*place, page.len(), &base),
             };
             let patch = match &base {
                 Some(base) => patch::encode(base, page),
-                None => patch::encode(&zeroes(), page),
+                None => patch::encode(&vec![0; page.len()], page),
             };
             bytes += patch.len();
             if bytes > INLINE_BYTES_MAX {
                 break;
             }
-            let patch = patch.into();
-            changes.insert(*place, Change { on_zeroes, patch });
-            let page = page.clone();
-            draft.images.insert(*place, Images { base, page });
+            draft.change(*place, on_zeroes, base, patch, page.clone());
         }
-        let inline: usize = changes.values().map(|change| change.patch.len() + 20).sum();
+        let changes = self.changes(&draft);
+        let inline: usize = changes.values().map(|change| change.bytes()).sum();
         if bytes > INLINE_BYTES_MAX || inline > INLINE_BYTES_MAX || changes.len() > INLINE_PAGES_MAX {
             self.spill(&mut draft, batch);
         }
         draft
     }
 
+    /// What a change of a page is for: whether that is zeroes, and the page itself where it is at hand.
+    fn base(
+        &self,
+        place: Place,
+        length: usize,
+        base: impl Fn(Place, Location) -> Option<Arc<[u8]>>,
+    ) -> (bool, Option<Arc<[u8]>>) {
+        let known = self.images.get(&place).and_then(|images| images.base.clone());
+        match (known, self.location(place)) {
+            (Some(base), location) => (
+                location.is_none_or(|location| location.offset.is_none()),
+                Some(base),
+            ),
+            (None, None | Some(Location { offset: None, .. })) => (true, Some(vec![0; length].into())),
+            (None, Some(location)) => {
+                let base = base(place, location);
+                (base.is_none(), base)
+            }
+        }
+    }
+
+    /// Whether the segments of `fold` may follow those of the tree: each page in them still has a change, which then
+    /// is for theirs, or is of no object any more. A page without a change has been written to a segment meanwhile.
+    pub(crate) fn carries(&self, fold: &Fold) -> bool {
+        let ids = ids(&self.body.contents);
+        let mut places = fold.pages.keys();
+        places.all(|place| self.images.contains_key(place) || !ids.contains(&place.0))
+    }
+
+    /// Names the segments of `fold`, which the tree carries. What was changed since is a change of the pages there.
+    fn take_fold(&self, draft: &mut Draft, fold: &Fold) {
+        let ids = ids(&draft.contents);
+        for (entry, runs) in &fold.segments {
+            let used = runs.iter().filter(|run| ids.contains(&run.place.0)).cloned();
+            draft.segments.push(*entry);
+            draft.runs.push((entry.name, used.collect()));
+        }
+        for (place, base) in fold.pages.iter().filter(|(place, _)| ids.contains(&place.0)) {
+            match self.images.get(place) {
+                Some(Images { page, .. }) if page != base => {
+                    let patch = patch::encode(base, page);
+                    draft.change(*place, false, Some(base.clone()), patch, page.clone());
+                }
+                _ => drop(draft.gone.insert(*place)),
+            }
+        }
+        draft.folded = true;
+    }
+
     /// Moves every change to segments. All full pages have to be known.
     fn spill(&self, draft: &mut Draft, batch: &Batch) {
-        let gone = |place: &Place| batch.removed.iter().any(|(_, id)| *id == place.0);
-        let carried = self.images.iter().filter(|(place, _)| !gone(place));
+        let removed = |place: &Place| batch.removed.iter().any(|(_, id)| *id == place.0);
+        let carried = self.images.iter().filter(|(place, _)| !removed(place));
         let mut pages: BTreeMap<Place, Arc<[u8]>> = carried
             .map(|(place, images)| (*place, images.page.clone()))
             .collect();
         pages.extend(batch.pages.iter().map(|(place, page)| (*place, page.clone())));
-        draft.spilled = pages.into_iter().collect();
-        draft.body.changes.clear();
-        draft.images.clear();
+        *draft = Draft {
+            contents: mem::take(&mut draft.contents),
+            gone: self.body.changes.keys().copied().collect(),
+            spilled: pages.into_iter().collect(),
+            ..self.same()
+        };
     }
 
     /// Takes over what has been committed.
     pub(crate) fn apply(&mut self, header: Header, draft: Draft, removed: &[u64]) {
         let page_size = self.page_size();
         self.header = header;
-        self.body = draft.body;
+        self.body.contents = draft.contents;
+        self.body.segments = draft.segments;
+        for place in &draft.gone {
+            self.body.changes.remove(place);
+            self.images.remove(place);
+        }
+        self.body.changes.extend(draft.changes);
         self.images.extend(draft.images);
-        self.images
-            .retain(|place, _| self.body.changes.contains_key(place));
         if let Some(pages) = &mut self.pages {
             removed.iter().for_each(|object| pages.remove_object(*object));
             for (segment, runs) in draft.runs {
@@ -206,4 +295,24 @@ impl Tree {
             }
         }
     }
+}
+
+impl Draft {
+    fn change(
+        &mut self,
+        place: Place,
+        on_zeroes: bool,
+        base: Option<Arc<[u8]>>,
+        patch: Vec<u8>,
+        page: Arc<[u8]>,
+    ) {
+        let patch = patch.into();
+        self.gone.remove(&place);
+        self.changes.insert(place, Change { on_zeroes, patch });
+        self.images.insert(place, Images { base, page });
+    }
+}
+
+fn ids(contents: &Contents) -> BTreeSet<u64> {
+    contents.catalog.values().map(|entry| entry.id).collect()
 }

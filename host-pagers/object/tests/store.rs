@@ -4,7 +4,7 @@ mod common;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use common::{client, commit, in_memory, kind, store};
+use common::{client, in_memory, kind, store};
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::{ObjectStoreExt, PutPayload, path::Path};
 use vmsync_core::{
@@ -40,13 +40,14 @@ fn a_small_call_is_one_request_and_a_large_one_is_two() {
     let location = in_memory();
     let storage = store(&location);
     let client = client(&storage, "object", 600);
-    commit(&client, 0, 1).unwrap();
+    client.commit_full(0, 1);
     let before = storage.engine().requests();
     for byte in 2..102 {
-        commit(&client, u64::from(byte % 7), byte).unwrap();
+        client.commit_full(u64::from(byte % 7), byte);
     }
     let small = storage.engine().requests();
-    assert_eq!(small.puts - before.puts, 100);
+    // One each; that of a fold for each MiB of changes that were repeated.
+    assert!((100..=103).contains(&(small.puts - before.puts)));
     assert_eq!(small.gets, before.gets);
     let call = Client::call();
     let mut random = Random::from_environment("a large call");
@@ -66,7 +67,7 @@ fn opening_takes_three_requests() {
     let first = store(&location);
     let one = client(&first, "object", 600);
     for byte in 1..60 {
-        commit(&one, u64::from(byte), byte).unwrap();
+        one.commit_full(u64::from(byte), byte);
     }
     one.close();
     drop(first);
@@ -82,7 +83,7 @@ fn asynchronous_calls_share_a_request() {
     let location = in_memory();
     let storage = store(&location);
     let client = client(&storage, "object", 8);
-    commit(&client, 0, 1).unwrap();
+    client.commit_full(0, 1);
     let before = storage.engine().requests();
     for round in 0..200 {
         let call = Client::call();
@@ -143,7 +144,7 @@ fn random_calls_survive_merges_and_reopening() {
         }
         check(&client, &model);
         std::thread::sleep(Duration::from_millis(100));
-        commit(&client, 0, life).unwrap();
+        client.commit_full(0, life);
         model.insert(0, vec![life; PAGE]);
         std::thread::sleep(Duration::from_millis(100));
         fewest = fewest.min(keys(&location, "segment").len());
@@ -178,10 +179,10 @@ fn manifests_are_removed_and_their_numbers_stay_taken() {
         let storage = open(location.clone(), &options).unwrap();
         let client = client(&storage, "object", 4);
         for round in 0..200 {
-            commit(&client, 1, round).unwrap();
+            client.commit_full(1, round);
         }
         std::thread::sleep(Duration::from_millis(300));
-        commit(&client, 0, life).unwrap();
+        client.commit_full(0, life);
         client.assert_full(1, 199);
         client.close();
     }

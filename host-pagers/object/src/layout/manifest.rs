@@ -20,6 +20,9 @@ const ON_SEGMENT: u32 = 0;
 /// A patch is for a page of zeroes.
 const ON_ZEROES: u32 = 1;
 
+/// A change's object, page and form.
+const CHANGE_BYTES: usize = 20;
+
 /// Who wrote a manifest, and which one it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
@@ -62,6 +65,13 @@ pub(crate) struct Change {
     pub(crate) patch: Bytes,
 }
 
+impl Change {
+    /// What it takes in a manifest.
+    pub(crate) fn bytes(&self) -> usize {
+        CHANGE_BYTES + self.patch.len()
+    }
+}
+
 /// The contents of a store.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Body {
@@ -81,11 +91,31 @@ pub(crate) enum Says {
 }
 
 pub(crate) fn encode(header: &Header, says: &Says) -> Vec<u8> {
-    let flags = match says {
-        Says::Contents(_) => 0,
-        Says::Borrows => BORROWS,
-        Says::Retired => RETIRED,
-    };
+    match says {
+        Says::Contents(body) => {
+            let changes = body.changes.iter().collect();
+            encode_contents(header, &body.contents, &body.segments, &changes)
+        }
+        Says::Borrows => encode_flagged(header, BORROWS, |_| {}),
+        Says::Retired => encode_flagged(header, RETIRED, |_| {}),
+    }
+}
+
+/// The same of contents that lie in several places: a commit does not copy what it leaves as it is.
+pub(crate) fn encode_contents(
+    header: &Header,
+    contents: &Contents,
+    segments: &[SegmentEntry],
+    changes: &BTreeMap<&Place, &Change>,
+) -> Vec<u8> {
+    encode_flagged(header, 0, |bytes| {
+        encode_catalog(bytes, contents);
+        encode_segments(bytes, segments);
+        encode_changes(bytes, changes);
+    })
+}
+
+fn encode_flagged(header: &Header, flags: u32, rest: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
     bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
     bytes.extend_from_slice(&flags.to_le_bytes());
@@ -100,15 +130,12 @@ pub(crate) fn encode(header: &Header, says: &Says) -> Vec<u8> {
     numbers
         .iter()
         .for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
-    if let Says::Contents(body) = says {
-        encode_body(&mut bytes, body);
-    }
+    rest(&mut bytes);
     seal(&mut bytes);
     bytes
 }
 
-fn encode_body(bytes: &mut Vec<u8>, body: &Body) {
-    let contents = &body.contents;
+fn encode_catalog(bytes: &mut Vec<u8>, contents: &Contents) {
     bytes.extend_from_slice(&contents.calls.to_le_bytes());
     bytes.extend_from_slice(&contents.object_next.to_le_bytes());
     bytes.extend_from_slice(&(contents.catalog.len() as u32).to_le_bytes());
@@ -121,8 +148,11 @@ fn encode_body(bytes: &mut Vec<u8>, body: &Body) {
         bytes.extend_from_slice(&(name.len() as u16).to_le_bytes());
         bytes.extend_from_slice(name);
     }
-    bytes.extend_from_slice(&(body.segments.len() as u32).to_le_bytes());
-    for segment in &body.segments {
+}
+
+fn encode_segments(bytes: &mut Vec<u8>, segments: &[SegmentEntry]) {
+    bytes.extend_from_slice(&(segments.len() as u32).to_le_bytes());
+    for segment in segments {
         let SegmentName {
             epoch,
             writer,
@@ -133,8 +163,11 @@ fn encode_body(bytes: &mut Vec<u8>, body: &Body) {
         }
         bytes.extend_from_slice(&segment.directory.to_le_bytes());
     }
-    bytes.extend_from_slice(&(body.changes.len() as u32).to_le_bytes());
-    for ((object, page), change) in &body.changes {
+}
+
+fn encode_changes(bytes: &mut Vec<u8>, changes: &BTreeMap<&Place, &Change>) {
+    bytes.extend_from_slice(&(changes.len() as u32).to_le_bytes());
+    for ((object, page), change) in changes {
         bytes.extend_from_slice(&object.to_le_bytes());
         bytes.extend_from_slice(&page.to_le_bytes());
         let form = if change.on_zeroes { ON_ZEROES } else { ON_SEGMENT };
