@@ -96,8 +96,8 @@ pub(crate) const fn align_up(offset: usize, align: usize) -> usize {
     (offset + align - 1) & !(align - 1)
 }
 
-/// The name of the file with both superblock slots.
-pub(crate) const STORE_NAME: &str = "STORE";
+/// The name of the file with both superblock slots: without it there is no store.
+pub const STORE_NAME: &str = "STORE";
 
 /// The name of the segment in slot `slot`.
 pub(crate) fn segment_name(slot: u64) -> String {

@@ -61,6 +61,7 @@ mod verify;
 mod waiter;
 
 pub use inspect::{JournalSummary, Summary, inspect_on};
+pub use layout::STORE_NAME;
 #[cfg(unix)]
 pub use native::{inspect, verify};
 pub use problem::Problem;

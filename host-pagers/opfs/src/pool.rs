@@ -4,7 +4,9 @@
 //! - a file is named by its header only, and no two files by one name;
 //! - a file whose name was removed is used again after the removal was synced, not before: a name that comes back after a
 //!   power cut comes back with its bytes;
-//! - file 0 is opened first, and whoever has it has the pool.
+//! - file 0 is opened first, and whoever has it has the pool;
+//! - an imported store is written beside the one that is there, and takes its place with one header, which is written when
+//!   all else is durable. What is not of the store that counts goes then, or with the next opening.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +19,11 @@ use std::{
 
 use js_sys::{Array, Promise, Reflect};
 use vmsync_core::{PagerError, PagerErrorKind};
-use vmsync_pager_file::disk::{Access, Disk, DiskFile, DiskLock, Result, Sharing};
+use vmsync_pager_file::{
+    STORE_NAME,
+    disk::{Access, Disk, DiskFile, DiskLock, Result, Sharing},
+    limits::SECTOR_BYTES,
+};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{
@@ -27,7 +33,7 @@ use web_sys::{
 
 use crate::{
     handle::{Handle, HandleFile, failed},
-    header,
+    header::Header,
     limits::{FILES_DEFAULT, FILES_MAX, HEADER_BYTES, LOCK_TRIES, LOCK_WAIT_MS},
 };
 
@@ -48,6 +54,11 @@ struct Files {
     /// Renamed since the last sync of names, and those of them that lost their name.
     unsynced: Vec<usize>,
     removed: Vec<usize>,
+    /// Named in a store that does not count: an older one, or an import that did not come to its end.
+    others: Vec<usize>,
+    /// Which store this is, and whether it is one that is being imported.
+    generation: u64,
+    import: bool,
 }
 
 struct PoolLock(Arc<AtomicBool>);
@@ -68,19 +79,35 @@ impl OpfsDisk {
     /// system (an old browser, a private window, a sandboxed frame); [`PagerErrorKind::NoSpace`]; [`PagerErrorKind::Io`].
     pub async fn open(folder: &str) -> Result<Self> {
         let directory = directory(folder).await?;
-        let mut files = Files::default();
-        files.add(open_file(&directory, folder, 0).await?, folder)?;
-        for handle in open_files(&directory, folder, 1..FILES_DEFAULT).await? {
-            files.add(handle, folder)?;
-        }
-        while files.all.len() < FILES_MAX && file(&directory, files.all.len(), false).await?.is_some() {
-            files.add(open_file(&directory, folder, files.all.len()).await?, folder)?;
+        let mut handles = vec![open_file(&directory, folder, 0).await?];
+        handles.extend(open_files(&directory, folder, 1..FILES_DEFAULT).await?);
+        while handles.len() < FILES_MAX && file(&directory, handles.len(), false).await?.is_some() {
+            handles.push(open_file(&directory, folder, handles.len()).await?);
         }
         Ok(Self {
             folder: folder.into(),
-            files: Mutex::new(files),
+            files: Mutex::new(Files::of(handles, folder)?),
             locked: Arc::default(),
         })
+    }
+
+    /// Opens the pool for a store that is to be imported: an empty disk beside the store that is there. That one stays
+    /// until [`OpfsDisk::finish_import`].
+    ///
+    /// # Errors
+    /// As [`OpfsDisk::open`].
+    pub async fn open_import(folder: &str) -> Result<Self> {
+        let disk = Self::open(folder).await?;
+        disk.files().begin_import(folder)?;
+        Ok(disk)
+    }
+
+    /// Puts the imported store, whose files are synced, in the place of the one that was there, at once.
+    ///
+    /// # Errors
+    /// The browser's; then the store that was there is there.
+    pub fn finish_import(&self) -> Result<()> {
+        self.files().finish_import()
     }
 
     /// Makes sure that `count` files can be made without waiting.
@@ -98,7 +125,8 @@ impl OpfsDisk {
                 files.all.len()
             };
             let opened = open_file(&directory, &self.folder, index).await?;
-            self.files().add(opened, &self.folder)?;
+            let header = read_header(&opened, &self.folder)?;
+            self.files().add(opened, header, &self.folder)?;
         }
     }
 
@@ -131,27 +159,88 @@ impl OpfsDisk {
 }
 
 impl Files {
+    /// The store that counts of those that the headers name.
+    fn of(handles: Vec<Handle>, folder: &str) -> Result<Self> {
+        let mut headers = Vec::new();
+        for handle in &handles {
+            headers.push(read_header(handle, folder)?);
+        }
+        let counting = headers.iter().flatten().filter(|header| !header.import);
+        let mut files = Self {
+            generation: counting.map(|header| header.generation).max().unwrap_or(0),
+            ..Self::default()
+        };
+        for (handle, header) in handles.into_iter().zip(headers) {
+            files.add(handle, header, folder)?;
+        }
+        files.forget_others()?;
+        Ok(files)
+    }
+
     /// Takes an open file in, under the name in its header.
-    fn add(&mut self, handle: Handle, folder: &str) -> Result<()> {
-        let mut bytes = [0; _];
-        let cannot = |error| failed(&format!("cannot read the store \"{folder}\""), &error);
-        handle.read(0, &mut bytes).map_err(cannot)?;
+    fn add(&mut self, handle: Handle, header: Option<Header>, folder: &str) -> Result<()> {
         let index = self.all.len();
-        match header::decode(&bytes) {
-            Some(name) => {
-                if self.named.insert(name.into(), index).is_some() {
-                    let message = format!("the store \"{folder}\" has two files called {name}");
+        self.all.push(handle);
+        match header.filter(|header| !header.name.is_empty()) {
+            None => self.free.push(index),
+            Some(header) if header.generation != self.generation => self.others.push(index),
+            Some(Header { name, .. }) => {
+                let message = format!("the store \"{folder}\" has two files called {name}");
+                if self.named.insert(name, index).is_some() {
                     return Err(PagerError::new(PagerErrorKind::Damaged, message));
                 }
             }
-            None => self.free.push(index),
         }
-        self.all.push(handle);
+        Ok(())
+    }
+
+    fn begin_import(&mut self, folder: &str) -> Result<()> {
+        self.generation = self.generation.checked_add(1).ok_or_else(|| {
+            let message = format!("the store \"{folder}\" claims to be the last import that can be");
+            PagerError::new(PagerErrorKind::Damaged, message)
+        })?;
+        self.import = true;
+        self.others.extend(std::mem::take(&mut self.named).into_values());
+        Ok(())
+    }
+
+    fn finish_import(&mut self) -> Result<()> {
+        let Some(store) = self.named.get(STORE_NAME).copied() else {
+            let message = format!("no file {STORE_NAME} was imported");
+            return Err(PagerError::new(PagerErrorKind::Invalid, message));
+        };
+        self.sync()?;
+        self.import = false;
+        self.rename(store, STORE_NAME)?;
+        self.sync()?;
+        // The import is there. What this leaves behind goes with the next opening.
+        let _ = self.forget_others();
+        Ok(())
+    }
+
+    /// Frees the files of stores that do not count.
+    fn forget_others(&mut self) -> Result<()> {
+        let others = std::mem::take(&mut self.others);
+        let cannot = |error| failed("cannot remove what an import has replaced", &error);
+        if let (Some(store), false) = (self.named.get(STORE_NAME), others.is_empty()) {
+            // The header that makes the newer store count is durable before anything of an older one goes.
+            self.all[*store].flush().map_err(cannot)?;
+        }
+        for index in others {
+            self.all[index].truncate(HEADER_BYTES as u64).map_err(cannot)?;
+            self.rename(index, "")?;
+            self.free.push(index);
+        }
         Ok(())
     }
 
     fn rename(&mut self, index: usize, name: &str) -> Result<()> {
-        let header = header::encode(name).ok_or_else(|| {
+        let header = Header {
+            name: name.into(),
+            generation: self.generation,
+            import: self.import,
+        };
+        let header = header.encode().ok_or_else(|| {
             PagerError::new(
                 PagerErrorKind::Invalid,
                 format!("the file name {name} is too long"),
@@ -175,10 +264,12 @@ impl Files {
             let message = "the files that were opened ahead are used up: call `reserve` and try again";
             return Err(PagerError::new(PagerErrorKind::NoSpace, message));
         };
+        // The name of an import's last file is what makes it count.
+        let is_last = self.import && name == STORE_NAME;
         let named = self.all[index]
             .truncate(HEADER_BYTES as u64)
             .map_err(|error| failed(&format!("cannot make the file {name}"), &error))
-            .and_then(|()| self.rename(index, name));
+            .and_then(|()| if is_last { Ok(()) } else { self.rename(index, name) });
         if let Err(error) = named {
             self.free.push(index);
             return Err(error);
@@ -250,6 +341,13 @@ impl Disk for OpfsDisk {
     fn place(&self) -> String {
         format!("\"{}\" of this site", self.folder)
     }
+}
+
+fn read_header(handle: &Handle, folder: &str) -> Result<Option<Header>> {
+    let mut bytes = [0; SECTOR_BYTES];
+    let cannot = |error| failed(&format!("cannot read the store \"{folder}\""), &error);
+    handle.read(0, &mut bytes).map_err(cannot)?;
+    Ok(Header::decode(&bytes))
 }
 
 fn busy(folder: &str, owner: &str) -> PagerError {

@@ -102,7 +102,7 @@ export declare class Sandbox extends EventTarget {
   objects(): Promise<{ name: string; bytes: number; version: number }[]>;
   /** Makes durable what asynchronous syncs have queued. */
   flush(): Promise<void>;
-  /** The store as a tar file of the native host's files. */
+  /** The store as a tar file of the native host's files. Not for `idb` and `memory`. */
   export(): Promise<Blob>;
   close(): Promise<void>;
   /** Ends everything at once, as a crash does. What was durable stays. */
@@ -110,7 +110,10 @@ export declare class Sandbox extends EventTarget {
 }
 
 export declare function createSandbox(options?: SandboxOptions): Promise<Sandbox>;
-/** In pages: makes a store of an exported one, in place of what it held. It must not be open. */
+/**
+ * In pages: makes an `opfs` store of an exported one, in place of what it held. It must not be open. A tab that ends in the
+ * middle leaves the old store or the new one.
+ */
 export declare function importStore(store: string, exported: Blob): Promise<void>;
-/** In pages: removes a store. It must not be open. */
+/** In pages: removes an `opfs` store. It must not be open. */
 export declare function removeStore(store: string): Promise<void>;

@@ -26,7 +26,7 @@ export async function createSandbox({ store = 'vmsync', storage = 'auto', inline
   }
 }
 
-/** Makes a store of an exported one, in place of what it held. It must not be open. */
+/** Makes a store of an exported one, in place of what it held: all of it, or none. It must not be open. */
 export async function importStore(store, blob) {
   const files = await exportedFiles(blob);
   await once('importFiles', store, files);

@@ -16,7 +16,7 @@ use vmsync_core::{
     pager::{CallId, InitRequest, ObjectId, ObjectName, Pager},
 };
 use vmsync_pager_file::{
-    Background, FileStore, Options,
+    Background, FileStore, Options, STORE_NAME,
     disk::{Access, Disk},
     verify_on,
 };
@@ -267,10 +267,11 @@ impl Host {
         read().map_err(|error| of_pager(&error))
     }
 
-    /// Makes the store called `name` of `files`, as [`Host::export_files`] gives them, in place of what it held.
+    /// Makes the store called `name` of `files`, as [`Host::export_files`] gives them, in place of what it held: a worker
+    /// that ends in the middle leaves the one or the other.
     ///
     /// # Errors
-    /// A `VmsyncError`: `damaged` where a checksum does not fit, and then the store is as it was.
+    /// A `VmsyncError`: `busy` while it is open, `damaged` where a checksum does not fit; then the store is as it was.
     #[wasm_bindgen(js_name = importFiles)]
     pub async fn import_files(name: String, files: Array) -> Result<(), JsValue> {
         import(&name, &files).await.map_err(|error| of_pager(&error))
@@ -298,49 +299,32 @@ async fn import(name: &str, files: &Array) -> Result<(), PagerError> {
         let file = entry.get(0).as_string().ok_or_else(invalid)?;
         named.push((file, Uint8Array::new(&entry.get(1))));
     }
-    if !named.iter().any(|(file, _)| file == STORE_FILE) {
-        let message = format!("no file {STORE_FILE} in it: this is not an exported store");
+    if !named.iter().any(|(file, _)| file == STORE_NAME) {
+        let message = format!("no file {STORE_NAME} in it: this is not an exported store");
         return Err(PagerError::new(PagerErrorKind::Invalid, message));
     }
-    // A store without its superblock is refused, so that half an import is never taken for a store.
-    named.sort_by_key(|(file, _)| file == STORE_FILE);
-    // What is there goes only for what was written once in full, and found sound.
-    let trial = format!("{name}.import");
-    let checked = check(&trial, &named).await;
-    OpfsDisk::destroy(&trial).await?;
-    checked?;
-    fill(name, &named).await?;
-    Ok(())
-}
-
-/// Writes `files` to the store `name`, in place of what it held.
-async fn fill(name: &str, files: &[(String, Uint8Array)]) -> Result<OpfsDisk, PagerError> {
-    OpfsDisk::destroy(name).await?;
-    let disk = OpfsDisk::open(name).await?;
-    disk.reserve(files.len()).await?;
-    for (file, bytes) in files {
+    // What is there goes only for what was written in full, and found sound.
+    let disk = OpfsDisk::open_import(name).await?;
+    disk.reserve(named.len()).await?;
+    if disk.free() < named.len() {
+        let message = format!(
+            "the store has room for {} files beside its own, and {} are to be imported: remove it first",
+            disk.free(),
+            named.len()
+        );
+        return Err(PagerError::new(PagerErrorKind::NoSpace, message));
+    }
+    for (file, bytes) in &named {
         let opened = disk.open(file, Access::Create)?;
         opened.write_at(0, &bytes.to_vec())?;
         opened.sync()?;
-        disk.sync_names()?;
     }
-    Ok(disk)
-}
-
-/// Writes `files` to the store `name` and compares every checksum.
-async fn check(name: &str, files: &[(String, Uint8Array)]) -> Result<(), PagerError> {
-    let report = verify_on(&fill(name, files).await?)?;
-    match report.problems.first() {
-        None => Ok(()),
-        Some(problem) => Err(PagerError::new(
-            PagerErrorKind::Damaged,
-            format!("the exported store is damaged, and nothing was imported: {problem}"),
-        )),
+    if let Some(problem) = verify_on(&disk)?.problems.first() {
+        let message = format!("the exported store is damaged, and nothing was imported: {problem}");
+        return Err(PagerError::new(PagerErrorKind::Damaged, message));
     }
+    disk.finish_import()
 }
-
-/// The file of the superblock.
-const STORE_FILE: &str = "STORE";
 
 impl Shared {
     /// A host of `pager` and nothing else.

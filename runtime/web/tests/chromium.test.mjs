@@ -284,6 +284,56 @@ for (const [name, { pack, unpack }] of Object.entries(CARRIERS)) {
   });
 }
 
+test('an import that is killed at random moments leaves the old store or the new one', async (context) => {
+  const random = randomness('kill an import');
+  const page = await openPage(await openBrowser(context));
+  await openFill(page);
+  const none = await checksum(page);
+  const sums = [];
+  for (const seed of [1n, 2n]) {
+    sums.push(await page.evaluate(async (seed) => {
+      await guest.invoke('dirty', 200, seed);
+      await guest.invoke('sync_all');
+      (window.exported ??= []).push(await box.export());
+      return guest.invoke('checksum');
+    }, seed));
+  }
+  await page.evaluate(() => box.close());
+  // A frame dies as a tab does, and its worker with it.
+  const importFor = (ms, index) => page.evaluate(async ([ms, index]) => {
+    const frame = Object.assign(document.createElement('iframe'), { src: location.href });
+    document.body.append(frame);
+    while (!frame.contentDocument?.body?.dataset.ready) await new Promise((resolve) => setTimeout(resolve, 5));
+    const start = performance.now();
+    const imported = frame.contentWindow.vmsync.importStore('test', exported[index]).then(() => performance.now() - start);
+    const took = await Promise.race([imported, new Promise((resolve) => setTimeout(resolve, ms))]);
+    frame.remove();
+    return took;
+  }, [ms, index]);
+  let whole = await importFor(60_000, 0);
+  const rounds = Number(process.env.VMSYNC_KILLS ?? 15);
+  const seen = { old: 0, new: 0 };
+  let durable = sums[0];
+  for (let round = 0; round < rounds; round += 1) {
+    if (round % 5 === 0) {
+      await page.evaluate(() => vmsync.removeStore('test'));
+      durable = none;
+    }
+    const next = durable === sums[0] ? 1 : 0;
+    const took = await importFor(whole * (0.1 + random()), next);
+    await openFill(page);
+    const found = await checksum(page);
+    await page.evaluate(() => box.close());
+    const allowed = took ? [sums[next]] : [durable, sums[next]];
+    assert.ok(allowed.includes(found), `round ${round}: found ${found === none ? 'none' : found}, of ${allowed}`);
+    if (took) whole = Math.min(whole, took);
+    else seen[found === durable ? 'old' : 'new'] += 1;
+    durable = found;
+  }
+  console.log(`${rounds} imports of ${whole.toFixed()} ms, killed before ${seen.old} and after ${seen.new} of them counted`);
+  assert.deepEqual(page.errors, []);
+});
+
 for (const suite of ['opfs', 'idb']) {
   test(`the pager passes the conformance suite: ${suite}`, async (context) => {
     const random = randomness(`conformance of ${suite}`);
