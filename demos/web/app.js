@@ -56,8 +56,11 @@ async function openStore() {
     sandbox = await createSandbox({ storage: 'memory' });
     report({ message: 'This window may not store anything: everything works, and nothing survives the window.' });
   }
-  sandbox.addEventListener('syncstart', ({ detail }) => picture.pulse(detail.dirty));
-  sandbox.addEventListener('sync', ({ detail }) => showSync(detail));
+  sandbox.addEventListener('syncstart', ({ detail }) => picture.pulse('writing', detail.dirty));
+  sandbox.addEventListener('sync', ({ detail }) => {
+    picture.pulse('evicted', detail.evicted);
+    showSync(detail);
+  });
   sandbox.addEventListener('flushed', () => {
     possible = possible.slice(-1);
   });
@@ -212,7 +215,7 @@ function showPages({ regions, memoryPages }) {
   $('picture').ariaLabel = `${pages} pages: ${clean} durable, ${dirty} dirty`;
 }
 
-function showSync({ flags, pages, ms, result, error }) {
+function showSync({ flags, pages, evicted, ms, result, error }) {
   const name = KINDS[flags] ?? `flags ${flags}`;
   const failed = result !== 0;
   timeline.add({ kind: name, ms, failed });
@@ -221,7 +224,8 @@ function showSync({ flags, pages, ms, result, error }) {
   const line = document.createElement('li');
   line.className = failed ? 'failed' : '';
   line.dataset.kind = name;
-  const words = [name, `${pages} ${pages === 1 ? 'page' : 'pages'}`, `${pages * 4} KiB`, format(ms)];
+  const count = name === 'INVALIDATE' ? evicted.length : pages;
+  const words = [name, `${count} ${count === 1 ? 'page' : 'pages'}`, `${count * 4} KiB`, format(ms)];
   line.textContent = failed ? `${name}  ${error}` : words.join('  ');
   $('log').prepend(line);
   while ($('log').children.length > 3) $('log').lastChild.remove();

@@ -28,10 +28,10 @@ export class Picture {
     };
   }
 
-  /** Lets pages light up as being written. */
-  pulse(pages) {
+  /** Shows what happened to pages for a moment: they were `writing`, or `evicted`. It was over sooner than an eye sees. */
+  pulse(name, pages) {
     // Its time starts with the first frame that shows it.
-    for (const page of pages) this.#pulses.set(page, undefined);
+    for (const page of pages) this.#pulses.set(page, { name, start: undefined });
     this.#draw();
   }
 
@@ -58,7 +58,7 @@ export class Picture {
     const style = getComputedStyle(canvas);
     const colour = (name) => style.getPropertyValue(`--${name}`);
     const colours = STATES.map((name) => (name ? resolve(colour(name)) : ''));
-    const writing = resolve(colour('writing'));
+    const passing = { writing: resolve(colour('writing')), evicted: resolve(colour('evicted')) };
     let index = 0;
     for (const { first, pages } of this.#regions) {
       pages.forEach((state, offset) => {
@@ -68,16 +68,15 @@ export class Picture {
         index += 1;
         context.globalAlpha = 1;
         square(context, x, y, size, colours[state]);
-        const page = first + offset;
-        if (!this.#pulses.has(page)) return;
-        const start = this.#pulses.get(page) ?? now;
-        this.#pulses.set(page, start);
-        const left = Math.max(0, 1 - (now - start) / PULSE_MS);
+        const pulse = this.#pulses.get(first + offset);
+        if (!pulse) return;
+        pulse.start ??= now;
+        const left = Math.max(0, 1 - (now - pulse.start) / PULSE_MS);
         context.globalAlpha = left;
-        square(context, x - (left * gap) / 2, y - (left * gap) / 2, size + left * gap, writing);
+        square(context, x - (left * gap) / 2, y - (left * gap) / 2, size + left * gap, passing[pulse.name]);
       });
     }
-    for (const [page, start] of this.#pulses) {
+    for (const [page, { start }] of this.#pulses) {
       if (start === undefined || now - start >= PULSE_MS) this.#pulses.delete(page);
     }
     if (this.#pulses.size > 0) this.#draw();

@@ -196,7 +196,8 @@ export class Engine {
       if (observed) {
         const pages = vm.pagesReturned;
         const error = code === 0 ? undefined : (vm.lastError ?? resultName(code));
-        this.#emit({ type: 'sync', guest: id, flags, address, size, pages, ms, result: code, error });
+        const evicted = [...vm.evicted];
+        this.#emit({ type: 'sync', guest: id, flags, address, size, pages, evicted, ms, result: code, error });
       }
       return code;
     };

@@ -65,6 +65,8 @@ export interface SyncEvent extends Event {
     size: number;
     /** Pages that were handed to the store. */
     pages: number;
+    /** Pages of the guest's memory that the call dropped, and that the store has supplied again. */
+    evicted: number[];
     ms: number;
     /** A `kern_return`; 0 is success. */
     result: number;

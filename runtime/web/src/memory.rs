@@ -25,6 +25,7 @@ pub(crate) struct GuestMemory {
     cards: Cards,
     page_size: PageSize,
     copy: Vec<u8>,
+    supplied: PageSet,
 }
 
 /// The bytes of a memory.
@@ -41,6 +42,7 @@ impl GuestMemory {
             cards,
             page_size,
             copy: Vec::new(),
+            supplied: PageSet::new(),
         }
     }
 
@@ -73,6 +75,15 @@ impl GuestMemory {
     /// The pages that look dirty, for a picture.
     pub fn peek(&self, pages: PageRange) -> PageSet {
         self.cards.peek(pages)
+    }
+
+    /// The pages that a pager has supplied since [`GuestMemory::forget_supplied`].
+    pub fn supplied(&self) -> &PageSet {
+        &self.supplied
+    }
+
+    pub fn forget_supplied(&mut self) {
+        self.supplied = PageSet::new();
     }
 
     fn view(&self, offset: u64, length: u64) -> Option<Uint8Array> {
@@ -150,6 +161,7 @@ impl TaskMemory for GuestMemory {
     fn fill(&mut self, offset: u64, bytes: &[u8]) -> Result<(), MemoryError> {
         self.write(offset, bytes);
         let pages = self.pages_of(ByteRange::new(offset, offset + bytes.len() as u64));
+        self.supplied.insert(pages);
         self.with_cards(|cards, head| cards.clear(pages, head));
         Ok(())
     }

@@ -34,8 +34,8 @@ use crate::{
 /// What a call answers that waits for a pager: await the store, then `poll`.
 pub const PENDING: i32 = -1;
 
-/// What a picture shows of a page. None is ever absent here, for a page cannot load memory on demand, and none is precious,
-/// for every store here keeps what it supplies.
+/// What a picture shows of a page. None stays absent here, for a page cannot load memory on demand: [`Vm::evicted`] tells of
+/// those that were, inside a call. None is precious, for every store here keeps what it supplies.
 mod picture {
     pub const CLEAN: u8 = 1;
     pub const DIRTY: u8 = 2;
@@ -147,6 +147,16 @@ impl Vm {
         self.pages_returned as f64
     }
 
+    /// The pages that the last call dropped from memory; the store has supplied them again.
+    #[wasm_bindgen(getter)]
+    pub fn evicted(&self) -> Vec<u32> {
+        let supplied = self
+            .attached
+            .iter()
+            .flat_map(|attached| attached.memory.supplied().pages());
+        supplied.map(|page| page as u32).collect()
+    }
+
     /// The words of the pager for the last call that failed: a guest sees only a number.
     #[wasm_bindgen(getter, js_name = lastError)]
     pub fn last_error(&self) -> Option<String> {
@@ -234,6 +244,7 @@ impl Vm {
         let Ok(Attached { task, memory }) = self.attached() else {
             return KernReturn::InvalidTask.code();
         };
+        memory.forget_supplied();
         match task.msync(address, size, flags, word_end, call, memory) {
             Ok(msync) => self.pending = Some(msync),
             Err(error) => return error.code(),

@@ -41,12 +41,13 @@ test('every state of the legend occurs', async (context) => {
     look();
     return [...document.querySelectorAll('.legend i')].map((sample) => getComputedStyle(sample).backgroundColor);
   });
-  assert.equal(states.length, 3);
+  assert.equal(states.length, 4);
   await stroke(page);
   await counted(page, 'count-dirty', 'some');
   await page.waitForFunction((colour) => seen.has(colour.match(/\d+, \d+, \d+/)[0]), states[1]);
   await page.keyboard.press('s');
   await counted(page, 'count-dirty', 0);
+  await page.keyboard.press('i');
   for (const colour of states) await page.waitForFunction((colour) => seen.has(colour.match(/\d+, \d+, \d+/)[0]), colour);
   assert.deepEqual(page.errors, []);
 });
