@@ -1,19 +1,23 @@
-//! [`Adaptive`]: a rung that stops watching, for some collects, where nearly everything is stored to anyway.
+//! [`Adaptive`]: a rung that stops watching, for some collects, what is stored to all the time anyway.
 //!
-//! A first store costs a fault (about 1 µs with `uffd-async`, 5 µs with `mprotect`); a page that is reported though it
-//! did not change costs the pager a comparison (0.3 µs). So where more than half of a granule is stored to between two
-//! collects, it is cheaper to report all of it and to leave it writable. Each granule decides for itself:
+//! A first store costs a fault (about 1 µs with `uffd-async`, 5 µs with `mprotect`), and arming its page again makes other
+//! processors forget translations (some µs more); a page that is reported though it did not change costs the pager a
+//! comparison (0.3 µs). So it is cheaper to report, and to leave writable:
+//! - granules of which half or more is stored to between two collects;
+//! - single pages that were stored to before several collects in a row, where these find few: a counter, a header.
+//!
+//! Each of these places decides for itself:
 //!
 //! ```text
-//!   watched --half of it or more was stored to--> hot: the next `rest` collects report all of it, unseen
-//!      ^                                            |
-//!      |                                            v
-//!      '--less was-- measured <--one interval-- armed again, whatever is found is reported
-//!                        '--still half or more: hot for twice as long
+//!   watched --busy, so many times in a row--> hot: the next `rest` collects report all of it, unseen
+//!      ^                                        |
+//!      |                                        v
+//!      '--it was not-- measured <--one interval-- armed again, whatever is found is reported
+//!                          '--still busy: hot for twice as long
 //! ```
 //!
 //! Invariants:
-//! - a granule is left unwatched only by [`Tracker::collect_superset`], and every collect reports all of it until it is
+//! - a place is left unwatched only by [`Tracker::collect_superset`], and every collect reports all of it until it is
 //!   armed again: nothing is lost, and [`Tracker::reports_superset`] says so from then on;
 //! - [`Tracker::collect`] arms whatever it is asked about.
 
@@ -25,28 +29,121 @@ use vmsync_core::{
 };
 
 use crate::{
-    limits::{HOT_GRANULE_PAGES, REST_COLLECTS_MAX},
+    limits::{HOT_GRANULE_PAGES, HOT_PAGE_COLLECTS, HOT_PAGES_KEPT_MAX, HOT_PAGES_MAX, REST_COLLECTS_MAX},
     memory::Memory,
 };
 
-/// Where a granule that was hot once stands; others are watched.
+/// Where a place stands that was busy before the last collect; others are watched.
 #[derive(Clone, Copy, Debug)]
 struct Hot {
+    /// How many collects in a row found it busy.
+    streak: u32,
     /// So many collects more report it unseen; then one arms it, and the next one measures.
     rest: u32,
     /// How long it rested, or is to rest.
     rest_next: u32,
-    /// Whether the collect that armed it again has been.
+    /// It is watched.
     armed: bool,
 }
 
-/// A rung whose first stores cost a fault, and what is known of its granules.
+impl Hot {
+    /// What is watched now; its first busy collect follows.
+    const WATCHED: Self = Self {
+        streak: 0,
+        rest: 0,
+        rest_next: 0,
+        armed: true,
+    };
+
+    /// A collect found it busy; the one that makes it `patience` in a row lets it rest.
+    fn busy(&mut self, patience: u32) {
+        self.streak += 1;
+        if self.streak >= patience {
+            self.rest_next = (self.rest_next * 2).clamp(1, REST_COLLECTS_MAX);
+            (self.rest, self.armed) = (self.rest_next, false);
+        }
+    }
+}
+
+/// Places of one size.
+struct Places {
+    /// Pages of each.
+    pages: u64,
+    /// How many collects in a row find it busy before it rests.
+    patience: u32,
+    /// By index.
+    hot: BTreeMap<u64, Hot>,
+}
+
+impl Places {
+    const fn new(pages: u64, patience: u32) -> Self {
+        Self {
+            pages,
+            patience,
+            hot: BTreeMap::new(),
+        }
+    }
+
+    /// The places that lie in `pages` as a whole.
+    fn within(&self, pages: PageRange) -> core::ops::Range<u64> {
+        let first = pages.start.div_ceil(self.pages);
+        first..(pages.end / self.pages).max(first)
+    }
+
+    /// The places that `pages` touch begin anew.
+    fn forget(&mut self, pages: PageRange) {
+        let touched = pages.start / self.pages..pages.end.div_ceil(self.pages);
+        self.hot.extract_if(touched, |_, _| true).for_each(drop);
+    }
+
+    /// Adds to `resting` the pages of places inside `pages` that rest; they do so one collect less now.
+    fn take_resting(&mut self, pages: PageRange, resting: &mut PageSet) {
+        let (within, each) = (self.within(pages), self.pages);
+        if within.is_empty() {
+            return;
+        }
+        let hot = self.hot.range_mut(within);
+        for (index, hot) in hot.filter(|(_, hot)| hot.rest > 0) {
+            hot.rest -= 1;
+            resting.insert(PageRange::new(index * each, (index + 1) * each));
+        }
+    }
+
+    /// Learns which places in `pages`, none of which rested, were `busy`; whether one of them rests from now on.
+    fn learn(&mut self, pages: PageRange, mut busy: Vec<u64>) -> bool {
+        let within = self.within(pages);
+        if within.is_empty() {
+            return false;
+        }
+        let mut rested = Vec::new();
+        let has_cooled = |index: &u64, hot: &mut Hot| {
+            if !hot.armed {
+                // What was found now is of all the time that it rested: the next collect tells.
+                hot.armed = true;
+                rested.push(*index);
+                return false;
+            }
+            busy.binary_search(index).is_err()
+        };
+        self.hot.extract_if(within.clone(), has_cooled).for_each(drop);
+        busy.retain(|index| within.contains(index) && rested.binary_search(index).is_err());
+        let mut rests = false;
+        for index in busy {
+            let hot = self.hot.entry(index).or_insert(Hot::WATCHED);
+            hot.busy(self.patience);
+            rests |= !hot.armed;
+        }
+        rests
+    }
+}
+
+/// A rung whose first stores cost a fault, and what is known of its memory.
 pub(crate) struct Adaptive {
     inner: Box<dyn Tracker>,
     memory: Memory,
     attached: PageSet,
-    /// By the granule's index.
-    hot: BTreeMap<u64, Hot>,
+    granules: Places,
+    single_pages: Places,
     was_hot: bool,
 }
 
@@ -57,68 +154,29 @@ impl Adaptive {
             inner,
             memory,
             attached: PageSet::new(),
-            hot: BTreeMap::new(),
+            granules: Places::new(HOT_GRANULE_PAGES, 1),
+            single_pages: Places::new(1, HOT_PAGE_COLLECTS),
             was_hot: false,
         }
     }
 
-    /// The granules that lie in `pages` as a whole.
-    fn granules_in(pages: PageRange) -> core::ops::Range<u64> {
-        let first = pages.start.div_ceil(HOT_GRANULE_PAGES);
-        first..(pages.end / HOT_GRANULE_PAGES).max(first)
-    }
-
-    /// The granules that `pages` touch begin anew.
     fn forget(&mut self, pages: PageRange) {
-        let touched = pages.start / HOT_GRANULE_PAGES..pages.end.div_ceil(HOT_GRANULE_PAGES);
-        self.hot.extract_if(touched, |_, _| true).for_each(drop);
+        self.granules.forget(pages);
+        self.single_pages.forget(pages);
     }
 
-    /// The pages of resting granules inside `pages`, which rest one collect less now.
-    fn take_resting(&mut self, pages: PageRange) -> PageSet {
-        let mut resting = PageSet::new();
-        let granules = Self::granules_in(pages);
-        if granules.is_empty() {
-            return resting;
-        }
-        let hot = self.hot.range_mut(granules);
-        for (index, hot) in hot.filter(|(_, hot)| hot.rest > 0) {
-            hot.rest -= 1;
-            resting.insert(granule(*index));
-        }
-        resting
-    }
-
-    /// Learns from what was found in `pages`, none of which rested.
+    /// Learns from what was found in `pages`, nothing of which rested.
     fn learn(&mut self, pages: PageRange, found: &PageSet) {
-        let granules = Self::granules_in(pages);
-        if granules.is_empty() {
-            return;
-        }
-        let mut busy = busy_granules(found);
-        busy.retain(|index| granules.contains(index));
-        let has_cooled = |index: &u64, hot: &mut Hot| {
-            if !hot.armed {
-                // What was found is of all the time that the granule rested: the next collect tells.
-                hot.armed = true;
-            } else if busy.binary_search(index).is_ok() {
-                *hot = Hot::resting((hot.rest_next * 2).min(REST_COLLECTS_MAX));
-            } else {
-                return true;
-            }
-            false
-        };
-        self.hot.extract_if(granules, has_cooled).for_each(drop);
-        for index in busy {
-            self.was_hot = true;
-            self.hot.entry(index).or_insert(Hot::resting(1));
+        self.was_hot |= self.granules.learn(pages, busy_granules(found));
+        let few = found.runs().iter().map(|run| run.len()).sum::<u64>() <= HOT_PAGES_MAX;
+        let busy = found.runs().iter().flat_map(|run| run.start..run.end);
+        let busy = if few { busy.collect() } else { Vec::new() };
+        self.was_hot |= self.single_pages.learn(pages, busy);
+        if self.single_pages.hot.len() > HOT_PAGES_KEPT_MAX {
+            // They are watched, and only their count of collects is lost.
+            self.single_pages.hot.retain(|_, hot| !hot.armed);
         }
     }
-}
-
-/// The pages of the granule `index`.
-fn granule(index: u64) -> PageRange {
-    PageRange::new(index * HOT_GRANULE_PAGES, (index + 1) * HOT_GRANULE_PAGES)
 }
 
 /// The granules of which `found` holds half or more, ascending.
@@ -126,7 +184,8 @@ fn busy_granules(found: &PageSet) -> Vec<u64> {
     let mut counts: Vec<(u64, u64)> = Vec::new();
     for run in found.runs() {
         for index in run.start / HOT_GRANULE_PAGES..run.end.div_ceil(HOT_GRANULE_PAGES) {
-            let pages = granule(index).intersect(*run).len();
+            let granule = PageRange::new(index * HOT_GRANULE_PAGES, (index + 1) * HOT_GRANULE_PAGES);
+            let pages = granule.intersect(*run).len();
             match counts.last_mut() {
                 Some((last, count)) if *last == index => *count += pages,
                 _ => counts.push((index, pages)),
@@ -135,16 +194,6 @@ fn busy_granules(found: &PageSet) -> Vec<u64> {
     }
     counts.retain(|(_, count)| count * 2 >= HOT_GRANULE_PAGES);
     counts.into_iter().map(|(index, _)| index).collect()
-}
-
-impl Hot {
-    fn resting(rest: u32) -> Self {
-        Self {
-            rest,
-            rest_next: rest,
-            armed: false,
-        }
-    }
 }
 
 impl Tracker for Adaptive {
@@ -183,7 +232,9 @@ impl Tracker for Adaptive {
 
     fn collect_superset(&mut self, range: ByteRange, dirty: &mut PageSet) -> Result<(), TrackerError> {
         let pages = self.memory.pages(range);
-        let resting = self.take_resting(pages);
+        let mut resting = PageSet::new();
+        self.granules.take_resting(pages, &mut resting);
+        self.single_pages.take_resting(pages, &mut resting);
         let mut watched = PageSet::from(pages);
         watched.subtract(&resting);
         for run in watched.runs() {

@@ -32,6 +32,16 @@ pub const REARM_GAP_PAGES: u64 = 64;
 /// that small regions have whole ones.
 pub const HOT_GRANULE_PAGES: u64 = 64;
 
+/// A page that so many collects in a row found stored to is one that every interval stores to.
+pub const HOT_PAGE_COLLECTS: u32 = 4;
+
+/// A collect that finds more pages than this says nothing about any of them: with many stores all over, pages are met again
+/// by chance, and a page that is reported in vain costs as much as one that is not.
+pub const HOT_PAGES_MAX: u64 = 16;
+
+/// Single pages that are remembered; the collects of a guest that syncs page by page would remember them all.
+pub const HOT_PAGES_KEPT_MAX: usize = 1024;
+
 /// For how many collects a range that is stored to all over is reported unseen, at most. Two intervals of faults in each
 /// such time cost an eighth of what watching it would; a range that falls silent is reported in vain so often at most.
 pub const REST_COLLECTS_MAX: u32 = 14;
