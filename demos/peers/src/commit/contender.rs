@@ -1,6 +1,12 @@
 //! [`Contender`]: who commits changes; and what several of them share.
 
-use std::{sync::Barrier, time::Instant};
+use std::{
+    sync::{
+        Barrier,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 
@@ -34,11 +40,11 @@ pub trait Contender {
         Ok(())
     }
 
-    /// Commits of eight bytes each a second, of so many threads with `each` commits; `None` where that makes no sense.
+    /// Commits of eight bytes each a second, of so many threads for `time`; `None` where that makes no sense.
     ///
     /// # Errors
     /// As for `commit`.
-    fn rate(&mut self, threads: usize, each: usize) -> Result<Option<f64>>;
+    fn rate(&mut self, threads: usize, time: Duration) -> Result<Option<f64>>;
 
     /// Seconds from nothing to the first page or record; `None` where that makes no sense.
     ///
@@ -47,28 +53,34 @@ pub trait Contender {
     fn open(&mut self) -> Result<Option<f64>>;
 }
 
-/// Commits a second of one thread for each of `committers`; each commits `each` times, all begin at once.
-pub fn rate_of<C: FnMut(usize) -> Result<()> + Send>(committers: Vec<C>, each: usize) -> Result<f64> {
-    let (threads, barrier) = (committers.len(), Barrier::new(committers.len() + 1));
-    let mut start = Instant::now();
+/// Commits a second of one thread for each of `committers`; all begin at once, and none begins another commit after
+/// `time`.
+pub fn rate_of<C: FnMut(usize) -> Result<()> + Send>(committers: Vec<C>, time: Duration) -> Result<f64> {
+    let barrier = Barrier::new(committers.len());
+    let (start, count) = (Instant::now(), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         let running: Vec<_> = committers
             .into_iter()
             .map(|mut commit| {
-                let barrier = &barrier;
+                let (barrier, count) = (&barrier, &count);
                 scope.spawn(move || {
                     barrier.wait();
-                    (0..each).try_for_each(&mut commit)
+                    for number in 0.. {
+                        if start.elapsed() >= time {
+                            break;
+                        }
+                        commit(number)?;
+                        count.fetch_add(1, Relaxed);
+                    }
+                    Ok(())
                 })
             })
             .collect();
-        barrier.wait();
-        start = Instant::now();
         running
             .into_iter()
             .try_for_each(|thread| thread.join().expect("a committer does not panic"))
-    })?;
-    Ok((threads * each) as f64 / start.elapsed().as_secs_f64())
+    })
+    .map(|()| count.into_inner() as f64 / start.elapsed().as_secs_f64())
 }
 
 /// Calls `body` and measures it.

@@ -9,6 +9,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::Mutex,
+    time::Duration,
 };
 
 use anyhow::Result;
@@ -125,11 +126,11 @@ impl Contender for Lmdb {
         Ok(Spent { change: 0.0, commit })
     }
 
-    fn rate(&mut self, threads: usize, each: usize) -> Result<Option<f64>> {
+    fn rate(&mut self, threads: usize, time: Duration) -> Result<Option<f64>> {
         let own = &*self;
         let committers = (0..threads)
             .map(|index| move |count: usize| own.run(|transaction| put(&counter(index, count), transaction)));
-        Ok(Some(rate_of(committers.collect(), each)?))
+        Ok(Some(rate_of(committers.collect(), time)?))
     }
 
     fn open(&mut self) -> Result<Option<f64>> {
@@ -216,12 +217,12 @@ impl Contender for Redb {
         Ok(Spent { change: 0.0, commit })
     }
 
-    fn rate(&mut self, threads: usize, each: usize) -> Result<Option<f64>> {
+    fn rate(&mut self, threads: usize, time: Duration) -> Result<Option<f64>> {
         let database = &self.database;
         let committers = (0..threads).map(|index| {
             move |count: usize| Self::run(database, |transaction| put(&counter(index, count), transaction))
         });
-        Ok(Some(rate_of(committers.collect(), each)?))
+        Ok(Some(rate_of(committers.collect(), time)?))
     }
 
     fn open(&mut self) -> Result<Option<f64>> {
@@ -324,10 +325,10 @@ impl Contender for Sqlite {
         Ok(())
     }
 
-    fn rate(&mut self, threads: usize, each: usize) -> Result<Option<f64>> {
+    fn rate(&mut self, threads: usize, time: Duration) -> Result<Option<f64>> {
         let own = &*self;
         let committers = (0..threads).map(|index| move |count: usize| own.run(&counter(index, count)));
-        Ok(Some(rate_of(committers.collect(), each)?))
+        Ok(Some(rate_of(committers.collect(), time)?))
     }
 
     fn open(&mut self) -> Result<Option<f64>> {

@@ -4,6 +4,7 @@ use std::{
     fs::{File, OpenOptions},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -112,7 +113,7 @@ impl Contender for Shared {
         Ok(Spent { change: made, commit })
     }
 
-    fn rate(&mut self, threads: usize, each: usize) -> Result<Option<f64>> {
+    fn rate(&mut self, threads: usize, time: Duration) -> Result<Option<f64>> {
         let base = self.base;
         let committers = (0..threads as u64).map(|index| {
             move |count: usize| {
@@ -122,7 +123,7 @@ impl Contender for Shared {
                 base.sync(index * PAGE, PAGE)
             }
         });
-        Ok(Some(rate_of(committers.collect(), each)?))
+        Ok(Some(rate_of(committers.collect(), time)?))
     }
 
     /// A sparse file of 10 GiB: opened, mapped, and its first page read.

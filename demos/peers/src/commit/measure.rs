@@ -5,7 +5,7 @@
 //!   cheaper;
 //! - the first rounds warm up and do not count.
 
-use std::{fs::File, path::Path};
+use std::{fs::File, path::Path, time::Duration};
 
 use anyhow::{Context, Result};
 
@@ -21,10 +21,8 @@ use crate::{
 const WARM: usize = 4;
 /// Threads of the concurrent workload.
 pub const COMMITTERS: usize = 64;
-/// Commits of each of them.
-const EACH: usize = 32;
-/// Commits of the one that they are compared with.
-const ALONE: usize = 512;
+/// How long they commit, and the one that they are compared with.
+const TIME: Duration = Duration::from_millis(500);
 /// How often rates and openings are measured.
 const REPEATS: usize = 5;
 /// Commits whose bytes are counted.
@@ -151,8 +149,8 @@ impl Field {
         for repeat in 0..REPEATS {
             for who in order(repeat, count) {
                 let contender = self.get(who);
-                rates[who].0.0.extend(contender.rate(COMMITTERS, EACH)?);
-                rates[who].1.0.extend(contender.rate(1, ALONE)?);
+                rates[who].0.0.extend(contender.rate(COMMITTERS, TIME)?);
+                rates[who].1.0.extend(contender.rate(1, TIME)?);
             }
         }
         Ok(rates)

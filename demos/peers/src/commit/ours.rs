@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Result, bail};
@@ -106,7 +107,7 @@ impl Contender for Ours {
     }
 
     /// Each thread runs a guest of its own with an object of its own; all of them in one store.
-    fn rate(&mut self, threads: usize, each: usize) -> Result<Option<f64>> {
+    fn rate(&mut self, threads: usize, time: Duration) -> Result<Option<f64>> {
         let store = FileStore::open(&self.folder.join("committers"), &Options::default())?;
         let guests: Result<Vec<Guest>> = (0..threads)
             .map(|index| mapped(&store, &format!("counter-{index}"), PAGE))
@@ -117,7 +118,7 @@ impl Contender for Ours {
                 sync(&mut guest, (0, PAGE))
             }
         });
-        Ok(Some(rate_of(committers.collect(), each)?))
+        Ok(Some(rate_of(committers.collect(), time)?))
     }
 
     /// A store with a sparse object of 10 GiB, closed before: opened for writing, and its first page read.
