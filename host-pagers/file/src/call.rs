@@ -27,8 +27,6 @@ pub(crate) struct Call {
     pub(crate) bytes: usize,
     /// See [`UNREAD_BYTES_MAX`].
     pub(crate) unread_bytes_left: usize,
-    /// The object and the page behind all that came back.
-    pub(crate) behind: (u64, u64),
 }
 
 impl Default for Call {
@@ -39,7 +37,6 @@ impl Default for Call {
             answers: Vec::new(),
             bytes: 0,
             unread_bytes_left: UNREAD_BYTES_MAX,
-            behind: (0, 0),
         }
     }
 }

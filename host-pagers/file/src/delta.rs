@@ -8,6 +8,7 @@
 
 use std::{
     cell::RefCell,
+    collections::BTreeMap,
     ops::Range,
     sync::{Arc, MutexGuard},
 };
@@ -34,7 +35,14 @@ pub(crate) struct Delta {
     pub(crate) parts: Vec<Arc<Vec<u8>>>,
     pub(crate) changed: Vec<Changed>,
     last: Part,
+    /// By object, the page behind all that came back: pages come in ascending order, as a rule.
+    behind: BTreeMap<u64, u64>,
+    /// Where they do not, a page may come back again: what the call changes in each page.
+    total: Option<Total>,
 }
+
+/// By object and page: all that a call changes in it, and its sum.
+type Total = BTreeMap<(u64, u64), (Patch, u64)>;
 
 /// A page that differs.
 pub(crate) struct Changed {
@@ -66,6 +74,8 @@ impl Default for Delta {
             parts: Vec::new(),
             changed: Vec::new(),
             last: Part::default(),
+            behind: BTreeMap::new(),
+            total: None,
         }
     }
 }
@@ -77,25 +87,57 @@ impl Delta {
             return;
         }
         let entries = Arc::new(std::mem::take(&mut self.last.entries));
-        self.changed.extend(self.last.pages.drain(..).map(|page| Changed {
-            object: page.object,
-            page: page.number,
-            sum: page.sum,
-            patch: Patch::new(&entries, page.runs),
-        }));
+        for page in self.last.pages.drain(..) {
+            let changed = Changed {
+                object: page.object,
+                page: page.number,
+                sum: page.sum,
+                patch: Patch::new(&entries, page.runs),
+            };
+            if let Some(total) = &mut self.total {
+                add(total, &changed);
+            }
+            self.changed.push(changed);
+        }
         self.parts.push(entries);
     }
 
-    /// Puts into `base`, pages of `object` from `first` on, what this changes in them.
-    fn put(&mut self, object: u64, first: u64, base: &mut [u8], page_bytes: usize) {
+    /// Pages of `object` from `first` on are compared with `base` next: puts into it what came back of them before.
+    fn rebase(&mut self, object: u64, first: u64, base: &mut [u8], page_bytes: usize) {
+        let end = first + (base.len() / page_bytes) as u64;
+        let behind = self.behind.entry(object).or_default();
+        let ascends = *behind <= first;
+        *behind = end.max(*behind);
+        if ascends {
+            return;
+        }
         self.close_part();
-        let pages = first..first + (base.len() / page_bytes) as u64;
-        let own = |changed: &&Changed| changed.object.id == object && pages.contains(&changed.page);
-        for changed in self.changed.iter().filter(own) {
-            let start = (changed.page - first) as usize * page_bytes;
-            changed.patch.apply(&mut base[start..start + page_bytes]);
+        let changed = &self.changed;
+        let total = self.total.get_or_insert_with(|| {
+            let mut total = Total::new();
+            changed.iter().for_each(|changed| add(&mut total, changed));
+            total
+        });
+        for ((_, page), (patch, _)) in total.range((object, first)..(object, end)) {
+            let start = (page - first) as usize * page_bytes;
+            patch.apply(&mut base[start..start + page_bytes]);
         }
     }
+
+    /// What the call changes in the page of `changed`, and the page's sum then.
+    fn total<'a>(&'a self, changed: &'a Changed) -> (&'a Patch, u64) {
+        let total = self.total.as_ref();
+        match total.and_then(|total| total.get(&(changed.object.id, changed.page))) {
+            Some((patch, sum)) => (patch, *sum),
+            None => (&changed.patch, changed.sum),
+        }
+    }
+}
+
+fn add(total: &mut Total, changed: &Changed) {
+    let place = total.entry((changed.object.id, changed.page));
+    let (patch, sum) = place.or_insert_with(|| (changed.patch.clone(), changed.sum));
+    (*patch, *sum) = (changed.patch.over(patch), changed.sum);
 }
 
 thread_local! {
@@ -122,10 +164,7 @@ impl Shared {
             let epoch = self.read_base(object, offset, (new, base), &mut call.unread_bytes_left)?;
             let delta = &mut call.delta;
             delta.epoch = delta.epoch.min(epoch);
-            // Pages come in ascending order, as a rule each of them once.
-            if call.behind > (object.id, first) {
-                delta.put(object.id, first, base, page_bytes);
-            }
+            delta.rebase(object.id, first, base, page_bytes);
             let mut ranges = Vec::new();
             let pages = base.chunks_exact(page_bytes).zip(new.chunks_exact(page_bytes));
             for (number, (old, new)) in (first..).zip(pages) {
@@ -146,8 +185,6 @@ impl Shared {
                     delta.close_part();
                 }
             }
-            let behind = first + (new.len() / page_bytes) as u64;
-            call.behind = call.behind.max((object.id, behind));
             Ok(())
         })
     }
@@ -160,17 +197,15 @@ impl Shared {
     pub(crate) fn lock_if_fresh(&self, delta: &Delta) -> Result<MutexGuard<'_, Queue>> {
         let queue = lock(&self.queue);
         let mut page = vec![0; self.page_size.bytes() as usize];
-        for (index, changed) in delta.changed.iter().enumerate() {
+        for changed in &delta.changed {
             let (id, number) = (changed.object.id, changed.page);
             // Pages share their stamps. One that did change has another sum.
             if queue.changed_since(id, (number, number + 1), delta.epoch) {
                 let offset = number * self.page_size.bytes();
                 self.read_locked(&queue, &changed.object, offset, &mut page)?;
-                delta.changed[..=index]
-                    .iter()
-                    .filter(|own| (own.object.id, own.page) == (id, number))
-                    .for_each(|own| own.patch.apply(&mut page));
-                if self.seed.page_sum(id, number, &page) != changed.sum {
+                let (patch, sum) = delta.total(changed);
+                patch.apply(&mut page);
+                if self.seed.page_sum(id, number, &page) != sum {
                     return Err(overtaken(changed));
                 }
             }
