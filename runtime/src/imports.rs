@@ -10,8 +10,8 @@
 use vmsync_core::{
     KernReturn,
     abi::{
-        Behavior, Inherit, MODULE, NAME_BYTES_MAX, ObjectInfo, ObjectInfoFlags, OpenFlags, PORT_NULL,
-        RegionInfo, TASK_SELF, VmFlags, VmProt, VmSync,
+        Behavior, Inherit, MODULE, NAME_BYTES_MAX, ObjectInfo, OpenFlags, RegionInfo, TASK_SELF, VmFlags,
+        VmProt, VmSync,
     },
     task::{MapRequest, check_placement_flags},
 };
@@ -199,12 +199,12 @@ impl<'a, T: 'static, G: Get<T>> Call<'a, T, G> {
         for (pointer, length) in outs {
             self.vm().check_writable(pointer, length)?;
         }
-        let (region, port) = self.vm().vm_region(from)?;
+        let region = self.vm().vm_region(from)?;
         self.write_word::<W>(address, region.range.start)?;
         self.write_word::<W>(size, region.range.len())?;
         self.vm().write_guest(info, &region.info.to_bytes())?;
         self.vm().write_guest(count, &RegionInfo::COUNT.to_le_bytes())?;
-        self.vm().write_guest(object, &port.to_le_bytes())
+        self.vm().write_guest(object, &region.port.to_le_bytes())
     }
 
     fn open(&mut self, name: (u64, i32), size: i64, flags: i32, port_pointer: u64) -> Result<(), KernReturn> {
@@ -226,22 +226,7 @@ impl<'a, T: 'static, G: Get<T>> Call<'a, T, G> {
 
     fn info(&mut self, port: i32, pointer: u64) -> Result<(), KernReturn> {
         self.vm().check_writable(pointer, ObjectInfo::BYTES as u64)?;
-        let (attributes, rights) = self.vm().memory_object_info(port.cast_unsigned())?;
-        let mut flags = 0;
-        if attributes.precious {
-            flags |= ObjectInfoFlags::PRECIOUS.0;
-        }
-        if rights.contains(VmProt::WRITE) {
-            flags |= ObjectInfoFlags::WRITABLE.0;
-        }
-        let page_size = self.vm().page_size();
-        let info = ObjectInfo {
-            size: attributes.size,
-            version: attributes.version,
-            address: attributes.address.unwrap_or(0),
-            page_size: u32::try_from(page_size.bytes()).unwrap_or(u32::MAX),
-            flags,
-        };
+        let info = self.vm().memory_object_info(port.cast_unsigned())?;
         self.vm().write_guest(pointer, &info.to_bytes())
     }
 }
@@ -339,17 +324,7 @@ fn add_regions<W: Word, T: 'static, G: Get<T>>(linker: &mut Linker<T>, get: G) -
         "vm_allocate",
         move |caller: Caller<'_, T>, task: i32, address: W, size: W, flags: i32| {
             let mut call = Call::enter(caller, get)?;
-            let request = MapRequest {
-                address: 0,
-                size: size.to_u64(),
-                overwrite: false,
-                port: PORT_NULL,
-                offset: 0,
-                copy: false,
-                protection: VmProt::READ_WRITE,
-                max_protection: VmProt::READ_WRITE,
-                inherit: Inherit::default(),
-            };
+            let request = MapRequest::allocate(0, size.to_u64());
             let flags = VmFlags(flags.cast_unsigned());
             Ok(code(call.map::<W>(task, address.to_u64(), 0, flags, request)))
         },

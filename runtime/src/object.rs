@@ -13,7 +13,6 @@ use std::{
 use vmsync_core::{
     ByteRange, KernReturn, PagerError,
     object::{MemoryObject, ObjectHandle, PagerId},
-    page::PageSize,
     pager::{Attributes, InitRequest, LockRequest, MemoryObjectControl, ObjectId, ObjectName, Pager},
 };
 
@@ -197,14 +196,8 @@ impl MemoryObjectControl for Control {
     }
 
     fn change_attributes(&self, attributes: Attributes) {
-        let whole_pages = |page_size: PageSize| page_size.is_aligned(attributes.size);
         if let Some(cell) = self.cell() {
-            cell.with(|object| {
-                // An object does not shrink under its mappings.
-                if whole_pages(object.page_size) && attributes.size >= object.attributes.size {
-                    object.attributes = attributes;
-                }
-            });
+            cell.with(|object| object.change_attributes(attributes));
         }
     }
 

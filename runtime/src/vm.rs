@@ -17,14 +17,13 @@
 use indexmap::IndexMap;
 use vmsync_core::{
     ByteRange, KernReturn, PageRange, PagerError, PagerErrorKind,
-    abi::{Behavior, OpenFlags, VmProt, VmSync},
+    abi::{Behavior, ObjectInfo, OpenFlags, VmProt, VmSync},
     limits::OBJECT_BYTES_MAX,
-    map::EntryBacking,
     msync::Msync,
     object::ObjectHandle,
     page::PageSize,
-    pager::{Attributes, InitRequest},
-    task::{MapRequest, Placement, Region, Task},
+    pager::InitRequest,
+    task::{MapRequest, Placement, Region, Task, behavior_flags},
     tracker::TrackerKind,
 };
 use wasmtime::{AsContext, AsContextMut, Instance, Memory};
@@ -231,10 +230,6 @@ impl Vm {
         self.attached.as_mut().ok_or(KernReturn::InvalidTask)
     }
 
-    pub(crate) fn page_size(&self) -> PageSize {
-        self.host.options().page_size
-    }
-
     pub(crate) fn check_task(&mut self, port: u32) -> Result<(), KernReturn> {
         self.attached()?.task.check_task(port)
     }
@@ -340,32 +335,18 @@ impl Vm {
         task.protect(address, size, set_maximum, protection, memory)
     }
 
-    pub(crate) fn vm_region(&mut self, address: u64) -> Result<(Region, u32), KernReturn> {
-        let attached = self.attached()?;
-        let region = attached.task.region(address)?;
-        let entry = attached
-            .task
-            .map()
-            .first_at_or_above(attached.task.page_size().page_of(address));
-        let port = entry.and_then(|entry| match &entry.backing {
-            EntryBacking::Object { object, .. } => attached.task.port_of(object),
-            EntryBacking::Anonymous { .. } => None,
-        });
-        Ok((region, port.unwrap_or(0)))
+    pub(crate) fn vm_region(&mut self, address: u64) -> Result<Region, KernReturn> {
+        self.attached()?.task.region(address)
     }
 
     pub(crate) fn vm_behavior_set(&mut self, address: u64, size: u64, behavior: Behavior) -> KernReturn {
-        let flags = match behavior {
-            Behavior::DontNeed => VmSync::DEACTIVATE | VmSync::CONTIGUOUS,
-            Behavior::Free => VmSync::KILLPAGES | VmSync::CONTIGUOUS,
-            _ => {
-                let set = self
-                    .attached()
-                    .and_then(|Attached { task, memory }| task.behavior_set(address, size, behavior, memory));
-                return set.into();
-            }
-        };
-        self.vm_msync(address, size, flags, u64::MAX)
+        match behavior_flags(behavior) {
+            Some(flags) => self.vm_msync(address, size, flags, u64::MAX),
+            None => self
+                .attached()
+                .and_then(|Attached { task, memory }| task.behavior_set(address, size, behavior, memory))
+                .into(),
+        }
     }
 
     pub(crate) fn memory_object_open(
@@ -417,16 +398,8 @@ impl Vm {
         self.attached()?.task.close_object(port)
     }
 
-    pub(crate) fn memory_object_info(&mut self, port: u32) -> Result<(Attributes, VmProt), KernReturn> {
-        let (object, rights) = self.attached()?.task.object(port)?;
-        if let Some(reason) = object.with(|object| object.destroyed().cloned()) {
-            return Err(reason.kind.supply());
-        }
-        let attributes = object
-            .0
-            .refresh_attributes()
-            .map_err(|error| error.kind.supply())?;
-        Ok((attributes, rights))
+    pub(crate) fn memory_object_info(&mut self, port: u32) -> Result<ObjectInfo, KernReturn> {
+        self.attached()?.task.object_info(port)
     }
 
     /// Copies guest memory out, if the guest itself could load it.

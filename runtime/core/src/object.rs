@@ -241,6 +241,13 @@ impl MemoryObject {
         self.errors.record(error.kind.write_back());
     }
 
+    /// The pager says what its object is like now. An object does not shrink under its mappings.
+    pub fn change_attributes(&mut self, attributes: Attributes) {
+        if self.page_size.is_aligned(attributes.size) && attributes.size >= self.attributes.size {
+            self.attributes = attributes;
+        }
+    }
+
     /// The pager asks for pages.
     ///
     /// # Errors

@@ -16,7 +16,10 @@ use rustc_hash::FxBuildHasher;
 
 use crate::{
     KernReturn, PagerError,
-    abi::{Behavior, Inherit, OpenFlags, PORT_NULL, RegionInfo, TASK_SELF, VmFlags, VmProt, VmSync},
+    abi::{
+        Behavior, Inherit, ObjectInfo, ObjectInfoFlags, OpenFlags, PORT_NULL, RegionInfo, TASK_SELF, VmFlags,
+        VmProt, VmSync,
+    },
     limits::OPEN_OBJECTS_MAX,
     map::{EntryBacking, Sharing, VmMap, VmMapEntry},
     memory::{MemoryError, TaskMemory},
@@ -63,6 +66,23 @@ pub struct MapRequest {
     pub inherit: Inherit,
 }
 
+impl MapRequest {
+    /// The arguments of `vm_allocate`: anonymous memory, read and written.
+    pub fn allocate(address: u64, size: u64) -> Self {
+        Self {
+            address,
+            size,
+            overwrite: false,
+            port: PORT_NULL,
+            offset: 0,
+            copy: false,
+            protection: VmProt::READ_WRITE,
+            max_protection: VmProt::READ_WRITE,
+            inherit: Inherit::default(),
+        }
+    }
+}
+
 /// The part of an object that a new region shows.
 struct Source<O> {
     object: O,
@@ -86,6 +106,8 @@ pub struct Region {
     pub range: ByteRange,
     /// Its properties.
     pub info: RegionInfo,
+    /// The port of its object; null where it has none, or none any more.
+    pub port: u32,
 }
 
 /// What `vm_deallocate` still has to do.
@@ -187,6 +209,31 @@ impl<O: ObjectHandle> Task<O> {
             .filter(|open| !open.closed)
             .ok_or(KernReturn::InvalidObject)?;
         Ok((&open.object, open.rights))
+    }
+
+    /// `memory_object_info`: what the object's pager says of it now.
+    pub fn object_info(&self, port: u32) -> Result<ObjectInfo, KernReturn> {
+        let (object, rights) = self.object(port)?;
+        if let Some(reason) = object.with(|object| object.destroyed().cloned()) {
+            return Err(reason.kind.supply());
+        }
+        let attributes = object.pager().attributes(object.id());
+        let attributes = attributes.map_err(|error| error.kind.supply())?;
+        object.with(|object| object.attributes = attributes);
+        let mut flags = 0;
+        if attributes.precious {
+            flags |= ObjectInfoFlags::PRECIOUS.0;
+        }
+        if rights.contains(VmProt::WRITE) {
+            flags |= ObjectInfoFlags::WRITABLE.0;
+        }
+        Ok(ObjectInfo {
+            size: attributes.size,
+            version: attributes.version,
+            address: attributes.address.unwrap_or(0),
+            page_size: u32::try_from(self.page_size.bytes()).unwrap_or(u32::MAX),
+            flags,
+        })
     }
 
     /// Gives a port back. Mappings of the object stay.
@@ -499,13 +546,17 @@ impl<O: ObjectHandle> Task<O> {
             .map
             .first_at_or_above(self.page_size.page_of(address))
             .ok_or(KernReturn::InvalidAddress)?;
-        let (offset, shared) = match &entry.backing {
-            EntryBacking::Anonymous { .. } => (0, false),
+        let (offset, shared, port) = match &entry.backing {
+            EntryBacking::Anonymous { .. } => (0, false, None),
             EntryBacking::Object {
-                first_page, sharing, ..
+                first_page,
+                sharing,
+                object,
+                ..
             } => {
                 let first = PageRange::new(*first_page, *first_page);
-                (self.page_size.byte_range(first).start, *sharing != Sharing::Copy)
+                let offset = self.page_size.byte_range(first).start;
+                (offset, *sharing != Sharing::Copy, self.port_of(object))
             }
         };
         let info = RegionInfo {
@@ -520,10 +571,11 @@ impl<O: ObjectHandle> Task<O> {
         Ok(Region {
             range: self.page_size.byte_range(entry.pages),
             info,
+            port: port.unwrap_or(PORT_NULL),
         })
     }
 
-    /// `vm_behavior_set`, except DONTNEED and FREE, which are [`Task::msync`] with other words.
+    /// `vm_behavior_set`, except DONTNEED and FREE, which are [`Task::msync`] with the words of [`behavior_flags`].
     pub fn behavior_set(
         &mut self,
         address: u64,
@@ -902,6 +954,15 @@ fn place_object<O: ObjectHandle>(
 /// The memory could not be changed: the operating system's limits, as a rule.
 fn shortage(_: MemoryError) -> KernReturn {
     KernReturn::ResourceShortage
+}
+
+/// The flags of the `vm_msync` that a behavior stands for; `None` for those of [`Task::behavior_set`].
+pub fn behavior_flags(behavior: Behavior) -> Option<VmSync> {
+    match behavior {
+        Behavior::DontNeed => Some(VmSync::DEACTIVATE | VmSync::CONTIGUOUS),
+        Behavior::Free => Some(VmSync::KILLPAGES | VmSync::CONTIGUOUS),
+        _ => None,
+    }
 }
 
 /// Flags of `vm_allocate` and `vm_map` that have no meaning here.

@@ -7,14 +7,12 @@
 use vmsync_core::{
     ByteRange, KernReturn,
     abi::{
-        Behavior, Inherit, NAME_BYTES_MAX, ObjectInfo, ObjectInfoFlags, OpenFlags, PORT_NULL, RegionInfo,
-        VmFlags, VmProt, VmSync,
+        Behavior, Inherit, NAME_BYTES_MAX, ObjectInfo, OpenFlags, PORT_NULL, RegionInfo, VmFlags, VmProt,
+        VmSync,
     },
     limits::OBJECT_BYTES_MAX,
-    map::EntryBacking,
-    object::ObjectHandle,
     pager::{InitRequest, ObjectName},
-    task::{MapRequest, check_placement_flags},
+    task::{MapRequest, behavior_flags, check_placement_flags},
 };
 use wasm_bindgen::prelude::wasm_bindgen;
 
@@ -81,17 +79,7 @@ impl Vm {
 
     /// `vm_allocate`.
     pub fn vm_allocate(&mut self, task: u32, address: u32, size: u32, flags: u32) -> i32 {
-        let request = MapRequest {
-            address: 0,
-            size: size.into(),
-            overwrite: false,
-            port: PORT_NULL,
-            offset: 0,
-            copy: false,
-            protection: VmProt::READ_WRITE,
-            max_protection: VmProt::READ_WRITE,
-            inherit: Inherit::default(),
-        };
+        let request = MapRequest::allocate(0, size.into());
         code(self.map(task, address.into(), 0, VmFlags(flags), request))
     }
 
@@ -146,18 +134,16 @@ impl Vm {
             return error.code();
         }
         let (address, size) = (u64::from(address), u64::from(size));
-        let flags = match Behavior::from_code(behavior) {
-            None => return KernReturn::InvalidArgument.code(),
-            Some(Behavior::DontNeed) => VmSync::DEACTIVATE | VmSync::CONTIGUOUS,
-            Some(Behavior::Free) => VmSync::KILLPAGES | VmSync::CONTIGUOUS,
-            Some(behavior) => {
-                let set = self
-                    .attached()
-                    .and_then(|Attached { task, memory }| task.behavior_set(address, size, behavior, memory));
-                return code(set);
-            }
+        let Some(behavior) = Behavior::from_code(behavior) else {
+            return KernReturn::InvalidArgument.code();
         };
-        self.msync(address, size, flags, u64::MAX)
+        match behavior_flags(behavior) {
+            Some(flags) => self.msync(address, size, flags, u64::MAX),
+            None => code(
+                self.attached()
+                    .and_then(|Attached { task, memory }| task.behavior_set(address, size, behavior, memory)),
+            ),
+        }
     }
 
     /// `memory_object_open`.
@@ -312,18 +298,12 @@ impl Vm {
         ] {
             self.check_writable(pointer, length)?;
         }
-        let Attached { task, .. } = self.attached()?;
-        let region = task.region(from)?;
-        let entry = task.map().first_at_or_above(PAGE_SIZE.page_of(from));
-        let port = entry.and_then(|entry| match &entry.backing {
-            EntryBacking::Object { object, .. } => task.port_of(object),
-            EntryBacking::Anonymous { .. } => None,
-        });
+        let region = self.attached()?.task.region(from)?;
         self.write_word(address, region.range.start)?;
         self.write_word(size, region.range.len())?;
         self.write(info, &region.info.to_bytes())?;
         self.write_word(count, RegionInfo::COUNT.into())?;
-        self.write_word(object, port.unwrap_or(PORT_NULL).into())
+        self.write_word(object, region.port.into())
     }
 
     fn open(&mut self, name: (u64, i32), size: u64, flags: OpenFlags, port: u64) -> Result<(), KernReturn> {
@@ -370,28 +350,7 @@ impl Vm {
 
     fn info(&mut self, port: u32, pointer: u64) -> Result<(), KernReturn> {
         self.check_writable(pointer, ObjectInfo::BYTES as u64)?;
-        let (object, rights) = self.attached()?.task.object(port)?;
-        if let Some(reason) = object.with(|object| object.destroyed().cloned()) {
-            return Err(reason.kind.supply());
-        }
-        let attributes = object
-            .0
-            .refresh_attributes()
-            .map_err(|error| error.kind.supply())?;
-        let mut flags = 0;
-        if attributes.precious {
-            flags |= ObjectInfoFlags::PRECIOUS.0;
-        }
-        if rights.contains(VmProt::WRITE) {
-            flags |= ObjectInfoFlags::WRITABLE.0;
-        }
-        let info = ObjectInfo {
-            size: attributes.size,
-            version: attributes.version,
-            address: attributes.address.unwrap_or(0),
-            page_size: PAGE_SIZE.bytes() as u32,
-            flags,
-        };
+        let info = self.attached()?.task.object_info(port)?;
         self.write(pointer, &info.to_bytes())
     }
 }

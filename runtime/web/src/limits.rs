@@ -5,7 +5,7 @@ use std::time::Duration;
 /// A journal segment of a store that is made in a page: small, because it is filled with zeroes before the first commit.
 pub const SEGMENT_BYTES: u64 = 1 << 20;
 
-/// Journal that starts a checkpoint: the page does that in the middle of a call, so it stays short.
+/// Journal that starts a checkpoint: the engine takes it between two calls, and the next one waits, so it stays short.
 pub const CHECKPOINT_BYTES: u64 = 4 << 20;
 
 /// How long an asynchronous call stays queued before the engine writes it.

@@ -119,12 +119,7 @@ impl MemoryObjectControl for Control {
     }
 
     fn change_attributes(&self, attributes: Attributes) {
-        self.with(|object| {
-            // An object does not shrink under its mappings.
-            if object.page_size.is_aligned(attributes.size) && attributes.size >= object.attributes.size {
-                object.attributes = attributes;
-            }
-        });
+        self.with(|object| object.change_attributes(attributes));
     }
 
     fn destroy(&self, reason: PagerError) {

@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use vmsync_core::{
     ByteRange, KernReturn, PageRange, PageSet, PagerError,
-    abi::{Inherit, PORT_NULL, VmProt, VmSync},
+    abi::VmSync,
     map::EntryBacking,
     memory::TaskMemory,
     msync::{Msync, Poll},
@@ -282,16 +282,6 @@ impl Drop for Vm {
 
 /// Takes the place of the card table in the guest's own memory out of its hands.
 fn occupy(task: &mut Task<Object>, memory: &mut GuestMemory, prepared: &Prepared) -> Result<(), KernReturn> {
-    let request = MapRequest {
-        address: prepared.cards_offset,
-        size: prepared.cards_count,
-        overwrite: false,
-        port: PORT_NULL,
-        offset: 0,
-        copy: false,
-        protection: VmProt::READ_WRITE,
-        max_protection: VmProt::READ_WRITE,
-        inherit: Inherit::default(),
-    };
+    let request = MapRequest::allocate(prepared.cards_offset, prepared.cards_count);
     task.map_region(&request, memory)
 }
