@@ -79,7 +79,8 @@ impl Bench {
             "build the peer SlateDB (a few minutes the first time)",
             &mut build,
         )?;
-        let bench = ["bench", "--package", "vmsync-pager-object", "--bench", "remote"];
+        // Of the whole workspace, as the other benches: a package of its own would compile other features once more.
+        let bench = ["bench", "--workspace", "--bench", "remote"];
         run("build the bench", workspace.cargo(bench).arg("--no-run"))?;
         let servers = Servers::start(&[Server::Postgres, Server::Ceph])?;
         let mut cargo = workspace.cargo(bench);
