@@ -9,7 +9,7 @@ mod support;
 use std::{
     env,
     io::{self, BufRead, BufReader, Lines, Write},
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::Path,
     process::{Child, ChildStdout, Command, Stdio},
     sync::{
@@ -80,28 +80,48 @@ fn ip(arguments: &str) -> bool {
         .is_ok_and(|status| status.success())
 }
 
+/// Removes the namespaces, and with them the links, of processes that were killed: a link that is left would take the
+/// packets for its addresses.
+fn remove_abandoned() {
+    let listed = Command::new("ip").args(["netns", "list"]).output();
+    let text = listed.map_or(String::new(), |output| {
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    });
+    for name in text.lines().filter_map(|line| line.split(' ').next()) {
+        let pid = name
+            .strip_prefix("vmsync-")
+            .and_then(|rest| rest.split('-').next());
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            ip(&format!("netns del {name}"));
+        }
+    }
+}
+
 impl Net {
-    /// `None` where this process may not make one.
-    fn new(number: u8) -> Option<Self> {
+    /// `None` where this process may not make one. `number` is below 4.
+    fn new(number: u32) -> Option<Self> {
         let pid = std::process::id();
         let (name, link, inner) = (
             format!("vmsync-{pid}-{number}"),
             format!("vm{pid}o{number}"),
             format!("vm{pid}i{number}"),
         );
+        // Four networks of four addresses for each process, so that runs at the same time do not meet.
+        let base = pid % (1 << 12) * 16 + number * 4;
+        let address = |host: u32| Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 213, 0, 0)) + base + host);
         let net = Self {
-            ours: format!("10.213.{number}.1").parse().ok()?,
+            ours: address(1).into(),
             name,
             link,
         };
-        let Self { name, link, ours } = &net;
+        let (Self { name, link, ours }, theirs) = (&net, address(2));
         let made = ip(&format!("netns add {name}"))
             && ip(&format!(
                 "link add {link} type veth peer name {inner} netns {name}"
             ))
             && ip(&format!("addr add {ours}/30 dev {link}"))
             && ip(&format!("link set {link} up"))
-            && ip(&format!("-n {name} addr add 10.213.{number}.2/30 dev {inner}"))
+            && ip(&format!("-n {name} addr add {theirs}/30 dev {inner}"))
             && ip(&format!("-n {name} link set {inner} up"));
         made.then_some(net)
     }
@@ -172,7 +192,8 @@ impl Drop for Host {
 }
 
 /// Runs the story on the store at `url`, whose server is at `server`.
-fn a_task_moves(url: &str, server: SocketAddr, nets: [u8; 2]) {
+fn a_task_moves(url: &str, server: SocketAddr, nets: [u32; 2]) {
+    remove_abandoned();
     let (Some(left), Some(right)) = (Net::new(nets[0]), Net::new(nets[1])) else {
         eprintln!("SKIPPED: this process may not make network namespaces: run it as root, with iproute2");
         return;
@@ -236,7 +257,7 @@ fn a_task_moves_over_an_object_store() {
     a_task_moves(
         &format!("s3://{bucket}/hosts-{}", std::process::id()),
         address(&server),
-        [1, 2],
+        [0, 1],
     );
 }
 
@@ -246,5 +267,5 @@ fn a_task_moves_over_postgresql() {
         return;
     };
     let address = address(&server);
-    a_task_moves(&server.replace(&address.to_string(), "ADDRESS"), address, [3, 4]);
+    a_task_moves(&server.replace(&address.to_string(), "ADDRESS"), address, [2, 3]);
 }
