@@ -35,9 +35,18 @@ impl Workspace {
     }
 
     /// Cargo, in the workspace's folder.
+    ///
+    /// Not with what Cargo has told this program about itself: build scripts that look at it (ring's) would run again,
+    /// and everything above them be compiled again, whenever Cargo is called now from here and now by hand.
     pub fn cargo<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Command {
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.current_dir(&self.root).args(arguments);
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+                command.env_remove(&name);
+            }
+        }
         command
     }
 
