@@ -48,6 +48,10 @@ pub const FACTS_MAX: usize = 32;
 /// Largest stride or step of a hoisted store, 1 MiB: keeps products with the number of iterations within 64 bits.
 pub const STRIDE_BYTES_MAX: i64 = 1 << 20;
 
+/// Largest stride in bytes of stores whose pages are marked without a call: with a bound that bounds nothing, as many times all cards
+/// are set before the loop traps, some tens of milliseconds.
+pub const WALKED_STRIDE_MAX: i64 = 64;
+
 /// Locals that are searched for one that holds a wanted value when a loop is entered.
 pub const HOLDERS_MAX: usize = 1 << 10;
 

@@ -1,7 +1,8 @@
 //! Marks ahead of loops are no more than what the loops store to: every page that is marked and was not written costs the
 //! collector a look and the pager a page.
 //!
-//! A loop that ends in a trap may have marks of pages that it did not get to; none lie outside the memory.
+//! A loop that ends in a trap may have marks of pages that it did not get to; none lie outside the memory, unless it is in another
+//! loop.
 
 mod support;
 
@@ -81,6 +82,33 @@ const CASES: &[Case] = &[
         args: [64, 100, 0],
         marked: 10..11,
     },
+    Case {
+        name: "up, in another loop",
+        body: "(loop (loop $l
+                 (i64.store (local.get 0) (i64.const 1))
+                 (local.set 0 (i32.add (local.get 0) (i32.const 8)))
+                 (br_if $l (local.tee 1 (i32.sub (local.get 1) (i32.const 1))))))",
+        args: [8192 + 4088, 2 * 512 + 1, 0],
+        marked: 2..5,
+    },
+    Case {
+        name: "down, in another loop",
+        body: "(loop (loop $l
+                 (i64.store (local.get 0) (i64.const 1))
+                 (local.set 0 (i32.sub (local.get 0) (i32.const 8)))
+                 (br_if $l (local.tee 1 (i32.sub (local.get 1) (i32.const 1))))))",
+        args: [5 * 4096, 2 * 512 + 1, 0],
+        marked: 3..6,
+    },
+    Case {
+        name: "one page, in another loop",
+        body: "(loop (loop $l
+                 (i32.store8 offset=4096 (local.get 0) (i32.const 1))
+                 (local.set 0 (i32.add (local.get 0) (i32.const 1)))
+                 (br_if $l (i32.lt_s (local.get 0) (local.get 1)))))",
+        args: [4096, 8192, 0],
+        marked: 2..3,
+    },
 ];
 
 #[test]
@@ -122,6 +150,11 @@ fn a_loop_goes_on_at_the_other_end_of_a_full_memory() -> Result<()> {
                   (i32.store (local.get 0) (i32.const 1))
                   (local.set 0 (i32.add (local.get 0) (i32.const 4)))
                   (br_if $l (local.tee 1 (i32.sub (local.get 1) (i32.const 1)))))";
+    goes_round(body)?;
+    goes_round(&format!("(loop {body})"))
+}
+
+fn goes_round(body: &str) -> Result<()> {
     let wasm = wat::parse_str(format!(
         "(module (memory (export \"memory\") 65536) (func (export \"run\") (param i32 i32) {body}))"
     ))?;

@@ -152,31 +152,66 @@ impl Code<'_> {
 
     /// Pushes the lowest and the highest address.
     pub fn edges(&self, sink: &mut InstructionSink<'_>) {
-        let (near, near_edge, _, far_edge) = self.directed();
-        let up = self.shape.stride > 0;
+        let near = self.near(sink);
+        if self.shape.stride > 0 {
+            sink.local_get(near);
+        }
+        self.add_way(sink);
+        if self.shape.stride < 0 {
+            sink.local_get(near);
+        }
+    }
+
+    /// Pushes the address that the first iteration begins at, and keeps it in the local that is returned.
+    fn near(&self, sink: &mut InstructionSink<'_>) -> u32 {
+        let (near, near_edge, _, _) = self.directed();
         self.begin.push(sink, 0);
         sink.i64_extend_i32_u();
         if near_edge != 0 {
             sink.i64_const(near_edge).i64_add();
         }
         sink.local_tee(near);
-        if up {
-            sink.local_get(near);
-        }
+        near
+    }
+
+    /// Adds the way from the first iteration to the end of the last.
+    fn add_way(&self, sink: &mut InstructionSink<'_>) {
+        let (_, near_edge, _, far_edge) = self.directed();
         let width = far_edge - near_edge;
         if let Some(steps) = self.known_steps() {
             sink.i64_const(steps * self.shape.stride + width).i64_add();
+            return;
+        }
+        sink.local_get(self.locals.steps);
+        self.push_stride(sink, self.shape.stride);
+        sink.i64_mul().i64_add();
+        if width != 0 {
+            sink.i64_const(width).i64_add();
+        }
+    }
+
+    /// Marks from the first iteration's page to the last one's, modulo the address space: as no stride is longer than a page, no
+    /// page is between two marks.
+    pub fn walk(&self, marker: &Marker<'_>, sink: &mut InstructionSink<'_>) {
+        let (near, _, far, _) = self.directed();
+        let mark = |sink: &mut InstructionSink<'_>, address| {
+            sink.local_get(address).i32_wrap_i64();
+            marker.card_of_top(sink);
+        };
+        self.near(sink);
+        self.add_way(sink);
+        sink.local_set(far).loop_(BlockType::Empty);
+        mark(sink, near);
+        let page = marker.plan.page_bytes() * self.shape.stride.signum();
+        sink.local_get(near).i64_const(page).i64_add();
+        sink.local_tee(near).local_get(far);
+        if self.shape.stride > 0 {
+            sink.i64_lt_s();
         } else {
-            sink.local_get(self.locals.steps);
-            self.push_stride(sink, self.shape.stride);
-            sink.i64_mul().i64_add();
-            if width != 0 {
-                sink.i64_const(width).i64_add();
-            }
+            sink.i64_gt_s();
         }
-        if !up {
-            sink.local_get(near);
-        }
+        sink.br_if(0).end();
+        mark(sink, far);
     }
 
     /// The local and the edge of the first iteration, then those of the last.

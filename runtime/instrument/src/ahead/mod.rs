@@ -1,11 +1,13 @@
 //! Marks ahead of a loop: what they are, and the functions that they call. The instructions are in [`code`].
 //!
-//! Before the loop is computed how often it goes on, and the lowest and the highest address. The rest is in *marker functions*
-//! that are added to the module, so that a loop becomes little longer; strides over a page and steps that are not constants
-//! are computed there too. Bulk stores have one that is called before them.
+//! Before the loop is computed how often it goes on, and the lowest and the highest address. A loop in another loop then marks
+//! page by page: a call would put what is in registers on the stack, and loops have been seen to use it from there. For other
+//! loops the rest is in *marker functions* that are added to the module, so that they become little longer; strides over a page
+//! and steps that are not constants are computed there too. Bulk stores have one that is called before them.
 //!
 //! ```text
-//!   before the loop   steps --> low, high --> call between(low, high): two pages, or more
+//!   before the loop   steps --> low, high --> in another loop: page after page
+//!                       |                 --> else call between(low, high): two pages, or more
 //!                       +-- stride over a page, or step not a constant: call shape(moving, bound, begin [, step])
 //! ```
 //!
@@ -26,10 +28,9 @@ use code::Code;
 pub(crate) use range::memory_bytes;
 use wasm_encoder::{Function, InstructionSink, ValType};
 
-/// Stands for a loop whose test bounds nothing: any stride times this leaves the address space.
-const UNBOUNDED: i64 = 1 << 40;
+/// Stands for a loop whose test bounds nothing: any stride times this goes round the address space.
+const UNBOUNDED: i64 = limits::MEMORY32_BYTES as i64;
 
-const _: () = assert!(UNBOUNDED >= limits::MEMORY32_BYTES as i64);
 const _: () = assert!(UNBOUNDED.checked_mul(limits::STRIDE_BYTES_MAX).is_some());
 const _: () = assert!(
     (limits::MEMORY32_BYTES as i64 * 2)
@@ -151,6 +152,8 @@ pub(crate) struct Ahead {
     /// Number of the `loop` instruction, and where it begins in the body.
     pub op: u32,
     pub at: usize,
+    /// Whether the loop lies in another one.
+    pub nested: bool,
     pub spans: Vec<Span>,
 }
 
@@ -161,7 +164,7 @@ pub(crate) enum MarkerFunction {
     Between,
     /// From where a loop's values begin: marks what its stores can begin on.
     Shape(Shape),
-    /// From the address and the length of a bulk store: marks its pages, unless it will trap.
+    /// From the address and the length of a bulk store: marks its pages.
     Bytes,
 }
 
@@ -276,12 +279,16 @@ impl Ahead {
                         code.steps(sink);
                         counted = true;
                     }
-                    code.edges(sink);
-                    sink.call(
-                        marker
-                            .plan
-                            .marker_function(functions.number(MarkerFunction::Between)),
-                    );
+                    if self.nested && shape.stride.abs() <= limits::WALKED_STRIDE_MAX {
+                        code.walk(marker, sink);
+                    } else {
+                        code.edges(sink);
+                        sink.call(
+                            marker
+                                .plan
+                                .marker_function(functions.number(MarkerFunction::Between)),
+                        );
+                    }
                 }
                 Span::Moving {
                     shape,

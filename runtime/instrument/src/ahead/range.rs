@@ -5,7 +5,8 @@
 //! it at the other end of the address space.
 //!
 //! Invariants:
-//! - every card that is set stands for a page of the memory as large as it is now: it does not grow in a loop with marks ahead.
+//! - every card that a [`Range`] sets stands for a page of the memory as large as it is now: it does not grow in a loop with marks
+//!   ahead.
 
 use crate::ahead::TOP;
 use crate::limits;
@@ -50,35 +51,30 @@ pub(super) fn between(marker: &Marker<'_>) -> Function {
     function
 }
 
-/// The marker function that marks the pages of so many bytes from an address on; of none, if they are not all in the memory:
-/// then the bulk store writes nothing and traps.
+/// The marker function that marks the pages of so many bytes from an address on, modulo the address space: if they are not all in
+/// the memory, the bulk store writes nothing and traps.
 pub(super) fn bytes(marker: &Marker<'_>) -> Function {
-    let (address, len, first, last) = (0, 1, 2, 3);
-    let mut function = Function::new([(2, ValType::I32)]);
+    let (address, len) = (0, 1);
+    let mut function = Function::new([]);
     let sink = &mut function.instructions();
-    sink.local_get(len).i32_eqz();
-    sink.local_get(address).i64_extend_i32_u();
-    sink.local_get(len).i64_extend_i32_u().i64_add();
-    memory_bytes(marker, sink);
-    sink.i64_gt_u().i32_or();
-    sink.if_(BlockType::Empty).return_().end();
-    sink.local_get(address).local_tee(first);
+    let page = marker.plan.page_bytes() as i32;
+    sink.local_get(len).if_(BlockType::Empty);
+    sink.local_get(address);
     marker.card_of_top(sink);
+    sink.local_get(address).local_get(len).i32_add();
+    sink.i32_const(1).i32_sub();
+    marker.card_of_top(sink);
+    // The pages between. A fill would be a call.
+    sink.block(BlockType::Empty).loop_(BlockType::Empty);
+    sink.local_get(len).i32_const(page).i32_le_u().br_if(1);
+    sink.local_get(len).i32_const(page).i32_sub().local_set(len);
     sink.local_get(address)
-        .local_get(len)
+        .i32_const(page)
         .i32_add()
-        .i32_const(-1)
-        .i32_add();
-    sink.local_tee(last);
+        .local_tee(address);
     marker.card_of_top(sink);
-    for local in [first, last] {
-        sink.local_get(local)
-            .i32_const(marker.plan.cards.page_size_shift as i32)
-            .i32_shr_u()
-            .local_set(local);
-    }
-    marker.between(sink, first, last);
-    sink.end();
+    sink.br(0).end().end();
+    sink.end().end();
     function
 }
 

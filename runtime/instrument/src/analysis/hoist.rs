@@ -63,6 +63,7 @@ pub(crate) fn settle(plan: &Plan, trace: &Trace, fates: &mut [Fate]) -> Vec<Ahea
             all.push(Ahead {
                 op: found.op,
                 at: found.at,
+                nested: found.nested,
                 spans,
             });
         }

@@ -130,6 +130,8 @@ pub(crate) struct Loop {
     /// Number of the `loop` instruction, and where it begins in the body.
     pub op: u32,
     pub at: usize,
+    /// Whether it lies in another loop.
+    pub nested: bool,
     /// Atoms from this number on are born in the loop.
     pub first_atom: Atom,
     /// Locals that the loop assigns.

@@ -585,6 +585,7 @@ impl Walk<'_> {
         self.trace.loops.push(Loop {
             op: place.op,
             at: place.at,
+            nested: self.loops.len() > 1,
             first_atom,
             phis,
             entry,

@@ -22,7 +22,7 @@
     i32.sub
     i64.extend_i32_u
     local.set 3
-    i64.const 1099511627776
+    i64.const 4294967296
     local.get 3
     i64.const 12
     i64.div_u
@@ -119,7 +119,7 @@
     i64.extend_i32_u
     i64.sub
     local.set 3
-    i64.const 1099511627776
+    i64.const 4294967296
     local.get 3
     i64.const 3
     i64.add

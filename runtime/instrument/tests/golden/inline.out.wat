@@ -33,63 +33,43 @@
     memory.fill
   )
   (func (;1;) (type 4) (param i32 i32)
-    (local i32 i32)
     local.get 1
-    i32.eqz
-    local.get 0
-    i64.extend_i32_u
-    local.get 1
-    i64.extend_i32_u
-    i64.add
-    memory.size
-    i64.extend_i32_u
-    i64.const 16
-    i64.shl
-    i64.gt_u
-    i32.or
     if ;; label = @1
-      return
-    end
-    local.get 0
-    local.tee 2
-    i32.const 12
-    i32.shr_u
-    i32.const 1
-    i32.store8 offset=65536
-    local.get 0
-    local.get 1
-    i32.add
-    i32.const -1
-    i32.add
-    local.tee 3
-    i32.const 12
-    i32.shr_u
-    i32.const 1
-    i32.store8 offset=65536
-    local.get 2
-    i32.const 12
-    i32.shr_u
-    local.set 2
-    local.get 3
-    i32.const 12
-    i32.shr_u
-    local.set 3
-    local.get 3
-    local.get 2
-    i32.sub
-    i32.const 1
-    i32.gt_u
-    if ;; label = @1
-      local.get 2
-      i32.const 65537
+      local.get 0
+      i32.const 12
+      i32.shr_u
+      i32.const 1
+      i32.store8 offset=65536
+      local.get 0
+      local.get 1
       i32.add
       i32.const 1
-      local.get 3
-      local.get 2
       i32.sub
-      i32.const -1
-      i32.add
-      memory.fill
+      i32.const 12
+      i32.shr_u
+      i32.const 1
+      i32.store8 offset=65536
+      block ;; label = @2
+        loop ;; label = @3
+          local.get 1
+          i32.const 4096
+          i32.le_u
+          br_if 1 (;@2;)
+          local.get 1
+          i32.const 4096
+          i32.sub
+          local.set 1
+          local.get 0
+          i32.const 4096
+          i32.add
+          local.tee 0
+          i32.const 12
+          i32.shr_u
+          i32.const 1
+          i32.store8 offset=65536
+          br 0 (;@3;)
+        end
+      end
     end
   )
 )
