@@ -18,6 +18,8 @@ enum Analysis {
     Coalesce,
     /// Marks of a loop's whole range ahead of it.
     Hoist,
+    /// A look at the card before a mark, for stores all over memory.
+    Scatter,
 }
 
 /// Rewrite a module so that its stores mark a card table.
@@ -50,6 +52,7 @@ impl Instrument {
                 shadow_stack: with(Analysis::ShadowStack),
                 coalesce: with(Analysis::Coalesce),
                 hoist: with(Analysis::Hoist),
+                scatter: with(Analysis::Scatter),
             },
             ..Options::default()
         };

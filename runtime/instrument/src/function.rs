@@ -8,7 +8,7 @@
 //! - two scratch locals that hold something at the same time are not the same local.
 
 use crate::ahead::{Ahead, Locals, MarkerFunction, MarkerFunctions};
-use crate::analysis::{Fate, coalesce, hoist, shadow_stack};
+use crate::analysis::{Fate, coalesce, hoist, scatter, shadow_stack};
 use crate::error::InstrumentError;
 use crate::marks::{Anchor, Marker};
 use crate::plan::Plan;
@@ -190,14 +190,16 @@ impl<'a> Edit<'a> {
         report: &mut Report,
     ) -> Result<(), InstrumentError> {
         let sites = &self.trace.sites;
+        let scattered = scatter::find(self.marker.plan, self.trace);
         let marked = || {
             sites
                 .iter()
                 .zip(fates)
-                .filter(|(_, fate)| matches!(fate, Fate::Marks(_)))
+                .zip(&scattered)
+                .filter(|((_, fate), _)| matches!(fate, Fate::Marks(_)))
         };
         let mut leases = Vec::new();
-        for (site, _) in marked() {
+        for ((site, _), _) in marked() {
             lease(self.marker.plan, site, &mut leases)?;
         }
         for marks in ahead {
@@ -209,7 +211,7 @@ impl<'a> Edit<'a> {
         }
         let locals = self.scratch.assign(&leases);
         let mut next = locals.iter().copied();
-        for (site, fate) in marked() {
+        for ((site, fate), &scattered) in marked() {
             let Fate::Marks(marks) = fate else { continue };
             if site.width == 0 {
                 self.dynamic(site, &mut next, functions);
@@ -218,10 +220,15 @@ impl<'a> Edit<'a> {
             let anchor = self.anchor(site, &mut next);
             self.insert(site.end, Rank::Marks, |marker, out| {
                 for &distance in marks {
-                    marker.one(out, anchor, distance);
+                    if scattered {
+                        marker.one_if_clear(out, anchor, distance);
+                    } else {
+                        marker.one(out, anchor, distance);
+                    }
                 }
             });
             report.marks += marks.len() as u64;
+            report.scattered += u64::from(scattered);
         }
         for marks in ahead {
             let [steps, low, high, flag] = core::array::from_fn(|_| take(&mut next));

@@ -8,7 +8,7 @@
 //!                             |
 //!             per function: [trace] operands as linear forms, stores, loops
 //!                             |
-//!             [analysis] shadow_stack --> hoist --> coalesce     which stores need which marks
+//!             [analysis] shadow_stack --> hoist --> coalesce --> scatter     which stores need which marks
 //!                             |
 //!                         [function] places them --- [marks], [ahead] what a mark is made of, [wasi] marks for the host
 //!                             |

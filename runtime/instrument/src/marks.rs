@@ -56,6 +56,23 @@ impl Marker<'_> {
     /// Marks the card of the address that lies `distance` bytes from the anchor's.
     pub fn one(&self, out: &mut Vec<u8>, anchor: Anchor, distance: i64) {
         let sink = &mut InstructionSink::new(out);
+        if self.push_card(sink, anchor, distance) {
+            sink.i32_const(1).i32_store8(self.card());
+        }
+    }
+
+    /// The same, with a look at the card first: it is set only if it is clear.
+    pub fn one_if_clear(&self, out: &mut Vec<u8>, anchor: Anchor, distance: i64) {
+        if self.push_card(&mut InstructionSink::new(out), anchor, distance) {
+            let sink = &mut InstructionSink::new(out);
+            sink.i32_load8_u(self.card()).i32_eqz().if_(BlockType::Empty);
+            self.one(out, anchor, distance);
+            InstructionSink::new(out).end();
+        }
+    }
+
+    /// Pushes the index of that card; `false`: there is none.
+    fn push_card(&self, sink: &mut InstructionSink<'_>, anchor: Anchor, distance: i64) -> bool {
         match anchor {
             Anchor::Constant(address) => {
                 let address = address.wrapping_add(distance) as u64;
@@ -66,7 +83,7 @@ impl Marker<'_> {
                 };
                 let card = self.plan.cards.card_of(address);
                 if card >= self.plan.cards.len {
-                    return;
+                    return false;
                 }
                 sink.i32_const(card as u32 as i32);
             }
@@ -75,7 +92,7 @@ impl Marker<'_> {
                 self.index(sink);
             }
         }
-        sink.i32_const(1).i32_store8(self.card());
+        true
     }
 
     /// Marks the cards of `len` bytes from `address` on, all three being locals; nothing for no bytes. `len_is_64` tells the

@@ -38,7 +38,7 @@ pub enum Cards {
     },
 }
 
-/// Which analyses remove marks. Each is sound alone and with the others.
+/// Which analyses remove marks, or make them cheaper. Each is sound alone and with the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Analyses {
     /// No marks for stores to LLVM's shadow stack. The host promises never to map anything over it.
@@ -47,6 +47,8 @@ pub struct Analyses {
     pub coalesce: bool,
     /// Marks for the whole range of a counted loop's stores, ahead of the loop.
     pub hoist: bool,
+    /// A look at the card before a mark, for stores all over memory.
+    pub scatter: bool,
 }
 
 impl Analyses {
@@ -55,12 +57,14 @@ impl Analyses {
         shadow_stack: true,
         coalesce: true,
         hoist: true,
+        scatter: true,
     };
     /// None: one mark after each store.
     pub const NONE: Self = Self {
         shadow_stack: false,
         coalesce: false,
         hoist: false,
+        scatter: false,
     };
 }
 

@@ -128,6 +128,7 @@ pub(crate) fn plan(wasm: &[u8], options: &Options) -> Result<Plan, InstrumentErr
         shadow_stack: options.analyses.shadow_stack,
         coalesce: options.analyses.coalesce && !tracked_type.shared,
         hoist: options.analyses.hoist && marks_ahead,
+        scatter: options.analyses.scatter && !tracked_type.shared,
     };
     Ok(Plan {
         cards: CardsLocation {

@@ -80,6 +80,8 @@ pub struct Report {
     pub hoisted: u64,
     /// Marks of one card that were placed after stores.
     pub marks: u64,
+    /// Stores whose marks look at the card first.
+    pub scattered: u64,
     /// Loops that got marks ahead of them.
     pub loops: u64,
     /// Imported functions of WASI that got one around them, which marks what they write.

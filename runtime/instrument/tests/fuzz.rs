@@ -69,6 +69,7 @@ fn options(random: &mut Random) -> Options {
             shadow_stack: bit(random),
             coalesce: bit(random),
             hoist: bit(random),
+            scatter: bit(random),
         },
         suspect_bytes: [16, 64][random.below(2) as usize],
         ..Options::default()

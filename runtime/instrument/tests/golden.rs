@@ -36,6 +36,10 @@ fn options(line: &str) -> Result<Options> {
                         hoist: true,
                         ..Analyses::NONE
                     },
+                    "scatter" => Analyses {
+                        scatter: true,
+                        ..Analyses::NONE
+                    },
                     _ => bail!("no analysis {word}"),
                 }
             }

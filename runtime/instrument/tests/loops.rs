@@ -13,7 +13,7 @@ use wasmtime::Val;
 fn random_loops_keep_their_marks() -> Result<()> {
     let mut random = Random(seed("loops", 1));
     let engine = engine();
-    let (mut hoisted, mut coalesced, mut stores, mut checked) = (0, 0, 0, 0);
+    let (mut hoisted, mut coalesced, mut scattered, mut stores, mut checked) = (0, 0, 0, 0, 0);
     let (mut stored, mut too_many) = (0, 0);
     for number in 0..count("FUZZ_LOOPS", 400) {
         let state = random.0;
@@ -24,6 +24,7 @@ fn random_loops_keep_their_marks() -> Result<()> {
             shadow_stack: true,
             coalesce: random.below(4) > 0,
             hoist: random.below(4) > 0,
+            scatter: random.below(4) > 0,
         };
         let suspect_bytes = [16, 64, 2048][random.below(3) as usize];
         let options = Options {
@@ -34,6 +35,7 @@ fn random_loops_keep_their_marks() -> Result<()> {
         let mut pair = Pair::new(&engine, &wasm, &options, "memory").with_context(context)?;
         hoisted += pair.done.report.hoisted;
         coalesced += pair.done.report.coalesced;
+        scattered += pair.done.report.scattered;
         stores += pair.done.report.stores;
         let none = Options {
             analyses: Analyses::NONE,
@@ -75,7 +77,9 @@ fn random_loops_keep_their_marks() -> Result<()> {
         too_many < stored / 10,
         "{too_many} marks for {stored} pages are not needed"
     );
-    println!("loops: {stores} stores, {hoisted} hoisted, {coalesced} coalesced, {checked} calls checked");
-    assert!(hoisted > 0 && coalesced > 0 && checked > 0);
+    println!(
+        "loops: {stores} stores, {hoisted} hoisted, {coalesced} coalesced, {scattered} scattered, {checked} calls checked"
+    );
+    assert!(hoisted > 0 && coalesced > 0 && scattered > 0 && checked > 0);
     Ok(())
 }

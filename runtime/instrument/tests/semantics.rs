@@ -39,6 +39,10 @@ fn variants() -> Vec<Options> {
             hoist: true,
             ..Analyses::NONE
         },
+        Analyses {
+            scatter: true,
+            ..Analyses::NONE
+        },
         Analyses::ALL,
     ] {
         for page_size_shift in [12, 14] {

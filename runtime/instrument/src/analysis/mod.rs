@@ -8,6 +8,7 @@
 
 pub(crate) mod coalesce;
 pub(crate) mod hoist;
+pub(crate) mod scatter;
 pub(crate) mod shadow_stack;
 pub(crate) mod values;
 

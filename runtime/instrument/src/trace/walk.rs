@@ -558,7 +558,7 @@ impl Walk<'_> {
         let range = self.shape.frame(self.opened);
         self.open();
         self.loops.push(self.frames.len() - 1);
-        let follow = self.plan.analyses.hoist
+        let follow = (self.plan.analyses.hoist || self.plan.analyses.scatter)
             && self.work + self.locals.len() <= limits::JOIN_WORK_MAX
             && !self.shape.collects(&range)
             && !self.shape.has_inner_loop(&range);
