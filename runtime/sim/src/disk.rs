@@ -181,6 +181,8 @@ impl State {
         };
         self.failed += 1;
         let sync = matches!(change, Change::Sync(_) | Change::SyncNames);
+        // Without a file nobody can go on.
+        let create = matches!(change, Change::Create(..));
         match (failure, change) {
             (Failure::FalseAlarm, change) => self.apply(change),
             (_, Change::Sync(file)) => {
@@ -191,7 +193,7 @@ impl State {
             }
             _ => {}
         }
-        if self.bug.is_some_and(|bug| bug.ignores(failure, sync)) {
+        if !create && self.bug.is_some_and(|bug| bug.ignores(failure, sync)) {
             return Ok(());
         }
         let kind = match failure {

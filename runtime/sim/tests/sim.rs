@@ -24,7 +24,7 @@ fn no_power_cut_breaks_a_promise() {
 #[test]
 fn every_canary_is_found() {
     for (name, canary) in Canary::ALL {
-        let found = (1..=12).find_map(|seed| Some((seed, run(seed, Some(canary)).violation?)));
+        let found = (1..=40).find_map(|seed| Some((seed, run(seed, Some(canary)).violation?)));
         let Some((seed, (breach, why))) = found else {
             panic!("{name}: no power cut showed it");
         };

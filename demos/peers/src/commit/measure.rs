@@ -79,7 +79,7 @@ struct Field {
 
 impl Field {
     fn new(folder: &Path) -> Result<Self> {
-        eprintln!("preparing: 1 GiB each for ours and msync(2), and three databases");
+        eprintln!("preparing: 1 GiB each for ours, twice, and msync(2), and three databases");
         Ok(Self {
             ours: Ours::new(folder)?,
             peers: vec![
@@ -87,6 +87,7 @@ impl Field {
                 Box::new(Lmdb::new(folder)?),
                 Box::new(Redb::new(folder)?),
                 Box::new(Sqlite::new(folder)?),
+                Box::new(Ours::instrumented(folder)?),
             ],
             floor: Floor::new(folder)?,
         })

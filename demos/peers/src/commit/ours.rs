@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Result, bail};
 use vmsync::{Grant, Guest, ObjectName, Sandbox};
-use vmsync_core::pager::InitRequest;
+use vmsync_core::{pager::InitRequest, tracker::TrackerKind};
 use vmsync_pager_conformance::Client;
 use vmsync_pager_file::{FileStore, Options};
 
@@ -27,6 +27,8 @@ const CHUNK: u64 = 16 << 20;
 
 /// See the head of the file.
 pub struct Ours {
+    name: &'static str,
+    tracker: TrackerKind,
     guest: Guest,
     store: Arc<FileStore>,
     folder: PathBuf,
@@ -38,14 +40,32 @@ impl Ours {
     /// # Errors
     /// Whatever goes wrong.
     pub fn new(folder: &Path) -> Result<Self> {
+        Self::with(folder, "vm_msync", vmsync::best())
+    }
+
+    /// The same with an instrumented guest, whose stores leave marks: a sync need not look at every page.
+    ///
+    /// # Errors
+    /// Whatever goes wrong.
+    pub fn instrumented(folder: &Path) -> Result<Self> {
+        Self::with(
+            &folder.join("instrumented"),
+            "vm_msync, instrumented",
+            TrackerKind::Barrier,
+        )
+    }
+
+    fn with(folder: &Path, name: &'static str, tracker: TrackerKind) -> Result<Self> {
         let store = FileStore::open(&folder.join("store"), &Options::default())?;
-        let mut guest = mapped(&store, "fill", REGION)?;
+        let mut guest = mapped(&store, tracker, "fill", REGION)?;
         for start in (0..REGION).step_by(CHUNK as usize) {
             guest.call::<(i32, i32, i32), ()>("fill", (start as i32, CHUNK as i32, 1))?;
             sync(&mut guest, (start, CHUNK))?;
         }
         store.checkpoint()?;
         Ok(Self {
+            name,
+            tracker,
             guest,
             store,
             folder: folder.into(),
@@ -59,9 +79,9 @@ impl Ours {
 }
 
 /// A guest with a region of `size` bytes of the object `name`.
-fn mapped(store: &Arc<FileStore>, name: &str, size: u64) -> Result<Guest> {
+fn mapped(store: &Arc<FileStore>, tracker: TrackerKind, name: &str, size: u64) -> Result<Guest> {
     let grant = Grant::new(store.clone(), ObjectName::new(name)?);
-    let sandbox = Sandbox::builder().grant("fill", grant).build()?;
+    let sandbox = Sandbox::builder().tracker(tracker).grant("fill", grant).build()?;
     let mut guest = sandbox.instantiate(GUEST.as_bytes())?;
     if guest.call::<i32, i32>("map", size as i32)? != 0 {
         bail!("the guest could not map its region: {:?}", guest.last_error());
@@ -79,7 +99,7 @@ fn sync(guest: &mut Guest, range: (u64, u64)) -> Result<()> {
 
 impl Contender for Ours {
     fn name(&self) -> &'static str {
-        "vm_msync"
+        self.name
     }
 
     fn commit(&mut self, workload: Workload, change: &Change) -> Result<Spent> {
@@ -110,7 +130,7 @@ impl Contender for Ours {
     fn rate(&mut self, threads: usize, time: Duration) -> Result<Option<f64>> {
         let store = FileStore::open(&self.folder.join("committers"), &Options::default())?;
         let guests: Result<Vec<Guest>> = (0..threads)
-            .map(|index| mapped(&store, &format!("counter-{index}"), PAGE))
+            .map(|index| mapped(&store, self.tracker, &format!("counter-{index}"), PAGE))
             .collect();
         let committers = guests?.into_iter().map(|mut guest| {
             move |count: usize| {
