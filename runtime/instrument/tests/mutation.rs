@@ -42,6 +42,36 @@ fn a_missing_kind_of_mark_is_noticed() -> Result<()> {
     Ok(())
 }
 
+/// A loop that stores to places all over memory: these marks look at their card first.
+const SCATTER: &str = r#"(module
+    (memory (export "memory") 64)
+    (func (export "run") (param $state i32)
+      (local $count i32)
+      (local.set $count (i32.const 40))
+      (loop $each
+        (local.set $state (i32.add (i32.mul (local.get $state) (i32.const 1664525)) (i32.const 1013904223)))
+        (i32.store (i32.shr_u (local.get $state) (i32.const 10)) (local.get $state))
+        (br_if $each (local.tee $count (i32.sub (local.get $count) (i32.const 1)))))))"#;
+
+#[test]
+fn a_missing_mark_of_a_scattered_store_is_noticed() -> Result<()> {
+    let (wasm, engine, options) = (wat::parse_str(SCATTER)?, engine(), Options::default());
+    let mut pair = Pair::new(&engine, &wasm, &options, "memory")?;
+    assert_eq!(pair.done.report.scattered, 1);
+    // Cards that an earlier call set are clear again.
+    for state in [1, 2, 1, 3] {
+        assert!(pair.call("run", &[Val::I32(state)])?);
+    }
+    let done = instrument_without(&wasm, &options, StoreKind::Plain)?;
+    let mut pair = Pair::of(&engine, &wasm, done, "memory")?;
+    let error = pair
+        .call("run", &[Val::I32(1)])
+        .expect_err("a mark is missing")
+        .to_string();
+    assert!(error.contains("without a mark"), "{error}");
+    Ok(())
+}
+
 #[test]
 fn the_checker_knows_the_suspect_rule() {
     let cards = vmsync_instrument::CardsLocation {
