@@ -61,7 +61,7 @@ pub fn prepare(wasm: &[u8], inline: bool) -> Result<Prepared, JsValue> {
     let options = Options {
         cards,
         page_size_shift: PageSize::KIB_4.shift(),
-        // As the Wasmtime host: marks ahead of a loop may cover much more than it stores to.
+        // Marks ahead of a loop may cover much more than it stores to, and each page that is marked is read and compared.
         analyses: Analyses {
             hoist: false,
             ..Analyses::ALL
