@@ -39,6 +39,8 @@ pub(crate) struct Delta {
     behind: BTreeMap<u64, u64>,
     /// Where they do not, a page may come back again: what the call changes in each page.
     total: Option<Total>,
+    /// Pages, as they came back, whose base includes what is only queued: should that fail, the difference says nothing.
+    unsettled: BTreeMap<(u64, u64), (Arc<Object>, Box<[u8]>)>,
 }
 
 /// By object and page: all that a call changes in it, and its sum.
@@ -76,6 +78,7 @@ impl Default for Delta {
             last: Part::default(),
             behind: BTreeMap::new(),
             total: None,
+            unsettled: BTreeMap::new(),
         }
     }
 }
@@ -161,13 +164,17 @@ impl Shared {
         BASE.with_borrow_mut(|base| {
             base.resize(new.len(), 0);
             let offset = first * self.page_size.bytes();
-            let epoch = self.read_base(object, offset, (new, base), &mut call.unread_bytes_left)?;
+            let (epoch, queued) = self.read_base(object, offset, (new, base), &mut call.unread_bytes_left)?;
             let delta = &mut call.delta;
             delta.epoch = delta.epoch.min(epoch);
             delta.rebase(object.id, first, base, page_bytes);
             let mut ranges = Vec::new();
             let pages = base.chunks_exact(page_bytes).zip(new.chunks_exact(page_bytes));
             for (number, (old, new)) in (first..).zip(pages) {
+                let place = (object.id, number);
+                if queued.binary_search(&number).is_ok() || delta.unsettled.contains_key(&place) {
+                    delta.unsettled.insert(place, (object.clone(), new.into()));
+                }
                 difference(old, new, &mut ranges);
                 if ranges.is_empty() {
                     continue;
@@ -189,18 +196,20 @@ impl Shared {
         })
     }
 
-    /// Locks the queue, and sees to it that `delta` still is a difference to what is supplied.
+    /// Locks the queue, and sees to it that `delta` makes of what is supplied what came back.
     ///
     /// # Errors
-    /// Another call changed one of its pages, which the runtime's order of calls excludes, or one that it built upon
-    /// failed; the disk's, looking.
-    pub(crate) fn lock_if_fresh(&self, delta: &Delta) -> Result<MutexGuard<'_, Queue>> {
+    /// Another call changed one of its pages, which the runtime's order of calls excludes; the disk's, looking.
+    pub(crate) fn lock_if_fresh(&self, delta: &mut Delta) -> Result<MutexGuard<'_, Queue>> {
+        delta.close_part();
         let queue = lock(&self.queue);
+        let is_stale = |id, number, epoch| queue.changed_since(id, (number, number + 1), epoch);
         let mut page = vec![0; self.page_size.bytes() as usize];
+        let unsettled = std::mem::take(&mut delta.unsettled);
         for changed in &delta.changed {
             let (id, number) = (changed.object.id, changed.page);
             // Pages share their stamps. One that did change has another sum.
-            if queue.changed_since(id, (number, number + 1), delta.epoch) {
+            if !unsettled.contains_key(&(id, number)) && is_stale(id, number, delta.epoch) {
                 let offset = number * self.page_size.bytes();
                 self.read_locked(&queue, &changed.object, offset, &mut page)?;
                 let (patch, sum) = delta.total(changed);
@@ -210,6 +219,25 @@ impl Shared {
                 }
             }
         }
+        // What they were compared with failed: they count as they came back.
+        for ((id, number), (object, page)) in unsettled {
+            if is_stale(id, number, delta.epoch) {
+                let sum = self.seed.page_sum(id, number, &page);
+                let runs = encode_page(
+                    &mut delta.last.entries,
+                    (id, number, sum),
+                    &page,
+                    &[(0, page.len())],
+                );
+                delta.last.pages.push(Page {
+                    object,
+                    number,
+                    sum,
+                    runs,
+                });
+            }
+        }
+        delta.close_part();
         Ok(queue)
     }
 }

@@ -177,10 +177,10 @@ impl Journal {
         self.used
     }
 
-    /// Whether a record that failed could come back after a crash. Nothing may succeed before a fresh segment is
-    /// activated: it would be a success before the failure then.
+    /// Whether a crash could change what the store says now: a record that failed could come back, or what the opening
+    /// read is in the cache only. Nothing may succeed before a fresh segment is activated, not even a call without changes.
     pub(crate) fn is_doubtful(&self) -> bool {
-        self.doubtful
+        self.doubtful || self.undurable.is_some()
     }
 
     /// Whether a fresh segment has to be activated before everything appended so far can be freed.

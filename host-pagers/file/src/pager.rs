@@ -69,8 +69,7 @@ impl Shared {
         mut call: Call,
         write_behind: bool,
     ) -> std::result::Result<u64, (Vec<Answer>, PagerError)> {
-        call.delta.close_part();
-        match self.lock_if_fresh(&call.delta) {
+        match self.lock_if_fresh(&mut call.delta) {
             Ok(mut queue) => {
                 let mut prepared = self.prepare(&queue, call);
                 prepared.write_behind = write_behind;

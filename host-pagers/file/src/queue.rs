@@ -288,6 +288,11 @@ impl Newer {
         self.patches.iter().flatten().for_each(|patch| patch.apply(page));
     }
 
+    /// Whether some of it is not durable yet.
+    pub(crate) fn is_queued(&self) -> bool {
+        self.patches[1].is_some()
+    }
+
     /// Whether nothing of the image is left to be seen.
     pub(crate) fn hides_image(&self, page_size: PageSize) -> bool {
         let whole = |patch: &Patch| patch.whole(page_size).is_some();

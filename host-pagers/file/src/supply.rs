@@ -47,19 +47,23 @@ impl Shared {
     }
 
     /// Reads what `new` is to be compared with, as [`Shared::read_once`] does. As long as bytes are left of `unread`, the
-    /// drive is not waited for: a page that is not in memory becomes one that differs from the new one in every byte.
+    /// drive is not waited for: a page that is not in memory becomes one that differs from the new one in every byte. Answers
+    /// with the pages of which something is only queued as well, ascending.
     pub(crate) fn read_base(
         &self,
         object: &Object,
         offset: u64,
         (new, buffer): (&[u8], &mut [u8]),
         unread: &mut usize,
-    ) -> Result<u64> {
+    ) -> Result<(u64, Vec<u64>)> {
         let (epoch, newer) = self.newer(object, offset, buffer.len());
+        let first = self.page_size.page_of(offset);
+        let queued = newer.iter().filter(|newer| newer.is_queued());
+        let queued: Vec<u64> = queued.map(|newer| first + newer.index as u64).collect();
         let length = self.page_size.bytes() as usize;
         if self.hide_image(&newer, buffer) || object.image.read_cached(offset, buffer)? {
             self.put(buffer, &newer);
-            return Ok(epoch);
+            return Ok((epoch, queued));
         }
         let pages = new.chunks_exact(length).zip(buffer.chunks_exact_mut(length));
         for (index, (new, base)) in pages.enumerate() {
@@ -75,7 +79,7 @@ impl Shared {
             }
         }
         self.put(buffer, &newer);
-        Ok(epoch)
+        Ok((epoch, queued))
     }
 
     /// The epoch, and the pages in `length` bytes from `offset` on that are newer than the image, ascending.

@@ -303,6 +303,41 @@ fn a_failed_queued_call_is_told() {
 }
 
 /// Who queued a call may close the object before it fails. Whoever opened it meanwhile, and read what was queued, is told.
+/// What a call was compared with may fail before it is journaled itself.
+#[test]
+fn a_call_behind_a_queued_one_that_fails_counts_as_it_came_back() {
+    let mut changed = vec![2; PAGE];
+    changed[9] = 3;
+    for page in [changed, vec![2; PAGE]] {
+        let disk = MemoryDisk::new();
+        let store = open(&disk).unwrap();
+        let object = client(&store, "object", PAGES).unwrap();
+        object.commit_full(0, 1);
+        let queued = Client::call();
+        object.give_full(queued, 0, 2);
+        let flags = SynchronizeFlags {
+            synchronous: false,
+            more: false,
+        };
+        object.synchronize(queued, (0, 1), flags).unwrap();
+        object.recorder.wait(object.range(0, 1)).unwrap();
+        let behind = Client::call();
+        object.give(behind, 0, &page).unwrap();
+        disk.inject(Fault {
+            after: disk.operations(),
+            count: 1,
+            failure: Failure::Io,
+        });
+        assert_eq!(store.flush().unwrap_err().kind, PagerErrorKind::Io);
+        object.assert_full(0, 1);
+        object.sync(behind, 0, 1).unwrap();
+        assert!(object.read(0, 1) == page);
+        drop((object, store));
+        let store = open(&disk).unwrap();
+        assert!(client(&store, "object", PAGES).unwrap().read(0, 1) == page);
+    }
+}
+
 #[test]
 fn a_failed_queued_call_of_somebody_who_left_is_told_to_who_has_the_object_open() {
     let disk = MemoryDisk::new();
