@@ -40,7 +40,13 @@ pub(crate) struct Delta {
     /// Where they do not, a page may come back again: what the call changes in each page.
     total: Option<Total>,
     /// Pages, as they came back, whose base includes what is only queued: should that fail, the difference says nothing.
-    unsettled: BTreeMap<(u64, u64), (Arc<Object>, Box<[u8]>)>,
+    unsettled: BTreeMap<(u64, u64), Returned>,
+}
+
+/// A page as it came back.
+struct Returned {
+    object: Arc<Object>,
+    bytes: Box<[u8]>,
 }
 
 /// By object and page: all that a call changes in it, and its sum.
@@ -173,7 +179,8 @@ impl Shared {
             for (number, (old, new)) in (first..).zip(pages) {
                 let place = (object.id, number);
                 if queued.binary_search(&number).is_ok() || delta.unsettled.contains_key(&place) {
-                    delta.unsettled.insert(place, (object.clone(), new.into()));
+                    let (object, bytes) = (object.clone(), new.into());
+                    delta.unsettled.insert(place, Returned { object, bytes });
                 }
                 difference(old, new, &mut ranges);
                 if ranges.is_empty() {
@@ -220,15 +227,11 @@ impl Shared {
             }
         }
         // What they were compared with failed: they count as they came back.
-        for ((id, number), (object, page)) in unsettled {
+        for ((id, number), Returned { object, bytes }) in unsettled {
             if is_stale(id, number, delta.epoch) {
-                let sum = self.seed.page_sum(id, number, &page);
-                let runs = encode_page(
-                    &mut delta.last.entries,
-                    (id, number, sum),
-                    &page,
-                    &[(0, page.len())],
-                );
+                let sum = self.seed.page_sum(id, number, &bytes);
+                let whole = [(0, bytes.len())];
+                let runs = encode_page(&mut delta.last.entries, (id, number, sum), &bytes, &whole);
                 delta.last.pages.push(Page {
                     object,
                     number,
