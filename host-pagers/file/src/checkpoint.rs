@@ -86,7 +86,7 @@ impl Shared {
         let mut checkpointer = lock(&self.checkpointer);
         {
             let mut journal = lock(&self.journal);
-            if journal.is_empty() && lock(&self.queue).sealed.is_empty() {
+            if journal.is_empty() && !journal.is_doubtful() && lock(&self.queue).sealed.is_empty() {
                 return Ok(());
             }
             if journal.must_roll() {

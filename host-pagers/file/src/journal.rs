@@ -82,7 +82,8 @@ pub(crate) struct Journal {
     undurable: Option<Superblock>,
     /// Whether the last live segment takes records.
     active: bool,
-    /// A record failed, and may have arrived: no fresh segment has voided it yet.
+    /// A record failed, and may have arrived: no fresh segment has voided it yet. Or one may have failed in an earlier
+    /// process, and what voids it is in the cache only.
     doubtful: bool,
     /// Whether the last live segment, or any before the first activation, has calls.
     used: bool,
@@ -137,9 +138,9 @@ impl Journal {
             live: live.collect(),
             tail: Tail::default(),
             free: free.collect(),
+            doubtful: undurable.is_some(),
             undurable,
             active: false,
-            doubtful: false,
             used: has_calls,
             sequence_next: log.sequence_next,
             generation_next: log.generation_next,
@@ -177,10 +178,10 @@ impl Journal {
         self.used
     }
 
-    /// Whether a crash could change what the store says now: a record that failed could come back, or what the opening
-    /// read is in the cache only. Nothing may succeed before a fresh segment is activated, not even a call without changes.
+    /// Whether a record that failed could come back after a crash. Nothing may succeed before a fresh segment is
+    /// activated, not even a call without changes: it would be a success before the failure then.
     pub(crate) fn is_doubtful(&self) -> bool {
-        self.doubtful || self.undurable.is_some()
+        self.doubtful
     }
 
     /// Whether a fresh segment has to be activated before everything appended so far can be freed.
