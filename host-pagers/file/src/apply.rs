@@ -79,7 +79,6 @@ impl Shared {
             if let (Some((start, bytes)), None) = (runs.next(), runs.next()) {
                 return image.write_at(offset + start as u64, bytes);
             }
-            drop(runs);
             room.resize(self.page_size.bytes() as usize, 0);
             first.object.read(offset, room)?;
             first.patch.apply(room);

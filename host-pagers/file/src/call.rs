@@ -81,7 +81,9 @@ impl Prepared {
         changes
             .iter()
             .for_each(|change| encode_change(&mut entries, change));
-        parts.push(Arc::new(entries));
+        if !entries.is_empty() {
+            parts.push(Arc::new(entries));
+        }
         let length = parts.iter().map(|part| part.len()).sum();
         let mut front = [0; CALL_HEADER_BYTES];
         encode_call_header(&mut front, length, changed.len() + changes.len());

@@ -211,13 +211,14 @@ impl Shared {
         delta.close_part();
         let queue = lock(&self.queue);
         let is_stale = |id, number, epoch| queue.changed_since(id, (number, number + 1), epoch);
-        let mut page = vec![0; self.page_size.bytes() as usize];
+        let mut page = Vec::new();
         let unsettled = std::mem::take(&mut delta.unsettled);
         for changed in &delta.changed {
             let (id, number) = (changed.object.id, changed.page);
             // Pages share their stamps. One that did change has another sum.
             if !unsettled.contains_key(&(id, number)) && is_stale(id, number, delta.epoch) {
                 let offset = number * self.page_size.bytes();
+                page.resize(self.page_size.bytes() as usize, 0);
                 self.read_locked(&queue, &changed.object, offset, &mut page)?;
                 let (patch, sum) = delta.total(changed);
                 patch.apply(&mut page);

@@ -94,7 +94,7 @@ pub const APPLY_DELAY: Duration = Duration::from_millis(100);
 /// over, does without it.
 pub const APPLY_WAKE_PAGES: usize = 64;
 
-/// So many waiting pages are put into the images at once, without the delay: 16 MiB.
+/// So many waiting pages are put into the images at once, without the delay: up to 16 MiB.
 pub const APPLY_PAGES_MIN: usize = 1 << 12;
 
 /// Pages that are put into the images before the thread looks for more urgent work: less than a millisecond.
