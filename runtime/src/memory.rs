@@ -442,6 +442,10 @@ impl TaskMemory for GuestMemory {
         self.reservation.size() as u64
     }
 
+    fn is_addressable(&self) -> bool {
+        true
+    }
+
     fn pages(&mut self, range: ByteRange) -> &[u8] {
         let (at, length) = self.pointer(range);
         // SAFETY: the range is mapped and readable, and nothing stores to it while `self` is borrowed: the guest is

@@ -6,6 +6,7 @@ mod concurrent;
 mod objects;
 mod random_model;
 mod refusals;
+mod runs;
 
 use crate::Fixture;
 
@@ -60,6 +61,8 @@ pub(crate) const ALL: &[(&str, Check)] = &[
         "a synchronous call is ordered behind asynchronous ones",
         calls::asynchronous_order,
     ),
+    ("many runs go back at once", runs::many_at_once),
+    ("one of many runs is refused", runs::one_is_refused),
     ("a settled image shows what is supplied", calls::settle_image),
     (
         "bad arguments are refused and harm nothing",

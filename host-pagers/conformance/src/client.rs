@@ -9,12 +9,11 @@ use vmsync_core::{
     ByteRange, PageSize, PagerError,
     abi::VmProt,
     pager::{
-        Attributes, CallId, DataSupply, InitRequest, ObjectId, ObjectName, Pager, ReturnFlags,
-        SynchronizeFlags,
+        Attributes, CallId, DataSupply, InitRequest, ObjectId, ObjectName, Pager, Run, SynchronizeFlags,
     },
 };
 
-use crate::{Fixture, Recorder};
+use crate::{Fixture, Recorder, recorder::DIRTY};
 
 /// Numbers for objects and calls: never used again in this process, as the protocol has it.
 static NUMBER_NEXT: AtomicU64 = AtomicU64::new(1);
@@ -85,12 +84,24 @@ impl Client {
     /// # Errors
     /// The pager's.
     pub fn give(&self, call: CallId, page: u64, bytes: &[u8]) -> Result<(), PagerError> {
-        let flags = ReturnFlags {
-            dirty: true,
-            kernel_copy: true,
-        };
         self.pager
-            .data_return(call, self.object, page * self.page_size.bytes(), bytes, flags)
+            .data_return(call, self.object, page * self.page_size.bytes(), bytes, DIRTY)
+    }
+
+    /// Hands back several runs: their first pages, and bytes.
+    ///
+    /// # Errors
+    /// The pager's.
+    pub fn give_runs(&self, call: CallId, runs: &[(u64, &[u8])]) -> Result<(), PagerError> {
+        let runs: Vec<Run<'_>> = runs
+            .iter()
+            .map(|(page, pages)| Run {
+                offset: page * self.page_size.bytes(),
+                pages,
+                flags: DIRTY,
+            })
+            .collect();
+        self.pager.data_return_runs(call, self.object, &runs)
     }
 
     /// Hands back one page full of `byte`.
@@ -206,7 +217,8 @@ impl Client {
         self.pager.terminate(self.object);
     }
 
-    fn page_of(&self, byte: u8) -> Vec<u8> {
+    /// A page full of `byte`.
+    pub fn page_of(&self, byte: u8) -> Vec<u8> {
         vec![byte; usize::try_from(self.page_size.bytes()).expect("a page fits")]
     }
 }

@@ -13,6 +13,9 @@ pub const PAUSES_MAX: u32 = 20_000;
 /// takes milliseconds for a commit.
 pub const RANDOM_STEPS: usize = 300;
 
+/// Pages of which many go back at once: enough that a pager which compares them on several threads does so.
+pub const RUNS_PAGES: u64 = 800;
+
 /// Rounds of each thread of the concurrent check, for the same reason.
 pub const CONCURRENT_ROUNDS: u64 = 40;
 

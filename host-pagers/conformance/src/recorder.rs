@@ -45,7 +45,7 @@ pub fn set_pause(pause: fn()) {
 }
 
 /// How pages go back in the helpers here: changed, and kept by the VM.
-const DIRTY: ReturnFlags = ReturnFlags {
+pub(crate) const DIRTY: ReturnFlags = ReturnFlags {
     dirty: true,
     kernel_copy: true,
 };

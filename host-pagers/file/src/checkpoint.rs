@@ -176,16 +176,16 @@ impl Shared {
         self.disk.sync_names()
     }
 
-    fn write_sums(&self, touched: &TouchedObject) -> Result<()> {
-        if touched.pages.is_empty() {
+    fn write_sums(&self, touched: &mut TouchedObject) -> Result<()> {
+        if touched.sums.is_empty() {
             return Ok(());
         }
         let file = self.disk.open(&sums_name(touched.object.id), Access::Create)?;
-        let mut pages = touched.pages.iter().peekable();
+        let mut pages = touched.sums.sorted().iter().peekable();
         while let Some((first, sum)) = pages.next() {
             let mut bytes = sum.to_le_bytes().to_vec();
             let mut behind = first + 1;
-            while let Some((_, sum)) = pages.next_if(|(page, _)| **page == behind) {
+            while let Some((_, sum)) = pages.next_if(|(page, _)| *page == behind) {
                 bytes.extend_from_slice(&sum.to_le_bytes());
                 behind += 1;
             }
@@ -210,12 +210,11 @@ impl Shared {
             };
             let length = touched.object.image.length()?.max(size);
             touched.object.image.set_len(length)?;
-            let mut sums = touched.pages.clone();
+            let mut sums = touched.sums.clone();
             if let Some(active) = lock(&self.queue).touched.get(&touched.object.id) {
-                sums.extend(&active.pages);
+                sums.append(&mut active.sums.clone());
             }
-            let sums: Vec<(u64, u64)> = sums.into_iter().collect();
-            for chunk in sums.chunks(REBUILD_PAGES) {
+            for chunk in sums.sorted().chunks(REBUILD_PAGES) {
                 self.rewrite(superblock, &mut journal, touched, chunk)?;
             }
         }

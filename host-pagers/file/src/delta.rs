@@ -7,7 +7,6 @@
 //! meanwhile.
 
 use std::{
-    cell::RefCell,
     collections::BTreeMap,
     ops::Range,
     sync::{Arc, MutexGuard},
@@ -16,8 +15,6 @@ use std::{
 use vmsync_core::{PagerError, PagerErrorKind};
 
 use crate::{
-    call::Call,
-    difference::difference,
     disk::Result,
     layout::entry::encode_page,
     limits::PART_BYTES,
@@ -111,15 +108,51 @@ impl Delta {
         self.parts.push(entries);
     }
 
-    /// Pages of `object` from `first` on are compared with `base` next: puts into it what came back of them before.
-    fn rebase(&mut self, object: u64, first: u64, base: &mut [u8], page_bytes: usize) {
-        let end = first + (base.len() / page_bytes) as u64;
-        let behind = self.behind.entry(object).or_default();
-        let ascends = *behind <= first;
-        *behind = end.max(*behind);
-        if ascends {
-            return;
+    /// The pages of `object` from this one on have not come back.
+    pub(crate) fn behind(&self, object: u64) -> u64 {
+        self.behind.get(&object).copied().unwrap_or(0)
+    }
+
+    /// See [`Delta::behind`].
+    pub(crate) fn set_behind(&mut self, object: u64, page: u64) {
+        self.behind.insert(object, page);
+    }
+
+    /// What is added next was compared with what was supplied at `epoch`.
+    pub(crate) fn seen_at(&mut self, epoch: u64) {
+        self.epoch = self.epoch.min(epoch);
+    }
+
+    /// Whether the page is among those of [`Delta::set_unsettled`].
+    pub(crate) fn is_unsettled(&self, object: u64, page: u64) -> bool {
+        self.unsettled.contains_key(&(object, page))
+    }
+
+    /// The base of a page that came back as `new` includes what is only queued.
+    pub(crate) fn set_unsettled(&mut self, object: &Arc<Object>, page: u64, new: &[u8]) {
+        let returned = Returned {
+            object: object.clone(),
+            bytes: new.into(),
+        };
+        self.unsettled.insert((object.id, page), returned);
+    }
+
+    /// Adds what another thread found, in pages that did not come back before.
+    pub(crate) fn append(&mut self, mut found: Self) {
+        self.close_part();
+        found.close_part();
+        self.seen_at(found.epoch);
+        if let Some(total) = &mut self.total {
+            found.changed.iter().for_each(|changed| add(total, changed));
         }
+        self.parts.append(&mut found.parts);
+        self.changed.append(&mut found.changed);
+        self.unsettled.append(&mut found.unsettled);
+    }
+
+    /// Puts into `base`, pages of `object` from `first` on, what came back of them before.
+    pub(crate) fn rebase(&mut self, object: u64, first: u64, base: &mut [u8], page_bytes: usize) {
+        let end = first + (base.len() / page_bytes) as u64;
         self.close_part();
         let changed = &self.changed;
         let total = self.total.get_or_insert_with(|| {
@@ -130,6 +163,26 @@ impl Delta {
         for ((_, page), (patch, _)) in total.range((object, first)..(object, end)) {
             let start = (page - first) as usize * page_bytes;
             patch.apply(&mut base[start..start + page_bytes]);
+        }
+    }
+
+    /// Adds a page that came back as `new`, and what differs in it.
+    pub(crate) fn add(
+        &mut self,
+        object: &Arc<Object>,
+        (number, sum): (u64, u64),
+        new: &[u8],
+        ranges: &[(usize, usize)],
+    ) {
+        let page = Page {
+            object: object.clone(),
+            number,
+            sum,
+            runs: encode_page(&mut self.last.entries, (object.id, number, sum), new, ranges),
+        };
+        self.last.pages.push(page);
+        if self.last.entries.len() >= PART_BYTES {
+            self.close_part();
         }
     }
 
@@ -149,60 +202,7 @@ fn add(total: &mut Total, changed: &Changed) {
     (*patch, *sum) = (changed.patch.over(patch), changed.sum);
 }
 
-thread_local! {
-    /// What pages are compared with; at most as long as the longest run.
-    static BASE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
 impl Shared {
-    /// Adds to `call` what `new`, pages of `object` from `first` on, change.
-    ///
-    /// # Errors
-    /// The disk's, reading the base; `call` is as it was.
-    pub(crate) fn compare(
-        &self,
-        call: &mut Call,
-        object: &Arc<Object>,
-        first: u64,
-        new: &[u8],
-    ) -> Result<()> {
-        let page_bytes = self.page_size.bytes() as usize;
-        BASE.with_borrow_mut(|base| {
-            base.resize(new.len(), 0);
-            let offset = first * self.page_size.bytes();
-            let (epoch, queued) = self.read_base(object, offset, (new, base), &mut call.unread_bytes_left)?;
-            let delta = &mut call.delta;
-            delta.epoch = delta.epoch.min(epoch);
-            delta.rebase(object.id, first, base, page_bytes);
-            let mut ranges = Vec::new();
-            let pages = base.chunks_exact(page_bytes).zip(new.chunks_exact(page_bytes));
-            for (number, (old, new)) in (first..).zip(pages) {
-                let place = (object.id, number);
-                if queued.binary_search(&number).is_ok() || delta.unsettled.contains_key(&place) {
-                    let (object, bytes) = (object.clone(), new.into());
-                    delta.unsettled.insert(place, Returned { object, bytes });
-                }
-                difference(old, new, &mut ranges);
-                if ranges.is_empty() {
-                    continue;
-                }
-                let sum = self.seed.page_sum(object.id, number, new);
-                let place = (object.id, number, sum);
-                let page = Page {
-                    object: object.clone(),
-                    number,
-                    sum,
-                    runs: encode_page(&mut delta.last.entries, place, new, &ranges),
-                };
-                delta.last.pages.push(page);
-                if delta.last.entries.len() >= PART_BYTES {
-                    delta.close_part();
-                }
-            }
-            Ok(())
-        })
-    }
-
     /// Locks the queue, and sees to it that `delta` makes of what is supplied what came back.
     ///
     /// # Errors

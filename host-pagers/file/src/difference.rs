@@ -5,6 +5,8 @@
 //! - no runs means that the pages are equal;
 //! - runs never cost more than the whole page as one run: a gap between two saves more than a run costs.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use crate::{layout::entry::RUN_HEADER_BYTES, limits::RUN_GAP_BYTES};
 
 const _: () = assert!(RUN_GAP_BYTES > RUN_HEADER_BYTES);
@@ -16,21 +18,49 @@ const STRIDE: usize = 64;
 /// Bytes that are compared at once where something differs.
 const WORD: usize = size_of::<u64>();
 
+/// The words of a block.
+type Block = [u64; STRIDE / WORD];
+
 /// Puts the ranges in which `new` differs from `base` into `runs`, as starts and ends.
 pub(crate) fn difference(base: &[u8], new: &[u8], runs: &mut Vec<(usize, usize)>) {
-    assert!(base.len() == new.len() && base.len().is_multiple_of(STRIDE));
+    assert!(base.len() == new.len() && new.len().is_multiple_of(STRIDE));
     runs.clear();
-    for (block, (old, changed)) in base.chunks(STRIDE).zip(new.chunks(STRIDE)).enumerate() {
-        if old != changed {
-            collect(block * STRIDE, old, changed, runs);
-        }
+    let blocks = base.chunks_exact(STRIDE).zip(new.chunks_exact(STRIDE));
+    for (index, (old, new)) in blocks.enumerate() {
+        compare(index, words(old), words(new), runs);
     }
 }
 
-/// Adds the unequal bytes of one block that begins at `start`.
-fn collect(start: usize, old: &[u8], new: &[u8], runs: &mut Vec<(usize, usize)>) {
-    for (index, (old, new)) in old.chunks_exact(WORD).zip(new.chunks_exact(WORD)).enumerate() {
-        let unequal = word(old) ^ word(new);
+/// The same with a base that others may write to meanwhile.
+pub(crate) fn difference_of_shared(base: &[AtomicU64], new: &[u8], runs: &mut Vec<(usize, usize)>) {
+    assert!(size_of_val(base) == new.len() && new.len().is_multiple_of(STRIDE));
+    runs.clear();
+    let blocks = base.chunks_exact(STRIDE / WORD).zip(new.chunks_exact(STRIDE));
+    for (index, (old, new)) in blocks.enumerate() {
+        let old = core::array::from_fn(|word| u64::from_le(old[word].load(Ordering::Relaxed)));
+        compare(index, old, words(new), runs);
+    }
+}
+
+fn words(bytes: &[u8]) -> Block {
+    core::array::from_fn(|index| {
+        let word = &bytes[index * WORD..(index + 1) * WORD];
+        u64::from_le_bytes(word.try_into().expect("a word has this length"))
+    })
+}
+
+/// Adds the unequal bytes of one block.
+#[inline]
+fn compare(block: usize, old: Block, new: Block, runs: &mut Vec<(usize, usize)>) {
+    let unequal: Block = core::array::from_fn(|word| old[word] ^ new[word]);
+    if unequal.iter().fold(0, |any, word| any | word) != 0 {
+        collect(block * STRIDE, unequal, runs);
+    }
+}
+
+/// Adds the bytes that are not zero in `unequal`, a block that begins at `start`.
+fn collect(start: usize, unequal: Block, runs: &mut Vec<(usize, usize)>) {
+    for (index, unequal) in unequal.into_iter().enumerate() {
         if unequal == 0 {
             continue;
         }
@@ -45,10 +75,6 @@ fn collect(start: usize, old: &[u8], new: &[u8], runs: &mut Vec<(usize, usize)>)
     }
 }
 
-fn word(bytes: &[u8]) -> u64 {
-    u64::from_le_bytes(bytes.try_into().expect("chunks have this length"))
-}
-
 #[cfg(test)]
 mod tests {
     use vmsync_pager_conformance::random::Random;
@@ -56,8 +82,12 @@ mod tests {
     use super::*;
 
     fn runs_of(base: &[u8], new: &[u8]) -> Vec<(usize, usize)> {
-        let mut runs = vec![(7, 9)];
+        let (mut runs, mut same) = (vec![(7, 9)], vec![(7, 9)]);
         difference(base, new, &mut runs);
+        let word = |bytes: &[u8]| AtomicU64::new(u64::from_ne_bytes(bytes.try_into().unwrap()));
+        let shared: Vec<AtomicU64> = base.chunks_exact(WORD).map(word).collect();
+        difference_of_shared(&shared, new, &mut same);
+        assert_eq!(runs, same);
         runs
     }
 

@@ -20,8 +20,12 @@ mod direct;
 pub mod memory;
 #[cfg(unix)]
 pub mod native;
+#[cfg(target_os = "linux")]
+mod view;
 
-use vmsync_core::PagerError;
+use std::sync::atomic::AtomicU64;
+
+use vmsync_core::{ByteRange, PagerError};
 
 use crate::limits::FILL_BYTES;
 
@@ -78,6 +82,11 @@ pub trait DiskFile: Send + Sync {
         let count = self.read_at(offset, buffer)?;
         buffer[count..].fill(0);
         Ok(true)
+    }
+    /// Shows the bytes of each of `ranges` to `look`, or `None` where they are not in memory or cannot be looked at as they
+    /// are. The ranges ascend and are aligned to [`crate::limits::BLOCK_BYTES`]. A write meanwhile changes what is seen.
+    fn show_cached(&self, ranges: &[ByteRange], look: &mut dyn FnMut(Option<&[AtomicU64]>)) {
+        ranges.iter().for_each(|_| look(None));
     }
     /// Writes all of `bytes`. After an error any part of it may be written.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()>;

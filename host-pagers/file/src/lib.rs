@@ -28,13 +28,14 @@
 //! `format.md` draws the bytes, argues why replay is right, and lists what is survived and what is only detected.
 //!
 //! Non-goals: several writers of one store, compression, encryption, shrinking objects.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod apply;
 mod background;
 mod call;
 mod checkpoint;
 mod commit;
+mod compare;
 mod delta;
 mod difference;
 pub mod disk;
@@ -55,6 +56,7 @@ mod replay;
 mod scan;
 mod stats;
 mod store;
+mod sums;
 mod supply;
 mod tail;
 mod verify;

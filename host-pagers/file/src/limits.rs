@@ -83,6 +83,12 @@ pub const PART_BYTES: usize = 64 << 10;
 /// read takes 100 us a page, writing a page more to the journal a few. Above it, what is read in a row costs less.
 pub const UNREAD_BYTES_MAX: usize = 16 << 20;
 
+/// Pages that a thread compares before it takes the next ones: several times what starting a thread takes.
+pub const COMPARE_PAGES: u64 = 128;
+
+/// Threads that compare what one call returned: with more of them, memory is what they wait for.
+pub const COMPARERS_MAX: usize = 8;
+
 /// Unequal bytes closer than this become one run: a run costs four bytes and some work of its own.
 pub const RUN_GAP_BYTES: usize = 8;
 

@@ -11,7 +11,7 @@ use vmsync_core::{
     abi::VmProt,
     pager::{
         Attributes, CallId, DataSupply, Image, InitRequest, MemoryObjectControl, ObjectId, ObjectName, Pager,
-        ReturnFlags, SynchronizeFlags,
+        ReturnFlags, Run, SynchronizeFlags,
     },
 };
 
@@ -348,11 +348,18 @@ impl Pager for FileStore {
         object: ObjectId,
         offset: u64,
         pages: &[u8],
-        _flags: ReturnFlags,
+        flags: ReturnFlags,
     ) -> Result<()> {
+        let run = Run { offset, pages, flags };
+        self.data_return_runs(call, object, &[run])
+    }
+
+    fn data_return_runs(&self, call: CallId, object: ObjectId, runs: &[Run<'_>]) -> Result<()> {
         let shared = &self.shared;
         let view = shared.view(object)?;
-        shared.check_range(&view.object, offset, pages.len() as u64)?;
+        for run in runs {
+            shared.check_range(&view.object, run.offset, run.pages.len() as u64)?;
+        }
         if !view.write {
             let message = format!(
                 "\"{}\" was opened for reading: open it for writing",
@@ -360,24 +367,24 @@ impl Pager for FileStore {
             );
             return Err(PagerError::new(PagerErrorKind::Denied, message));
         }
-        if pages.is_empty() {
+        let bytes: usize = runs.iter().map(|run| run.pages.len()).sum();
+        if bytes == 0 {
             return Ok(());
         }
-        let first = shared.page_size.page_of(offset);
         count(
             &shared.counters.pages_returned,
-            shared.page_size.page_of(pages.len() as u64),
+            shared.page_size.page_of(bytes as u64),
         );
         let call = lock(&shared.calls).entry(call).or_default().clone();
         let mut call = lock(&call);
-        if call.bytes + pages.len() > CALL_BYTES_MAX {
+        if call.bytes + bytes > CALL_BYTES_MAX {
             return Err(invalid(format!(
                 "a call returns more than {CALL_BYTES_MAX} bytes: sync smaller ranges"
             )));
         }
-        call.bytes += pages.len();
+        call.bytes += bytes;
         call.objects.insert(view.object.id, view.address);
-        shared.compare(&mut call, &view.object, first, pages)
+        shared.compare(&mut call, &view.object, runs)
     }
 
     fn synchronize(

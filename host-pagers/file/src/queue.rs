@@ -13,7 +13,7 @@
 //! - the catalog is what the durable calls made it.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque, btree_map::Entry},
+    collections::{BTreeMap, VecDeque, btree_map::Entry},
     sync::Arc,
 };
 
@@ -26,15 +26,16 @@ use crate::{
     limits::{GROUP_BYTES_MAX, STAMP_COUNT},
     object::Object,
     patch::Patch,
+    sums::Sums,
 };
 
 /// The calls that go into one record.
 pub(crate) type Group = Vec<Prepared>;
 
-/// The pages of an object that the journal holds records of.
+/// An object with pages that the journal holds records of, and their sums.
 pub(crate) struct TouchedObject {
     pub(crate) object: Arc<Object>,
-    pub(crate) pages: BTreeMap<u64, u64>,
+    pub(crate) sums: Sums,
     /// The last sync of the image failed: what is cached may be what was lost.
     pub(crate) suspect: bool,
 }
@@ -58,7 +59,7 @@ pub(crate) struct Queue {
     pending: VecDeque<Prepared>,
     pending_bytes: usize,
     /// With the number of the newest call that changes the page.
-    overlay: HashMap<(u64, u64), (u64, Patch)>,
+    overlay: BTreeMap<(u64, u64), (u64, Patch)>,
     /// Durable pages that are not in their images yet.
     pub(crate) unapplied: Unapplied,
     epoch: u64,
@@ -92,7 +93,7 @@ impl Queue {
         Self {
             pending: VecDeque::new(),
             pending_bytes: 0,
-            overlay: HashMap::new(),
+            overlay: BTreeMap::new(),
             unapplied: BTreeMap::new(),
             epoch: 0,
             stamps: vec![0; STAMP_COUNT].into(),
@@ -142,11 +143,19 @@ impl Queue {
         (0..count).filter_map(find).collect()
     }
 
+    /// Whether the image has all that is supplied for `pages`.
+    pub(crate) fn is_in_image(&self, object: u64, pages: PageRange) -> bool {
+        let is_newer = |page| {
+            let key = (object, page);
+            self.unapplied.contains_key(&key) || self.overlay.contains_key(&key)
+        };
+        (self.overlay.is_empty() && self.unapplied.is_empty()) || !(pages.start..pages.end).any(is_newer)
+    }
+
     /// Whether a queued call changes a page of `pages`.
     pub(crate) fn is_queued(&self, object: u64, pages: PageRange) -> bool {
-        self.overlay
-            .keys()
-            .any(|(id, page)| *id == object && pages.contains(*page))
+        let queued = (object, pages.start)..(object, pages.end);
+        self.overlay.range(queued).next().is_some()
     }
 
     /// Whether what is supplied for a page changed after `epoch`; perhaps also when it did not.
@@ -223,6 +232,9 @@ impl Queue {
             }
             sequence += 1;
         }
+        if self.pending.is_empty() {
+            self.overlay.clear();
+        }
     }
 
     /// The pages `changed`, all of one object, were changed by call `sequence`, the newest that is settled.
@@ -233,7 +245,7 @@ impl Queue {
             .expect("pages belong to objects of the catalog");
         let touched = touch(&mut self.touched, object);
         for changed in changed {
-            touched.pages.insert(changed.page, changed.sum);
+            touched.sums.set(changed.page, changed.sum);
             let key = (object.id, changed.page);
             match self.unapplied.entry(key) {
                 Entry::Occupied(mut waiting) => {
@@ -242,11 +254,12 @@ impl Queue {
                 }
                 Entry::Vacant(place) => drop(place.insert((object.clone(), changed.patch.clone()))),
             }
-            // Newer calls that change the page are still queued.
-            if self
-                .overlay
-                .get(&key)
-                .is_some_and(|(newest, _)| *newest == self.settled)
+            // Where calls are left, newer ones may change the page.
+            if !self.pending.is_empty()
+                && self
+                    .overlay
+                    .get(&key)
+                    .is_some_and(|(newest, _)| *newest == self.settled)
             {
                 self.overlay.remove(&key);
             }
@@ -304,7 +317,7 @@ impl Newer {
 pub(crate) fn touch<'a>(touched: &'a mut Touched, object: &Arc<Object>) -> &'a mut TouchedObject {
     touched.entry(object.id).or_insert_with(|| TouchedObject {
         object: object.clone(),
-        pages: BTreeMap::new(),
+        sums: Sums::default(),
         suspect: false,
     })
 }
@@ -313,7 +326,7 @@ pub(crate) fn touch<'a>(touched: &'a mut Touched, object: &Arc<Object>) -> &'a m
 pub(crate) fn merge(older: &mut Touched, newer: Touched) {
     for (_, mut from) in newer {
         let into = touch(older, &from.object);
-        into.pages.append(&mut from.pages);
+        into.sums.append(&mut from.sums);
         into.suspect |= from.suspect;
     }
 }

@@ -201,9 +201,7 @@ fn recover(
     };
     let mut touched = Touched::new();
     for ((object, page), sum) in &replayed.sums {
-        touch(&mut touched, &images.objects[object])
-            .pages
-            .insert(*page, *sum);
+        touch(&mut touched, &images.objects[object]).sums.set(*page, *sum);
     }
     for (id, entry) in replayed.catalog.objects() {
         if replayed

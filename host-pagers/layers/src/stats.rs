@@ -10,7 +10,7 @@ use vmsync_core::{
     abi::VmProt,
     pager::{
         Attributes, CallId, DataSupply, Image, InitRequest, MemoryObjectControl, ObjectId, ObjectName, Pager,
-        ReturnFlags, SynchronizeFlags,
+        ReturnFlags, Run, SynchronizeFlags,
     },
 };
 
@@ -127,6 +127,13 @@ impl Pager for Counted {
         add(&self.counters.returns, 1);
         add(&self.counters.bytes_returned, pages.len());
         self.answer(self.below.data_return(call, object, offset, pages, flags))
+    }
+
+    fn data_return_runs(&self, call: CallId, object: ObjectId, runs: &[Run<'_>]) -> Result<(), PagerError> {
+        add(&self.counters.returns, runs.len());
+        runs.iter()
+            .for_each(|run| add(&self.counters.bytes_returned, run.pages.len()));
+        self.answer(self.below.data_return_runs(call, object, runs))
     }
 
     fn synchronize(

@@ -35,6 +35,9 @@ pub trait TaskMemory {
     /// The bytes of `range`. A memory that this program cannot address keeps a copy of them until the next call.
     fn pages(&mut self, range: ByteRange) -> &[u8];
 
+    /// Whether this program can address the memory: then [`TaskMemory::pages`] of much costs what it costs of little.
+    fn is_addressable(&self) -> bool;
+
     /// Maps `image` privately over `range` and watches it if `track`. `false`: this memory cannot map files, and
     /// nothing has changed.
     fn map_image(&mut self, range: ByteRange, image: Image, track: bool) -> Result<bool, MemoryError>;

@@ -28,7 +28,7 @@ use crate::{
     object::{ObjectHandle, PagerId},
     page::{ByteRange, PageRange, PageSize},
     page_set::PageSet,
-    pager::{CallId, ReturnFlags, ReturnPages, SynchronizeFlags},
+    pager::{CallId, ReturnFlags, ReturnPages, Run, SynchronizeFlags},
     supply::{Before, Place, supply},
 };
 
@@ -441,17 +441,29 @@ impl<O: ObjectHandle> Msync<O> {
                 work.dirty.runs_capped(pages_max).map(|run| (run, true)).collect();
             runs.extend(clean.runs_capped(pages_max).map(|run| (run, false)));
             runs.sort_unstable_by_key(|(run, _)| run.start);
-            for (run, dirty) in runs {
+            let at_once = if memory.is_addressable() { runs.len() } else { 1 };
+            for runs in runs.chunks(at_once.max(1)) {
                 let segment = &work.segment;
-                let bytes = memory.pages(page_size.byte_range(segment.to_address(run)));
-                let offset = page_size.byte_range(run).start;
-                let flags = ReturnFlags {
-                    dirty,
-                    kernel_copy: work.flushed.is_empty(),
+                let shown = PageRange::new(runs[0].0.start, runs[runs.len() - 1].0.end);
+                let bytes = memory.pages(page_size.byte_range(segment.to_address(shown)));
+                let of = |(run, dirty): &(PageRange, bool)| {
+                    let place = page_size.byte_range(run.rebase(shown.start, 0));
+                    Run {
+                        offset: page_size.byte_range(*run).start,
+                        pages: &bytes[place.start as usize..place.end as usize],
+                        flags: ReturnFlags {
+                            dirty: *dirty,
+                            kernel_copy: work.flushed.is_empty(),
+                        },
+                    }
                 };
+                let runs: Vec<Run<'_>> = runs.iter().map(of).collect();
                 let id = segment.object.id();
-                match segment.object.pager().data_return(call, id, offset, bytes, flags) {
-                    Ok(()) => pages_returned += run.len(),
+                match segment.object.pager().data_return_runs(call, id, &runs) {
+                    Ok(()) => {
+                        let bytes: usize = runs.iter().map(|run| run.pages.len()).sum();
+                        pages_returned += page_size.page_of(bytes as u64);
+                    }
                     Err(error) => {
                         work.error.get_or_insert(error);
                     }

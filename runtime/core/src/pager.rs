@@ -8,7 +8,7 @@
 //! One [`Pager`] serves many objects (a file store, a bucket, a database). A call of `vm_msync` is named by its
 //! [`CallId`] in everything that it sends, because a call commits as a whole:
 //!
-//! 1. any number of [`Pager::data_return`], for one or several objects of the pager;
+//! 1. any number of [`Pager::data_return`], for one or several objects of the pager ([`Pager::data_return_runs`]: many);
 //! 2. one [`Pager::synchronize`] per range; all but the last carry [`SynchronizeFlags::more`] (as `MSG_MORE` of
 //!    `send(2)`), so that the pager commits everything the call returned, atomically, when it sees the last;
 //! 3. one [`MemoryObjectControl::synchronize_completed`] from the pager for each of them, with the same offset and
@@ -148,6 +148,17 @@ pub struct ReturnFlags {
     pub kernel_copy: bool,
 }
 
+/// A run of pages that goes back, as the arguments of [`Pager::data_return`].
+#[derive(Clone, Copy, Debug)]
+pub struct Run<'a> {
+    /// Where in the object, in bytes.
+    pub offset: u64,
+    /// The pages.
+    pub pages: &'a [u8],
+    /// How they are handed back.
+    pub flags: ReturnFlags,
+}
+
 /// What kind of durability a `synchronize` asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SynchronizeFlags {
@@ -226,6 +237,16 @@ pub trait Pager: Send + Sync {
         pages: &[u8],
         flags: ReturnFlags,
     ) -> Result<(), PagerError>;
+
+    /// Hands back `runs`, which ascend and do not touch: [`Pager::data_return`] of each, also behind one that fails, and the
+    /// first error. For pagers that do better with many at once.
+    fn data_return_runs(&self, call: CallId, object: ObjectId, runs: &[Run<'_>]) -> Result<(), PagerError> {
+        let mut outcome = Ok(());
+        for run in runs {
+            outcome = outcome.and(self.data_return(call, object, run.offset, run.pages, run.flags));
+        }
+        outcome
+    }
 
     /// Asks for everything that was returned so far to be committed. Answered by `synchronize_completed`, or by an
     /// error here and then by no completion.

@@ -59,6 +59,10 @@ impl TaskMemory for Nothing {
         self.pages * P
     }
 
+    fn is_addressable(&self) -> bool {
+        true
+    }
+
     fn pages(&mut self, _range: ByteRange) -> &[u8] {
         &[]
     }

@@ -79,6 +79,10 @@ impl TaskMemory for DurableMemory {
         STATE_AT + self.state.bytes.len() as u64
     }
 
+    fn is_addressable(&self) -> bool {
+        true
+    }
+
     fn pages(&mut self, range: ByteRange) -> &[u8] {
         if is_state(range) {
             let offset = |at: u64| usize::try_from(at - STATE_AT).expect("state pages fit the address space");

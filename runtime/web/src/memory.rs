@@ -125,6 +125,10 @@ impl TaskMemory for GuestMemory {
         buffer(&self.memory).map_or(0, |buffer| u64::from(buffer.byte_length()))
     }
 
+    fn is_addressable(&self) -> bool {
+        false
+    }
+
     fn pages(&mut self, range: ByteRange) -> &[u8] {
         let length = usize::try_from(range.len()).unwrap_or(0);
         let mut copy = std::mem::take(&mut self.copy);

@@ -13,13 +13,20 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
 };
+#[cfg(target_os = "linux")]
+use std::{
+    os::fd::AsFd,
+    sync::{PoisonError, RwLock, atomic::AtomicU64},
+};
 
 use rustix::{
     fs::{AtFlags, FallocateFlags, FlockOperation, Mode, OFlags, SeekFrom},
     io::{Errno, ReadWriteFlags},
 };
-use vmsync_core::{PagerError, PagerErrorKind};
+use vmsync_core::{ByteRange, PagerError, PagerErrorKind};
 
+#[cfg(target_os = "linux")]
+use crate::disk::view::View;
 use crate::disk::{Access, Disk, DiskFile, DiskLock, Result, Sharing, direct::Direct, fill_with_zeroes};
 
 /// The file that openers lock.
@@ -46,6 +53,17 @@ struct NativeFile {
     path: PathBuf,
     /// The file once more, for writes past the page cache; opened by the first of them.
     direct: OnceLock<Direct>,
+    #[cfg(target_os = "linux")]
+    view: RwLock<Viewed>,
+}
+
+/// What is mapped of a file.
+#[cfg(target_os = "linux")]
+#[derive(Default)]
+struct Viewed {
+    view: Option<View>,
+    /// The length of the file at the last try.
+    tried: u64,
 }
 
 struct NativeLock {
@@ -127,6 +145,8 @@ impl Disk for NativeDisk {
             folder: self.folder.clone(),
             path,
             direct,
+            #[cfg(target_os = "linux")]
+            view: RwLock::default(),
         }))
     }
 
@@ -238,6 +258,19 @@ impl NativeFile {
     }
 }
 
+#[cfg(target_os = "linux")]
+impl NativeFile {
+    /// Maps the file as long as it is now.
+    fn map_again(&self) {
+        let mut viewed = self.view.write().unwrap_or_else(PoisonError::into_inner);
+        let length = self.length().unwrap_or(0);
+        if length > viewed.tried {
+            viewed.view = View::new(self.descriptor.as_fd(), length);
+            viewed.tried = length;
+        }
+    }
+}
+
 impl DiskFile for NativeFile {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
         let mut count = 0;
@@ -274,6 +307,21 @@ impl DiskFile for NativeFile {
         }
         buffer[count..].fill(0);
         Ok(true)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn show_cached(&self, ranges: &[ByteRange], look: &mut dyn FnMut(Option<&[AtomicU64]>)) {
+        let end = ranges.last().map_or(0, |last| last.end);
+        let mut viewed = self.view.read().unwrap_or_else(PoisonError::into_inner);
+        if viewed.tried < end {
+            drop(viewed);
+            self.map_again();
+            viewed = self.view.read().unwrap_or_else(PoisonError::into_inner);
+        }
+        match &viewed.view {
+            Some(view) => view.show(ranges, look),
+            None => ranges.iter().for_each(|_| look(None)),
+        }
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
@@ -343,6 +391,64 @@ impl DiskFile for NativeFile {
 mod tests {
     use super::*;
     use crate::limits::BLOCK_BYTES;
+
+    /// What is shown of `length` bytes from `offset` on.
+    #[cfg(target_os = "linux")]
+    fn shown(file: &dyn DiskFile, places: &[(u64, u64)]) -> Vec<Option<Vec<u8>>> {
+        let ranges: Vec<ByteRange> = places
+            .iter()
+            .map(|(start, length)| ByteRange::new(*start, start + length))
+            .collect();
+        let mut shown = Vec::new();
+        file.show_cached(&ranges, &mut |words| {
+            let bytes = |word: &AtomicU64| word.load(std::sync::atomic::Ordering::Relaxed).to_ne_bytes();
+            shown.push(words.map(|words| words.iter().flat_map(bytes).collect()));
+        });
+        assert_eq!(shown.len(), places.len(), "each range is shown once");
+        shown
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_is_in_memory_is_shown_and_nothing_else() {
+        const BLOCK: u64 = BLOCK_BYTES as u64;
+        let folder = tempfile::tempdir().unwrap();
+        let disk = NativeDisk::new(folder.path(), Folder::Existing).unwrap();
+        let file = disk.open("image-1", Access::Create).unwrap();
+        assert_eq!(shown(&*file, &[(0, BLOCK)]), [None], "an empty file");
+        file.set_len(2000 * BLOCK).unwrap();
+        let written = |block: u64| vec![(block as u8).wrapping_add(1); BLOCK_BYTES];
+        let blocks = [0, 1, 70, 400, 401, 402, 1000, 1999];
+        for block in blocks {
+            file.write_at(block * BLOCK, &written(block)).unwrap();
+        }
+        let all: Vec<(u64, u64)> = blocks.iter().map(|block| (block * BLOCK, BLOCK)).collect();
+        let expected: Vec<_> = blocks.iter().map(|block| Some(written(*block))).collect();
+        assert_eq!(shown(&*file, &all), expected);
+        // A hole is in no memory; neither is what lies behind the end.
+        let places = [
+            (0, BLOCK),
+            (60 * BLOCK, 11 * BLOCK),
+            (500 * BLOCK, BLOCK),
+            (1000 * BLOCK, BLOCK),
+            (1999 * BLOCK, 2 * BLOCK),
+            (5000 * BLOCK, BLOCK),
+        ];
+        let found = shown(&*file, &places);
+        let is_shown: Vec<bool> = found.iter().map(Option::is_some).collect();
+        assert_eq!(is_shown, [true, false, false, true, false, false]);
+        // A longer file, and a write under the eyes of who looks.
+        file.write_at(1000 * BLOCK, &written(7)).unwrap();
+        file.write_at(5000 * BLOCK, &written(8)).unwrap();
+        let places = [(1000 * BLOCK, BLOCK), (5000 * BLOCK, BLOCK)];
+        assert_eq!(shown(&*file, &places), [Some(written(7)), Some(written(8))]);
+        // More than the kernel is asked about at once.
+        let long: Vec<u8> = (0..600).flat_map(written).collect();
+        file.write_at(0, &long).unwrap();
+        let places = [(0, 300 * BLOCK), (300 * BLOCK, 300 * BLOCK), (0, 600 * BLOCK)];
+        let parts = shown(&*file, &places[..2]);
+        assert!(parts.into_iter().flatten().flatten().eq(long.iter().copied()));
+    }
 
     #[test]
     fn what_is_written_past_the_cache_and_through_it_is_read_in_order() {

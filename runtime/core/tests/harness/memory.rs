@@ -148,6 +148,10 @@ impl TaskMemory for TestMemory {
         self.bytes.len() as u64
     }
 
+    fn is_addressable(&self) -> bool {
+        true
+    }
+
     fn pages(&mut self, range: ByteRange) -> &[u8] {
         &self.bytes[to_usize(range.start)..to_usize(range.end)]
     }

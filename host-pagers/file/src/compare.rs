@@ -1,0 +1,220 @@
+//! Comparing what came back with what is supplied.
+//!
+//! ```text
+//!   runs --in chunks, for several threads where there are many--> the image alone is the base, and in memory? --> looked at
+//!                                                                 '-- else a copy of it, with what is newer ------> compared
+//! ```
+//!
+//! Pages are compared where they are: memory that nobody touched lately is what it waits for, and a copy waits as well.
+//!
+//! Invariants:
+//! - no lock is held but the call's while pages are read;
+//! - what is compared with may change meanwhile: `epoch` tells later.
+
+use std::{
+    cell::RefCell,
+    num::NonZero,
+    panic::resume_unwind,
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use vmsync_core::{ByteRange, PageRange, pager::Run};
+
+use crate::{
+    call::Call,
+    delta::Delta,
+    difference::{difference, difference_of_shared},
+    disk::Result,
+    limits::{COMPARE_PAGES, COMPARERS_MAX},
+    object::Object,
+    store::{Background, Shared, lock},
+};
+
+thread_local! {
+    /// What pages are compared with; at most as long as the longest run.
+    static BASE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Shared {
+    /// Adds to `call` what `runs`, pages of `object`, change.
+    ///
+    /// # Errors
+    /// The disk's, reading the base: then the call is to be aborted.
+    pub(crate) fn compare(&self, call: &mut Call, object: &Arc<Object>, runs: &[Run<'_>]) -> Result<()> {
+        let (delta, unread) = (&mut call.delta, &mut call.unread_bytes_left);
+        let mut behind = delta.behind(object.id);
+        let ascend = runs.iter().all(|run| {
+            let pages = self.pages(run);
+            let ascends = behind <= pages.start;
+            behind = behind.max(pages.end);
+            ascends
+        });
+        let chunks: Vec<&[Run<'_>]> = self.chunks(runs);
+        let threads = self.comparers(chunks.len());
+        if !ascend {
+            for run in runs {
+                self.compare_copied(delta, unread, object, run, true)?;
+            }
+        } else if threads < 2 {
+            for runs in chunks {
+                self.compare_chunk(delta, unread, object, runs)?;
+            }
+        } else {
+            let next = AtomicUsize::new(0);
+            let share = *unread / threads;
+            let found = on_threads(threads, || {
+                let (mut found, mut unread) = (Delta::default(), share);
+                while let Some(runs) = chunks.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    self.compare_chunk(&mut found, &mut unread, object, runs)?;
+                }
+                Ok((found, unread))
+            })?;
+            *unread = found.iter().map(|(_, unread)| unread).sum();
+            found.into_iter().for_each(|(found, _)| delta.append(found));
+        }
+        delta.set_behind(object.id, behind);
+        Ok(())
+    }
+
+    /// Parts of `runs` of at least [`COMPARE_PAGES`], but for the last.
+    fn chunks<'a, 'b>(&self, runs: &'a [Run<'b>]) -> Vec<&'a [Run<'b>]> {
+        let (mut chunks, mut start, mut pages) = (Vec::new(), 0, 0);
+        for (index, run) in runs.iter().enumerate() {
+            pages += self.pages(run).len();
+            if pages >= COMPARE_PAGES || index + 1 == runs.len() {
+                chunks.push(&runs[start..=index]);
+                (start, pages) = (index + 1, 0);
+            }
+        }
+        chunks
+    }
+
+    /// How many threads compare so many chunks.
+    fn comparers(&self, chunks: usize) -> usize {
+        /// Asking reads files.
+        static PROCESSORS: LazyLock<usize> =
+            LazyLock::new(|| thread::available_parallelism().map_or(1, NonZero::get));
+        match self.options.background {
+            Background::Thread if chunks > 1 => chunks.min(*PROCESSORS).min(COMPARERS_MAX),
+            _ => 1,
+        }
+    }
+
+    /// Adds what `runs`, none of which came back before, change.
+    fn compare_chunk(
+        &self,
+        delta: &mut Delta,
+        unread: &mut usize,
+        object: &Arc<Object>,
+        runs: &[Run<'_>],
+    ) -> Result<()> {
+        let is_in_image = {
+            let queue = lock(&self.queue);
+            delta.seen_at(queue.epoch());
+            let is_in_image = |run| queue.is_in_image(object.id, self.pages(run));
+            runs.iter().map(is_in_image).collect::<Vec<bool>>()
+        };
+        let (mut shown, mut copied) = (Vec::new(), Vec::new());
+        for (run, is_in_image) in runs.iter().zip(is_in_image) {
+            let way = if is_in_image { &mut shown } else { &mut copied };
+            way.push(run);
+        }
+        let places: Vec<ByteRange> = shown
+            .iter()
+            .map(|run| self.page_size.byte_range(self.pages(run)))
+            .collect();
+        let mut shown = shown.into_iter();
+        object.image.show_cached(&places, &mut |base| {
+            let run = shown.next().expect("each range is shown once");
+            match base {
+                Some(base) => self.compare_shown(delta, object, run, base),
+                None => copied.push(run),
+            }
+        });
+        for run in copied {
+            self.compare_copied(delta, unread, object, run, false)?;
+        }
+        Ok(())
+    }
+
+    /// The same for one run, whose base is the image as it is.
+    fn compare_shown(&self, delta: &mut Delta, object: &Arc<Object>, run: &Run<'_>, base: &[AtomicU64]) {
+        let page_bytes = self.page_size.bytes() as usize;
+        let base = base.chunks_exact(page_bytes / size_of::<u64>());
+        let mut ranges = Vec::new();
+        for (number, (old, new)) in
+            (self.pages(run).start..).zip(base.zip(run.pages.chunks_exact(page_bytes)))
+        {
+            difference_of_shared(old, new, &mut ranges);
+            self.add(delta, object, number, new, &ranges);
+        }
+    }
+
+    /// The same for one run, with a copy of its base; `again`: it may have come back before.
+    fn compare_copied(
+        &self,
+        delta: &mut Delta,
+        unread: &mut usize,
+        object: &Arc<Object>,
+        run: &Run<'_>,
+        again: bool,
+    ) -> Result<()> {
+        let page_bytes = self.page_size.bytes() as usize;
+        let first = self.pages(run).start;
+        BASE.with_borrow_mut(|base| {
+            base.resize(run.pages.len(), 0);
+            let (epoch, queued) = self.read_base(object, run.offset, (run.pages, base), unread)?;
+            delta.seen_at(epoch);
+            if again {
+                delta.rebase(object.id, first, base, page_bytes);
+            }
+            let mut ranges = Vec::new();
+            let base = base.chunks_exact(page_bytes);
+            for (number, (old, new)) in (first..).zip(base.zip(run.pages.chunks_exact(page_bytes))) {
+                if queued.binary_search(&number).is_ok() || delta.is_unsettled(object.id, number) {
+                    delta.set_unsettled(object, number, new);
+                }
+                difference(old, new, &mut ranges);
+                self.add(delta, object, number, new, &ranges);
+            }
+            Ok(())
+        })
+    }
+
+    /// Adds a page that came back as `new`, which differs in `ranges`.
+    fn add(
+        &self,
+        delta: &mut Delta,
+        object: &Arc<Object>,
+        number: u64,
+        new: &[u8],
+        ranges: &[(usize, usize)],
+    ) {
+        if !ranges.is_empty() {
+            let sum = self.seed.page_sum(object.id, number, new);
+            delta.add(object, (number, sum), new, ranges);
+        }
+    }
+
+    fn pages(&self, run: &Run<'_>) -> PageRange {
+        let first = self.page_size.page_of(run.offset);
+        PageRange::new(first, first + self.page_size.page_of(run.pages.len() as u64))
+    }
+}
+
+/// What `work` answers on this thread and up to `count - 1` others.
+fn on_threads<T: Send>(count: usize, work: impl Fn() -> Result<T> + Sync) -> Result<Vec<T>> {
+    thread::scope(|scope| {
+        let spawn = || thread::Builder::new().spawn_scoped(scope, &work).ok();
+        let others: Vec<_> = (1..count).filter_map(|_| spawn()).collect();
+        let mut answers = vec![work()];
+        for other in others {
+            answers.push(other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        }
+        answers.into_iter().collect()
+    })
+}
