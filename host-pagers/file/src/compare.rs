@@ -29,7 +29,7 @@ use crate::{
     delta::Delta,
     difference::{difference, difference_of_shared},
     disk::Result,
-    limits::{COMPARE_PAGES, COMPARERS_MAX},
+    limits::{COMPARE_PAGES, COMPARERS_MAX, SHOWN_PAGES_MIN},
     object::Object,
     store::{Background, Shared, lock},
 };
@@ -112,16 +112,16 @@ impl Shared {
         object: &Arc<Object>,
         runs: &[Run<'_>],
     ) -> Result<()> {
-        let is_in_image = {
+        let many = runs.iter().map(|run| self.pages(run).len()).sum::<u64>() >= SHOWN_PAGES_MIN;
+        let (mut shown, mut copied) = (Vec::new(), Vec::new());
+        {
             let queue = lock(&self.queue);
             delta.seen_at(queue.epoch());
-            let is_in_image = |run| queue.is_in_image(object.id, self.pages(run));
-            runs.iter().map(is_in_image).collect::<Vec<bool>>()
-        };
-        let (mut shown, mut copied) = (Vec::new(), Vec::new());
-        for (run, is_in_image) in runs.iter().zip(is_in_image) {
-            let way = if is_in_image { &mut shown } else { &mut copied };
-            way.push(run);
+            for run in runs {
+                let is_shown = many && queue.is_in_image(object.id, self.pages(run));
+                let way = if is_shown { &mut shown } else { &mut copied };
+                way.push(run);
+            }
         }
         let places: Vec<ByteRange> = shown
             .iter()

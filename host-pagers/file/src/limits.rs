@@ -83,6 +83,10 @@ pub const PART_BYTES: usize = 64 << 10;
 /// read takes 100 us a page, writing a page more to the journal a few. Above it, what is read in a row costs less.
 pub const UNREAD_BYTES_MAX: usize = 16 << 20;
 
+/// Fewer pages are compared with a copy of their base: a place that was not looked at before costs a fault, 5 to 10 us where
+/// caches are cold, and reading it 4.
+pub const SHOWN_PAGES_MIN: u64 = 4;
+
 /// Pages that a thread compares before it takes the next ones: several times what starting a thread takes.
 pub const COMPARE_PAGES: u64 = 128;
 
