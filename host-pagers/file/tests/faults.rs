@@ -176,6 +176,43 @@ fn a_failed_call_that_arrived_is_void_after_a_later_one() {
     );
 }
 
+/// A call fails though its record arrived, and the process dies before what makes the record void is synced. A later call
+/// without changes succeeds, so the failed one is history: no power cut may bring it back.
+#[test]
+fn a_failed_call_stays_void_through_a_kill_and_a_power_cut() {
+    for second in 0..12 {
+        let disk = MemoryDisk::new();
+        let store = open(&disk).unwrap();
+        let object = client(&store, "object", PAGES).unwrap();
+        object.commit_full(0, 1);
+        // An opening that has nothing to replay writes nothing.
+        store.checkpoint().unwrap();
+        let fail = |after, failure| {
+            disk.inject(Fault {
+                after,
+                count: 1,
+                failure,
+            });
+        };
+        fail(disk.operations() + 1, Failure::FalseAlarm);
+        assert!(object.try_commit_full(0, 2).is_err(), "its sync failed");
+        fail(disk.operations() + second, Failure::Io);
+        let _ = object.try_commit_full(1, 3);
+        let killed = disk.after_kill_unsynced();
+        let store = open(&killed).unwrap();
+        let object = client(&store, "object", PAGES).unwrap();
+        let supplied = object.read(0, 2);
+        object.sync(Client::call(), 0, PAGES).expect("an empty call");
+        for all in [false, true] {
+            let left = killed.after_power_cut(&mut |_, _| all);
+            let left = contents(&open(&left).unwrap()).unwrap();
+            let same = left["object"][..2 * PAGE] == supplied;
+            assert!(same, "operation {second} of the next call failed, {all}");
+        }
+        std::mem::forget((object, store));
+    }
+}
+
 /// A full disk: calls fail with `NoSpace`, and work again when there is room.
 #[test]
 fn no_space_passes() {

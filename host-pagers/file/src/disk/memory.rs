@@ -233,6 +233,31 @@ impl MemoryDisk {
         self.after_power_cut(&mut |_, _| true)
     }
 
+    /// The same, where a power cut may still take what was not synced.
+    #[must_use]
+    pub fn after_kill_unsynced(&self) -> Self {
+        let platter = lock(&self.shared.platter);
+        let mut left = Platter {
+            nonces: platter.nonces + 1,
+            ..Platter::default()
+        };
+        let copy = |file: &File| Arc::new(Mutex::new(lock(file).clone()));
+        for (name, file) in &platter.files {
+            left.files.insert(name.clone(), copy(file));
+        }
+        for (name, file) in &platter.durable_names {
+            let same = platter.files.get(name).filter(|now| Arc::ptr_eq(now, file));
+            let kept = same.map_or_else(|| copy(file), |_| left.files[name].clone());
+            left.durable_names.insert(name.clone(), kept);
+        }
+        Self {
+            shared: Arc::new(Shared {
+                platter: Mutex::new(left),
+                readers: AtomicU64::new(0),
+            }),
+        }
+    }
+
     /// The content of a file.
     pub fn content(&self, name: &str) -> Option<Vec<u8>> {
         let platter = lock(&self.shared.platter);
