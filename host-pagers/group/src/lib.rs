@@ -32,7 +32,7 @@ mod state;
 mod store;
 
 #[cfg(feature = "bridge")]
-pub use bridge::{Bridge, nonce};
+pub use bridge::{Background, Bridge, nonce};
 pub use engine::{Batch, Catalog, Contents, Engine, Entry, Pages, Place, fill};
 pub use store::{Options, Store};
 

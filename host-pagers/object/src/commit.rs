@@ -15,6 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::task::spawn_blocking;
 use vmsync_core::{PagerError, PagerErrorKind};
 use vmsync_pager_group::{Batch, Place, Result, nonce};
 
@@ -141,7 +142,7 @@ impl Inner {
     }
 
     /// Writes what is spilled to new segments, which no manifest names yet.
-    async fn upload(&self, draft: &mut Draft, deadline: Instant) -> Result<()> {
+    async fn upload(self: &Arc<Self>, draft: &mut Draft, deadline: Instant) -> Result<()> {
         let entries = self.upload_pages(&draft.spilled, deadline).await?;
         for (entry, runs) in entries {
             draft.segments.push(entry);
@@ -155,10 +156,33 @@ impl Inner {
     }
 
     pub(crate) async fn upload_pages(
-        &self,
+        self: &Arc<Self>,
         pages: &[(Place, Arc<[u8]>)],
         deadline: Instant,
     ) -> Result<Vec<(SegmentEntry, Vec<segment::Run>)>> {
+        if pages.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (inner, pages) = (self.clone(), pages.to_vec());
+        // It takes the processor for long, and this thread may drive the requests of others.
+        let encoding = spawn_blocking(move || inner.encode(&pages));
+        let made = encoding.await.map_err(|error| {
+            let message = format!("{}: segments are not encoded: {error}", self.bucket.name);
+            PagerError::new(PagerErrorKind::Io, message)
+        })??;
+        let requests: Vec<_> = made
+            .iter()
+            .map(|(entry, _, bytes)| self.bucket.put_segment(entry.name, bytes.clone(), deadline))
+            .collect();
+        stream::iter(requests)
+            .buffer_unordered(REQUESTS_AT_ONCE)
+            .try_collect::<()>()
+            .await?;
+        Ok(made.into_iter().map(|(entry, runs, _)| (entry, runs)).collect())
+    }
+
+    /// Segments of `pages`, which stay in memory as well.
+    fn encode(&self, pages: &[(Place, Arc<[u8]>)]) -> Result<Vec<(SegmentEntry, Vec<segment::Run>, Bytes)>> {
         let own = self.tree().header;
         let mut made = Vec::new();
         for part in pages.chunks(SEGMENT_BYTES_MAX / self.page_size.bytes() as usize) {
@@ -175,21 +199,11 @@ impl Inner {
                 directory,
             };
             let runs = segment::decode(&bytes[..directory as usize], entry.length, self.page_size)?;
-            made.push((entry, runs, Bytes::from(bytes)));
-        }
-        let requests: Vec<_> = made
-            .iter()
-            .map(|(entry, _, bytes)| self.bucket.put_segment(entry.name, bytes.clone(), deadline))
-            .collect();
-        stream::iter(requests)
-            .buffer_unordered(REQUESTS_AT_ONCE)
-            .try_collect::<()>()
-            .await?;
-        let keep = |(entry, runs, bytes): (SegmentEntry, _, Bytes)| {
+            let bytes = Bytes::from(bytes);
             self.blocks.insert(entry.name, 0, &bytes);
-            (entry, runs)
-        };
-        Ok(made.into_iter().map(keep).collect())
+            made.push((entry, runs, bytes));
+        }
+        Ok(made)
     }
 
     /// Creates the manifest behind the newest one that is known: the moment of the commit.

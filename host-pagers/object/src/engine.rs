@@ -1,7 +1,7 @@
 //! [`ObjectEngine`]: reading, and the engine's face to `vmsync-pager-group`.
 //!
 //! ```text
-//!   ObjectEngine --- bridge   threads for the client
+//!   ObjectEngine --- bridge   drives the client
 //!        '-- Inner ---- bucket   requests                    [bucket.rs]
 //!              |------- tree     what the newest manifest says [tree.rs]
 //!              |------- blocks   parts of segments in memory   [blocks.rs]
@@ -23,7 +23,7 @@ use std::{
 use futures_util::{StreamExt, TryStreamExt, stream};
 use vmsync_core::{PageSize, PagerError, PagerErrorKind};
 use vmsync_pager_group::{
-    Batch, Bridge, Contents, Engine, Place, Result, fill, limits::ENGINE_WAIT_MAX, nonce,
+    Background, Batch, Bridge, Contents, Engine, Place, Result, fill, limits::ENGINE_WAIT_MAX, nonce,
 };
 
 use crate::{
@@ -51,6 +51,7 @@ pub(crate) struct Inner {
     pub(crate) page_size: PageSize,
     pub(crate) read_only: bool,
     pub(crate) garbage_delay: Duration,
+    pub(crate) background: Background,
     tree: Mutex<Tree>,
     /// Held while directories are read.
     loading: tokio::sync::Mutex<()>,
@@ -96,6 +97,7 @@ impl ObjectEngine {
             page_size,
             read_only,
             garbage_delay: options.garbage_delay,
+            background: bridge.background(),
             writer: tokio::sync::Mutex::new(Writer::new(&tree.header)),
             tree: Mutex::new(tree),
             loading: tokio::sync::Mutex::default(),

@@ -54,14 +54,14 @@ impl Inner {
         writer.repeated = 0;
         writer.folding = Folding::Underway;
         let inner = self.clone();
-        tokio::spawn(async move {
+        self.background.spawn(async move {
             let made = inner.fold(Instant::now() + ENGINE_WAIT_MAX).await;
             // Where it fails, a later commit tries again.
             inner.writer.lock().await.folding = made.map_or(Folding::Idle, Folding::Made);
         });
     }
 
-    async fn fold(&self, deadline: Instant) -> Result<Fold> {
+    async fn fold(self: &Arc<Self>, deadline: Instant) -> Result<Fold> {
         let pages: Vec<_> = {
             let _writer = self.writer.lock().await;
             self.read_changed(deadline).await?;

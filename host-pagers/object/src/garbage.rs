@@ -13,7 +13,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::time::sleep;
 use vmsync_pager_group::{Result, limits::ENGINE_WAIT_MAX};
 
 use crate::{
@@ -29,7 +28,9 @@ pub(crate) struct Garbage {
     clean: u64,
     /// Own manifests below this one are removed, but for the first.
     removed_to: u64,
-    /// What earlier writers have left was looked for.
+    /// When this writer began: one that ends soon has better things to do than to look for what others have left.
+    began: Instant,
+    /// That was done.
     swept: bool,
     retired: bool,
     segments: Vec<(Instant, SegmentName)>,
@@ -50,6 +51,7 @@ impl Garbage {
             claim: *claim,
             clean: claim.clean,
             removed_to: claim.number + 1,
+            began: Instant::now(),
             swept: false,
             retired: false,
             segments: Vec::new(),
@@ -77,18 +79,19 @@ impl Garbage {
         let is_due = |(since, _): &(Instant, SegmentName)| since.elapsed() >= delay;
         let (due, rest): (Vec<_>, Vec<_>) = self.segments.drain(..).partition(is_due);
         self.segments = rest;
+        let sweep = !self.swept && self.began.elapsed() >= delay;
         let due = Due {
             claim: self.claim,
             segments: due.into_iter().map(|(_, name)| name).collect(),
             retire: many && !self.retired,
-            sweep: !self.swept,
+            sweep,
             manifests,
         };
         if many {
             self.removed_to = end;
             self.retired = true;
         }
-        self.swept = true;
+        self.swept |= sweep;
         let nothing = due.manifests.is_empty() && due.segments.is_empty() && !due.sweep;
         (!nothing).then_some(due)
     }
@@ -106,7 +109,7 @@ impl Inner {
             return;
         };
         drop(writer);
-        tokio::spawn(async move {
+        self.background.clone().spawn(async move {
             let deadline = Instant::now() + ENGINE_WAIT_MAX;
             self.bucket.remove_manifests(due.manifests.clone()).await;
             self.bucket.remove_segments(due.segments.clone()).await;
@@ -114,8 +117,6 @@ impl Inner {
                 let _ = self.retire(&due.claim, deadline).await;
             }
             if due.sweep {
-                // A writer that ends soon has better things to do.
-                sleep(self.garbage_delay).await;
                 let deadline = Instant::now() + ENGINE_WAIT_MAX;
                 if let Ok(clean) = self.sweep(&due.claim, deadline).await {
                     self.writer.lock().await.garbage.clean = clean;

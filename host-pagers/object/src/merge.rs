@@ -31,7 +31,7 @@ impl Inner {
         if self.small_segments().len() < SEGMENTS_SMALL_MAX || self.merging.swap(true, Ordering::AcqRel) {
             return;
         }
-        tokio::spawn(async move {
+        self.background.clone().spawn(async move {
             // Where it fails, a later commit tries again.
             let _ = self.merge(Instant::now() + MERGE_WAIT_MAX).await;
             self.merging.store(false, Ordering::Release);
@@ -57,7 +57,7 @@ impl Inner {
             .collect()
     }
 
-    pub(crate) async fn merge(&self, deadline: Instant) -> Result<()> {
+    pub(crate) async fn merge(self: &Arc<Self>, deadline: Instant) -> Result<()> {
         let small = self.small_segments();
         let old: BTreeSet<SegmentName> = small.iter().map(|segment| segment.name).collect();
         let before: BTreeMap<Place, Location> = {

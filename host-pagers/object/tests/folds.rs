@@ -8,7 +8,6 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
-    thread,
     time::Duration,
 };
 
@@ -80,8 +79,7 @@ fn what_is_committed_beside_a_fold_is_kept() {
         before: Box::new(move |key, _| {
             if key.as_ref().contains("/segment/") {
                 counted.fetch_add(1, Ordering::Relaxed);
-                let pause = pauses.lock().unwrap().below(20);
-                thread::sleep(Duration::from_millis(pause));
+                return Fate::Late(Duration::from_millis(pauses.lock().unwrap().below(20)));
             }
             Fate::Sound
         }),

@@ -1,6 +1,6 @@
 //! [`Hooked`]: a store in which a test decides over each put.
 
-use std::{fmt, ops::Range, sync::Arc};
+use std::{fmt, ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
@@ -13,6 +13,8 @@ use object_store::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     Sound,
+    /// It takes place after a while.
+    Late(Duration),
     /// It is refused, as everything behind it is.
     Dies,
     /// It takes place and is reported as refused.
@@ -52,9 +54,12 @@ impl fmt::Display for Hooked {
 impl ObjectStore for Hooked {
     async fn put_opts(&self, key: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         let fate = (self.before)(key, &options.mode);
+        if let Fate::Late(pause) = fate {
+            tokio::time::sleep(pause).await;
+        }
         if fate != Fate::Dies {
             let answer = self.store.put_opts(key, payload, options).await;
-            if fate == Fate::Sound {
+            if fate != Fate::DiesBehind {
                 return answer;
             }
         }
