@@ -420,9 +420,9 @@ impl<O: ObjectHandle> Msync<O> {
             if cleaning.returned == Returned::DirtyAndPrecious {
                 returned.union(&precious);
             } else {
-                returned.union(&intersection(&precious, &flushed));
+                returned.union(&precious.intersection(&flushed));
             }
-            work.dirty = intersection(&dirty, &returned);
+            work.dirty = dirty.intersection(&returned);
             work.synchronize |= !returned.is_empty();
             work.returned = returned;
             work.flushed = flushed;
@@ -691,12 +691,4 @@ impl<O: ObjectHandle> Drop for Msync<O> {
             }
         }
     }
-}
-
-fn intersection(set: &PageSet, other: &PageSet) -> PageSet {
-    let mut shared = PageSet::new();
-    for run in other.runs() {
-        shared.union(&set.within(*run));
-    }
-    shared
 }

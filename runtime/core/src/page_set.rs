@@ -118,6 +118,24 @@ impl PageSet {
         self.runs = merged;
     }
 
+    /// The pages that both have.
+    pub fn intersection(&self, other: &PageSet) -> PageSet {
+        let (mut ours, mut theirs) = (&self.runs[..], &other.runs[..]);
+        let mut runs = Vec::with_capacity(ours.len().min(theirs.len()));
+        while let ([our, ours_rest @ ..], [their, theirs_rest @ ..]) = (ours, theirs) {
+            let shared = our.intersect(*their);
+            if !shared.is_empty() {
+                runs.push(shared);
+            }
+            if our.end <= their.end {
+                ours = ours_rest;
+            } else {
+                theirs = theirs_rest;
+            }
+        }
+        PageSet { runs }
+    }
+
     /// Removes every page of `other`.
     pub fn subtract(&mut self, other: &PageSet) {
         if other.runs.len() < MERGE_RUNS_MIN {
@@ -244,6 +262,7 @@ mod tests {
             let mut union = set.clone();
             union.union(&other);
             check(&union, &ours.union(&theirs).copied().collect());
+            check(&set.intersection(&other), &ours.intersection(&theirs).copied().collect());
             let mut rest = set;
             rest.subtract(&other);
             check(&rest, &ours.difference(&theirs).copied().collect());

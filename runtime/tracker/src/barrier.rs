@@ -125,11 +125,11 @@ impl Barrier {
         take_marks(&self.table, PageRange::new(first, pages.end), |run| {
             marked.insert(run)
         });
-        for run in marked.runs() {
-            self.pending.union(&self.attached.within(*run));
-            if self.straddle == Straddle::NextPageSuspect && self.is_suspect(run.end) {
-                self.pending.insert(PageRange::new(run.end, run.end + 1));
-            }
+        self.pending.union(&marked.intersection(&self.attached));
+        if self.straddle == Straddle::NextPageSuspect {
+            let behind = marked.runs().iter().map(|run| run.end);
+            let changed: PageSet = behind.filter(|page| self.is_suspect(*page)).collect();
+            self.pending.union(&changed);
         }
     }
 
@@ -151,14 +151,14 @@ impl Barrier {
     }
 
     /// Keeps the heads of `pages`, which are about to be reported.
-    fn capture(&mut self, pages: PageRange) {
+    fn capture(&mut self, pages: &PageSet) {
         if self.straddle == Straddle::Marked {
             return;
         }
-        for page in pages.start..pages.end {
+        for page in pages.pages() {
             self.heads[page as usize] = self.head(page);
         }
-        self.captured.insert(pages);
+        self.captured.union(pages);
     }
 
     /// Everything in `pages` is clean: its marks are dropped, but not what they mean for pages outside.
@@ -209,9 +209,7 @@ impl Tracker for Barrier {
             self.drain(*run);
         }
         let found = self.pending.within(pages);
-        for run in found.runs() {
-            self.capture(*run);
-        }
+        self.capture(&found);
         self.pending.remove(pages);
         dirty.union(&found);
         Ok(())
