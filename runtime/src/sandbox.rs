@@ -1,5 +1,8 @@
 //! [`Sandbox`]: the simple case. One engine, one set of grants, guests that import nothing but `vmsync1`.
 //!
+//! So nothing stores to their memory but what this crate knows of, and guests are instrumented unless another tracker is asked
+//! for: a sync then takes the time that what changed takes, however much memory it covers, and a first store costs no fault.
+//!
 //! Who needs other imports, limits or asynchronous calls builds the store with Wasmtime's own types and
 //! [`crate::add_to_linker`]; this file is an example of how.
 
@@ -34,7 +37,8 @@ impl SandboxBuilder {
         self
     }
 
-    /// The rung to track stores with; otherwise the best that works here.
+    /// The rung to track stores with; otherwise [`TrackerKind::Barrier`]. [`crate::best`] leaves modules as they are, for guests
+    /// that store much and seldom sync.
     #[must_use]
     pub fn tracker(mut self, kind: TrackerKind) -> Self {
         self.options.tracker = Some(kind);
@@ -52,7 +56,8 @@ impl SandboxBuilder {
     ///
     /// # Errors
     /// When Wasmtime cannot make an engine here.
-    pub fn build(self) -> Result<Sandbox, Error> {
+    pub fn build(mut self) -> Result<Sandbox, Error> {
+        self.options.tracker.get_or_insert(TrackerKind::Barrier);
         let host = Host::new(self.options);
         let mut config = Config::new();
         let engine = Engine::new(host.configure(&mut config))?;

@@ -38,6 +38,14 @@ fn a_guest_finds_its_last_synced_state_under_every_tracker() {
     }
 }
 
+#[test]
+fn guests_are_instrumented_unless_another_tracker_is_asked_for() {
+    let kind = |sandbox: Sandbox| sandbox.host().tracker();
+    assert_eq!(kind(Sandbox::builder().build().unwrap()), TrackerKind::Barrier);
+    let best = Sandbox::builder().tracker(vmsync::best()).build().unwrap();
+    assert_eq!(kind(best), vmsync::best());
+}
+
 fn survives(kind: TrackerKind) {
     let pager = Arc::new(MemoryPager::new(Options::default()));
     let grant = Grant::new(pager, ObjectName::new("counter").unwrap());

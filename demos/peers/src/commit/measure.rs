@@ -87,7 +87,7 @@ impl Field {
                 Box::new(Lmdb::new(folder)?),
                 Box::new(Redb::new(folder)?),
                 Box::new(Sqlite::new(folder)?),
-                Box::new(Ours::instrumented(folder)?),
+                Box::new(Ours::unmodified(folder)?),
             ],
             floor: Floor::new(folder)?,
         })

@@ -1,4 +1,4 @@
-//! vmsync as its users meet it: a guest stores into a region and calls `vm_msync`; the best tracker, the file store.
+//! vmsync as its users meet it: a guest of a `Sandbox` stores into a region and calls `vm_msync`; the file store.
 
 use std::{
     path::{Path, PathBuf},
@@ -28,7 +28,7 @@ const CHUNK: u64 = 16 << 20;
 /// See the head of the file.
 pub struct Ours {
     name: &'static str,
-    tracker: TrackerKind,
+    tracker: Option<TrackerKind>,
     guest: Guest,
     store: Arc<FileStore>,
     folder: PathBuf,
@@ -40,22 +40,22 @@ impl Ours {
     /// # Errors
     /// Whatever goes wrong.
     pub fn new(folder: &Path) -> Result<Self> {
-        Self::with(folder, "vm_msync", vmsync::best())
+        Self::with(folder, "vm_msync", None)
     }
 
-    /// The same with an instrumented guest, whose stores leave marks: a sync need not look at every page.
+    /// The same with a guest that was left as it is: the kernel tells what was stored to.
     ///
     /// # Errors
     /// Whatever goes wrong.
-    pub fn instrumented(folder: &Path) -> Result<Self> {
+    pub fn unmodified(folder: &Path) -> Result<Self> {
         Self::with(
-            &folder.join("instrumented"),
-            "vm_msync, instrumented",
-            TrackerKind::Barrier,
+            &folder.join("unmodified"),
+            "vm_msync, module unmodified",
+            Some(vmsync::best()),
         )
     }
 
-    fn with(folder: &Path, name: &'static str, tracker: TrackerKind) -> Result<Self> {
+    fn with(folder: &Path, name: &'static str, tracker: Option<TrackerKind>) -> Result<Self> {
         let store = FileStore::open(&folder.join("store"), &Options::default())?;
         let mut guest = mapped(&store, tracker, "fill", REGION)?;
         for start in (0..REGION).step_by(CHUNK as usize) {
@@ -79,9 +79,13 @@ impl Ours {
 }
 
 /// A guest with a region of `size` bytes of the object `name`.
-fn mapped(store: &Arc<FileStore>, tracker: TrackerKind, name: &str, size: u64) -> Result<Guest> {
+fn mapped(store: &Arc<FileStore>, tracker: Option<TrackerKind>, name: &str, size: u64) -> Result<Guest> {
     let grant = Grant::new(store.clone(), ObjectName::new(name)?);
-    let sandbox = Sandbox::builder().tracker(tracker).grant("fill", grant).build()?;
+    let mut sandbox = Sandbox::builder().grant("fill", grant);
+    if let Some(tracker) = tracker {
+        sandbox = sandbox.tracker(tracker);
+    }
+    let sandbox = sandbox.build()?;
     let mut guest = sandbox.instantiate(GUEST.as_bytes())?;
     if guest.call::<i32, i32>("map", size as i32)? != 0 {
         bail!("the guest could not map its region: {:?}", guest.last_error());

@@ -106,7 +106,7 @@ impl Report {
             "peers": self.peers(|index| self.amplification[index].unwrap_or(f64::NAN)),
         }));
         let machine = format!(
-            "{} {}, {} processors, tracker {}",
+            "{} {}, {} processors, best tracker of unmodified modules {}",
             std::env::consts::OS,
             std::env::consts::ARCH,
             std::thread::available_parallelism().map_or(0, usize::from),
