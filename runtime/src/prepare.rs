@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use vmsync_core::tracker::TrackerKind;
-use vmsync_instrument::{Options, instrument};
+use vmsync_instrument::{InstrumentError, Options, instrument};
 
 use crate::{Error, Host};
 
@@ -19,7 +19,8 @@ pub struct Prepared<'a> {
     pub stack_end: u64,
 }
 
-/// Makes `wasm` (binary or text) ready to run under `host`: with the `barrier` tracker its stores are instrumented.
+/// Makes `wasm` (binary or text) ready to run under `host`: with the `barrier` tracker its stores are instrumented, unless they
+/// are already.
 ///
 /// An instrumented guest marks what a loop stores to before the loop begins. So [`crate::Vm::msync`] must not be called
 /// from a callback that interrupts the guest (Wasmtime's epochs and fuel), only from a host function that the guest calls
@@ -37,7 +38,10 @@ pub fn prepare<'a>(host: &Host, wasm: &'a [u8]) -> Result<Prepared<'a>, Error> {
         page_size_shift: host.options().page_size.shift(),
         ..Options::default()
     };
-    let done = instrument(&wasm, &options).map_err(|error| Error::Guest(format!("{error}")))?;
+    let done = match instrument(&wasm, &options) {
+        Err(InstrumentError::AlreadyInstrumented { .. }) => return Ok(Prepared { wasm, stack_end: 0 }),
+        done => done.map_err(|error| Error::Guest(format!("{error}")))?,
+    };
     let stack_end = done
         .report
         .shadow_stack

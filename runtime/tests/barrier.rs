@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use vmsync::{Grant, ObjectName, Sandbox, TrackerKind};
+use vmsync::{Grant, ObjectName, Sandbox, TrackerKind, instrument::instrument};
 use vmsync_pager_memory::{MemoryPager, Options};
 
 /// Maps 4 MiB and copies into them as compilers unroll it: by 32 bytes while at least 16 are left, which counts down past
@@ -38,16 +38,28 @@ const GUEST: &str = r#"(module
   (func (export "sync") (result i32)
     (call $msync (i32.const 1) (i32.const 65536) (i32.const 0x400000) (i32.const 2))))"#;
 
-#[test]
-fn marks_ahead_of_loops_return_no_other_pages() {
+fn sandbox() -> Sandbox {
     let pager = Arc::new(MemoryPager::new(Options::default()));
     let grant = Grant::new(pager, ObjectName::new("region").expect("a good name"));
-    let sandbox = Sandbox::builder()
-        .grant("region", grant)
-        .tracker(TrackerKind::Barrier)
-        .build()
-        .expect("an engine can be made");
-    let mut guest = sandbox.instantiate(GUEST.as_bytes()).expect("a good guest");
+    let sandbox = Sandbox::builder().grant("region", grant);
+    sandbox.build().expect("an engine can be made")
+}
+
+#[test]
+fn a_module_that_was_instrumented_before_runs_as_it_is() {
+    let done =
+        instrument(&wat::parse_str(GUEST).expect("good text"), &Default::default()).expect("it can be");
+    let mut guest = sandbox().instantiate(&done.wasm).expect("a good guest");
+    assert_eq!(guest.call::<(), i32>("start", ()).expect("no trap"), 0);
+    assert_eq!(guest.vm().tracker(), Some(TrackerKind::Barrier));
+    guest.call::<_, ()>("copy", (65536, 100)).expect("no trap");
+    assert_eq!(guest.call::<(), i32>("sync", ()).expect("no trap"), 0);
+    assert_eq!(guest.stats().pages_returned, 2, "the page, and the one behind it");
+}
+
+#[test]
+fn marks_ahead_of_loops_return_no_other_pages() {
+    let mut guest = sandbox().instantiate(GUEST.as_bytes()).expect("a good guest");
     assert_eq!(guest.call::<(), i32>("start", ()).expect("no trap"), 0);
     // From the middle of page 3 of the region over 8 pages, and 100 bytes on page 500.
     let (copied, single) = (65536 + 3 * 4096 + 2048, 65536 + 500 * 4096);
