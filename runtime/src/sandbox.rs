@@ -1,7 +1,8 @@
 //! [`Sandbox`]: the simple case. One engine, one set of grants, guests that import nothing but `vmsync1`.
 //!
 //! So nothing stores to their memory but what this crate knows of, and guests are instrumented unless another tracker is asked
-//! for: a sync then takes the time that what changed takes, however much memory it covers, and a first store costs no fault.
+//! for: a sync then does not look at memory that did not change (only at its marks, 256 KiB for 1 GiB), and a first store costs
+//! no fault.
 //!
 //! Who needs other imports, limits or asynchronous calls builds the store with Wasmtime's own types and
 //! [`crate::add_to_linker`]; this file is an example of how.

@@ -63,6 +63,7 @@ pub(crate) const ALL: &[(&str, Check)] = &[
     ),
     ("many runs go back at once", runs::many_at_once),
     ("one of many runs is refused", runs::one_is_refused),
+    ("runs that do not ascend come back again", runs::come_back_again),
     ("a settled image shows what is supplied", calls::settle_image),
     (
         "bad arguments are refused and harm nothing",

@@ -8,7 +8,7 @@
 //! Pages are compared where they are: memory that nobody touched lately is what it waits for, and a copy waits as well.
 //!
 //! Invariants:
-//! - no lock is held but the call's while pages are read;
+//! - no lock is held while pages are read but the call's, and for reading that of the file's mapping;
 //! - what is compared with may change meanwhile: `epoch` tells later.
 
 use std::{
@@ -46,13 +46,11 @@ impl Shared {
     /// The disk's, reading the base: then the call is to be aborted.
     pub(crate) fn compare(&self, call: &mut Call, object: &Arc<Object>, runs: &[Run<'_>]) -> Result<()> {
         let (delta, unread) = (&mut call.delta, &mut call.unread_bytes_left);
-        let mut behind = delta.behind(object.id);
-        let ascend = runs.iter().all(|run| {
-            let pages = self.pages(run);
-            let ascends = behind <= pages.start;
+        let (mut ascend, mut behind) = (true, delta.behind(object.id));
+        for pages in runs.iter().map(|run| self.pages(run)) {
+            ascend &= behind <= pages.start;
             behind = behind.max(pages.end);
-            ascends
-        });
+        }
         let chunks: Vec<&[Run<'_>]> = self.chunks(runs);
         let threads = self.comparers(chunks.len());
         if !ascend {

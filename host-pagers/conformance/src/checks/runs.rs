@@ -74,3 +74,35 @@ pub(super) fn one_is_refused(fixture: &mut Fixture) {
     client.assert_full(0, 1);
     client.close();
 }
+
+/// Each return of a page is of the whole page: what an earlier one changed and a later one does not is as it was.
+pub(super) fn come_back_again(fixture: &mut Fixture) {
+    let client = Client::open(fixture, "again", 32);
+    let call = Client::call();
+    let empty = client.page_of(0);
+    let page = |place: usize| {
+        let mut page = empty.clone();
+        page[place] = 1;
+        page
+    };
+    client.give(call, 10, &page(0)).expect("goes back");
+    client
+        .give_runs(call, &[(5, &page(1)), (20, &page(2)), (30, &page(3))])
+        .expect("the runs go back");
+    client.give_runs(call, &[(20, &page(4))]).expect("goes back");
+    client.give(call, 30, &page(5)).expect("goes back");
+    client.sync(call, 0, 32).expect("commits");
+    let check = |client: &Client| {
+        for (number, place) in [(10, 0), (5, 1), (20, 4), (30, 5)] {
+            assert!(client.read(number, 1) == page(place), "page {number}");
+        }
+    };
+    check(&client);
+    client.close();
+    fixture.reopen();
+    if fixture.is_durable() {
+        let client = Client::open(fixture, "again", 32);
+        check(&client);
+        client.close();
+    }
+}
