@@ -41,6 +41,7 @@ const surface = new Surface($('canvas'), $('colours'), {
   lifted: () => kind === 'sketch' && $('auto').checked && call(Sync.SYNC),
 });
 const own = new OwnModule(async (bytes) => {
+  if ($('crash').disabled) return;
   ownBytes = bytes;
   await choose('own');
 });
@@ -108,6 +109,7 @@ async function loadGuest() {
   const [address, width, height] = await Promise.all(['pixels', 'width', 'height'].map((name) => guest.invoke(name)));
   pixels = { address, width, height, bytes: width * height * 4 };
   surface.resize(width, height);
+  // Asked for before anything can be drawn: the guest as it was found.
   possible = [hash(await readPixels())];
   const isNew = (await guest.read(address - 4096, 4)).every((byte) => byte === 0);
   if (isNew && kind === 'sketch') doodle((...line) => guest.invoke('draw', ...line), width, height);
@@ -156,7 +158,7 @@ async function crash() {
   await openStore();
   await choose(kind);
   const ms = performance.now() - start;
-  const text = pixels ? await verdict(before.value, allowed) : 'The store opened again.';
+  const text = pixels ? verdict(possible[0], before.value, allowed) : 'The store opened again.';
   $('crashes').textContent = crashes;
   $('intact').textContent = intact;
   veil(`Recovered in ${format(ms)}`, text);
@@ -165,9 +167,11 @@ async function crash() {
   setEnabled(true);
 }
 
-/** Compares what was found with the state that was being synced, and with those that may have been durable before. */
-async function verdict(before, allowed) {
-  const found = hash(await readPixels());
+/**
+ * Compares what was found, before the guest went on, with the state that was being synced and with those that may have
+ * been durable before.
+ */
+function verdict(found, before, allowed) {
   const inFlight = before && hash(before);
   if (found !== inFlight && !allowed.includes(found)) {
     return 'This is not a state that was ever synced. Please report it: that must not happen.';
@@ -247,8 +251,11 @@ function veil(title, text) {
   $('veil-text').textContent = text ?? '';
 }
 
+const tab = (name) => document.querySelector(`[data-guest="${name}"]`);
+
+/** A crash ends before anything else begins: what it found is compared with what was there. */
 function setEnabled(on) {
-  for (const id of ['sync', 'async', 'invalidate', 'crash']) $(id).disabled = !on;
+  for (const control of document.querySelectorAll('.actions button, [data-guest], #export, #import')) control.disabled = !on;
 }
 
 // ---- controls --------------------------------------------------------------------------------------------------------
@@ -276,13 +283,11 @@ function listen() {
   $('import').addEventListener('change', ({ target }) => target.files[0] && importFrom(target.files[0]));
   addEventListener('keydown', (event) => {
     if (event.target instanceof HTMLInputElement || event.ctrlKey || event.metaKey || event.altKey) return;
+    // Each key is a button's, so what is disabled has no key.
     const tabs = { 1: 'sketch', 2: 'life', 3: 'own' };
-    const keys = {
-      s: () => call(Sync.SYNC), a: () => call(Sync.ASYNC), i: () => call(Sync.INVALIDATE), x: startCrash,
-      c: clear, p: () => kind === 'life' && togglePlay(),
-    };
-    if (tabs[event.key]) choose(tabs[event.key]);
-    else keys[event.key.toLowerCase()]?.();
+    const buttons = { s: 'sync', a: 'async', i: 'invalidate', x: 'crash', c: 'clear', p: kind === 'life' && 'play' };
+    if (tabs[event.key]) tab(tabs[event.key]).click();
+    else $(buttons[event.key.toLowerCase()])?.click();
   });
 }
 

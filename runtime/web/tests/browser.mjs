@@ -20,6 +20,12 @@ export const NO_FILE_SYSTEM = `StorageManager.prototype.getDirectory = () =>
 /** Takes JSPI from workers: the engine suspends no guest then. (Chromium has no flag for it any more.) */
 export const NO_JSPI = 'delete WebAssembly.Suspending; delete WebAssembly.promising;\n';
 
+/** Lets whatever a worker says arrive late, in order, as on a busy machine: frames come between, and so does what they do. */
+export const LATE_REPLIES = `{
+  const now = postMessage;
+  self.postMessage = (...message) => setTimeout(now, 100, ...message);
+}\n`;
+
 /** A browser with a profile of its own, closed and forgotten when the test ends. Its workers run `first` before all else. */
 export async function openBrowser(context, first = '') {
   const profile = await mkdtemp(join(tmpdir(), 'vmsync-chromium-'));

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { NO_FILE_SYSTEM, NO_JSPI, openBrowser, openPage } from './browser.mjs';
+import { LATE_REPLIES, NO_FILE_SYSTEM, NO_JSPI, openBrowser, openPage } from './browser.mjs';
 
 async function openDemo(browser) {
   const page = await openPage(browser, '');
@@ -52,30 +52,34 @@ test('every state of the legend occurs', async (context) => {
   assert.deepEqual(page.errors, []);
 });
 
-test('a crash in mid-sync loses nothing that was durable, for each guest', async (context) => {
-  const page = await openDemo(await openBrowser(context));
-  await page.evaluate(() => {
-    window.told = new Set();
-    const text = document.getElementById('veil-text');
-    new MutationObserver(() => told.add(text.textContent)).observe(text, { childList: true });
+for (const [when, first] of [['', ''], [', and where replies are late', LATE_REPLIES]]) {
+  test(`a crash in mid-sync loses nothing that was durable, for each guest${when}`, async (context) => {
+    const page = await openDemo(await openBrowser(context, first));
+    await page.evaluate(() => {
+      window.told = new Set();
+      const text = document.getElementById('veil-text');
+      new MutationObserver(() => told.add(text.textContent)).observe(text, { childList: true });
+    });
+    let crashes = 0;
+    for (const guest of ['1', '1', '2', '3']) {
+      await page.keyboard.press(guest);
+      if (guest === '3') await page.click('#example');
+      await page.waitForSelector(guest === '3' ? '#functions form' : 'main[aria-busy="false"]');
+      if (guest === '1') await stroke(page);
+      await page.keyboard.press('x');
+      // Nothing else begins before the crash is over.
+      await page.keyboard.press(guest === '1' ? '2' : '1');
+      crashes += 1;
+      await counted(page, 'crashes', crashes);
+      await page.waitForFunction(() => document.getElementById('veil').hidden && !document.getElementById('crash').disabled);
+    }
+    // A module of one's own is not compared.
+    assert.equal(await count(page, 'intact'), crashes - 1);
+    const told = await page.evaluate(() => [...told].join('\n'));
+    assert.match(told, /every page of it is here|nothing torn|nothing left to sync/);
+    assert.deepEqual(page.errors, []);
   });
-  let crashes = 0;
-  for (const guest of ['1', '1', '2', '3']) {
-    await page.keyboard.press(guest);
-    if (guest === '3') await page.click('#example');
-    await page.waitForSelector(guest === '3' ? '#functions form' : 'main[aria-busy="false"]');
-    if (guest === '1') await stroke(page);
-    await page.keyboard.press('x');
-    crashes += 1;
-    await counted(page, 'crashes', crashes);
-    await page.waitForFunction(() => document.getElementById('veil').hidden && !document.getElementById('crash').disabled);
-  }
-  // A module of one's own is not compared.
-  assert.equal(await count(page, 'intact'), crashes - 1);
-  const told = await page.evaluate(() => [...told].join('\n'));
-  assert.match(told, /every page of it is here|nothing torn|nothing left to sync/);
-  assert.deepEqual(page.errors, []);
-});
+}
 
 test('without a private file system and without JSPI everything works as well', async (context) => {
   const page = await openDemo(await openBrowser(context, NO_FILE_SYSTEM + NO_JSPI));
