@@ -1,9 +1,11 @@
-//! Embedded databases. The eight bytes of a page are a record of eight bytes under the page's number, which is as little
-//! as a database can be asked to write; whole pages are records of a page in a second table.
+//! Embedded databases, with the same state as everybody: 1 GiB in records of 256 bytes, small enough to write little of a
+//! page and large enough to spend little on keys; the words that are packed in a table of their own; and whole pages in a
+//! third.
 //!
 //! Invariants:
 //! - a commit returns after the disk was asked to flush;
-//! - records of eight bytes exist beforehand, those of a page after the rounds that warm up;
+//! - words and records exist beforehand, pages after the rounds that warm up;
+//! - a database may keep all of its pages in memory;
 //! - writers of one database take turns, as each of them demands.
 
 use std::{
@@ -23,36 +25,56 @@ use rusqlite::Connection;
 
 use crate::{
     contender::{Contender, Spent, rate_of, timed},
-    workload::{Change, PAGE, PAGES, Workload},
+    workload::{Change, PAGE, REGION, WORDS, Workload},
 };
 
 /// Bytes of address space for LMDB's map; the file grows as needed.
-const MAP_BYTES: usize = 4 << 30;
+const MAP_BYTES: usize = 8 << 30;
+/// Bytes that a database may keep in memory: more than there are.
+const CACHE_BYTES: usize = 3 << 30;
+/// Bytes of a record.
+const RECORD: u64 = 256;
 
 /// A transaction that is open.
 trait Transaction {
-    fn word(&mut self, page: u32, value: u64) -> Result<()>;
+    fn word(&mut self, word: u32, value: u64) -> Result<()>;
+    fn record(&mut self, record: u32, bytes: &[u8]) -> Result<()>;
     fn page(&mut self, page: u32, bytes: &[u8]) -> Result<()>;
 }
 
 /// Puts `change` into a transaction.
-fn put(change: &Change, transaction: &mut dyn Transaction) -> Result<()> {
-    match change {
-        Change::Stores { stores, .. } => stores
+fn put(workload: Workload, change: &Change, transaction: &mut dyn Transaction) -> Result<()> {
+    match (workload, change) {
+        (Workload::One | Workload::Random(_), Change::Stores { stores, .. }) => {
+            let mut bytes = [1; RECORD as usize];
+            stores.iter().try_for_each(|(offset, value)| {
+                let at = (offset % RECORD) as usize;
+                bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
+                transaction.record((offset / RECORD) as u32, &bytes)
+            })
+        }
+        (_, Change::Stores { stores, .. }) => stores
             .iter()
-            .try_for_each(|(offset, value)| transaction.word((offset / PAGE) as u32, *value)),
-        Change::Fill { start, length, value } => {
+            .try_for_each(|(offset, value)| transaction.word((offset / 8) as u32, *value)),
+        (_, Change::Fill { start, length, value }) => {
             let bytes = vec![*value; PAGE as usize];
             (start / PAGE..(start + length) / PAGE).try_for_each(|page| transaction.page(page as u32, &bytes))
         }
     }
 }
 
-/// The change of one committer of many.
-fn counter(page: usize, value: usize) -> Change {
+/// Every word, and every record too where `records`.
+fn prefill(transaction: &mut dyn Transaction, records: bool) -> Result<()> {
+    (0..WORDS as u32).try_for_each(|word| transaction.word(word, 1))?;
+    let count = if records { REGION / RECORD } else { 0 };
+    (0..count as u32).try_for_each(|record| transaction.record(record, &[1; RECORD as usize]))
+}
+
+/// The change of one committer of many: to a word of its own.
+fn counter(index: usize, value: usize) -> Change {
     Change::Stores {
         state: None,
-        stores: vec![(page as u64 * PAGE, value as u64)],
+        stores: vec![(index as u64 * 8, value as u64)],
     }
 }
 
@@ -60,6 +82,7 @@ fn counter(page: usize, value: usize) -> Change {
 pub struct Lmdb {
     env: Env,
     words: HeedDatabase<U32<BigEndian>, U64<BigEndian>>,
+    records: HeedDatabase<U32<BigEndian>, Bytes>,
     pages: HeedDatabase<U32<BigEndian>, Bytes>,
     cold: PathBuf,
 }
@@ -67,8 +90,12 @@ pub struct Lmdb {
 struct LmdbTransaction<'a, 'b>(&'a Lmdb, &'a mut heed::RwTxn<'b>);
 
 impl Transaction for LmdbTransaction<'_, '_> {
-    fn word(&mut self, page: u32, value: u64) -> Result<()> {
-        Ok(self.0.words.put(self.1, &page, &value)?)
+    fn word(&mut self, word: u32, value: u64) -> Result<()> {
+        Ok(self.0.words.put(self.1, &word, &value)?)
+    }
+
+    fn record(&mut self, record: u32, bytes: &[u8]) -> Result<()> {
+        Ok(self.0.records.put(self.1, &record, bytes)?)
     }
 
     fn page(&mut self, page: u32, bytes: &[u8]) -> Result<()> {
@@ -84,29 +111,27 @@ impl Lmdb {
     pub fn new(folder: &Path) -> Result<Self> {
         let cold = folder.join("lmdb-open");
         let made = Self::open_in(&folder.join("lmdb"))?;
-        Self::open_in(&cold)?.prefill()?;
-        made.prefill()?;
+        Self::open_in(&cold)?.run(|transaction| prefill(transaction, false))?;
+        made.run(|transaction| prefill(transaction, true))?;
         Ok(Self { cold, ..made })
     }
 
     fn open_in(folder: &Path) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
         // SAFETY: nobody else touches the files, and no environment of this process has them open.
-        let env = unsafe { EnvOpenOptions::new().map_size(MAP_BYTES).max_dbs(2).open(folder) }?;
+        let env = unsafe { EnvOpenOptions::new().map_size(MAP_BYTES).max_dbs(3).open(folder) }?;
         let mut transaction = env.write_txn()?;
         let words = env.create_database(&mut transaction, Some("words"))?;
+        let records = env.create_database(&mut transaction, Some("records"))?;
         let pages = env.create_database(&mut transaction, Some("pages"))?;
         transaction.commit()?;
         Ok(Self {
             env,
             words,
+            records,
             pages,
             cold: PathBuf::new(),
         })
-    }
-
-    fn prefill(&self) -> Result<()> {
-        self.run(|transaction| (0..PAGES as u32).try_for_each(|page| transaction.word(page, 1)))
     }
 
     fn run(&self, body: impl FnOnce(&mut dyn Transaction) -> Result<()>) -> Result<()> {
@@ -121,15 +146,18 @@ impl Contender for Lmdb {
         "LMDB"
     }
 
-    fn commit(&mut self, _: Workload, change: &Change) -> Result<Spent> {
-        let ((), commit) = timed(|| self.run(|transaction| put(change, transaction)))?;
+    fn commit(&mut self, workload: Workload, change: &Change) -> Result<Spent> {
+        let ((), commit) = timed(|| self.run(|transaction| put(workload, change, transaction)))?;
         Ok(Spent { change: 0.0, commit })
     }
 
     fn rate(&mut self, threads: usize, time: Duration) -> Result<Option<f64>> {
         let own = &*self;
-        let committers = (0..threads)
-            .map(|index| move |count: usize| own.run(|transaction| put(&counter(index, count), transaction)));
+        let committers = (0..threads).map(|index| {
+            move |count: usize| {
+                own.run(|transaction| put(Workload::Counter, &counter(index, count), transaction))
+            }
+        });
         Ok(Some(rate_of(committers.collect(), time)?))
     }
 
@@ -139,7 +167,7 @@ impl Contender for Lmdb {
             let env = unsafe {
                 EnvOpenOptions::new()
                     .map_size(MAP_BYTES)
-                    .max_dbs(2)
+                    .max_dbs(3)
                     .open(&self.cold)
             }?;
             let transaction = env.read_txn()?;
@@ -155,8 +183,9 @@ impl Contender for Lmdb {
     }
 }
 
-const WORDS: TableDefinition<'_, u32, u64> = TableDefinition::new("words");
-const BLOBS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("pages");
+const WORD_TABLE: TableDefinition<'_, u32, u64> = TableDefinition::new("words");
+const RECORD_TABLE: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("records");
+const PAGE_TABLE: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("pages");
 
 /// redb, with its default durability: every commit is synced.
 pub struct Redb {
@@ -166,12 +195,18 @@ pub struct Redb {
 
 struct RedbTransaction<'a> {
     words: redb::Table<'a, u32, u64>,
+    records: redb::Table<'a, u32, &'static [u8]>,
     pages: redb::Table<'a, u32, &'static [u8]>,
 }
 
 impl Transaction for RedbTransaction<'_> {
-    fn word(&mut self, page: u32, value: u64) -> Result<()> {
-        self.words.insert(page, value)?;
+    fn word(&mut self, word: u32, value: u64) -> Result<()> {
+        self.words.insert(word, value)?;
+        Ok(())
+    }
+
+    fn record(&mut self, record: u32, bytes: &[u8]) -> Result<()> {
+        self.records.insert(record, bytes)?;
         Ok(())
     }
 
@@ -188,20 +223,22 @@ impl Redb {
     /// Whatever goes wrong.
     pub fn new(folder: &Path) -> Result<Self> {
         let cold = folder.join("redb-open");
-        let made = Database::create(folder.join("redb"))?;
-        for database in [&Database::create(&cold)?, &made] {
-            Self::run(database, |transaction| {
-                (0..PAGES as u32).try_for_each(|page| transaction.word(page, 1))
-            })?;
-        }
+        let made = Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            .create(folder.join("redb"))?;
+        Self::run(&Database::create(&cold)?, |transaction| {
+            prefill(transaction, false)
+        })?;
+        Self::run(&made, |transaction| prefill(transaction, true))?;
         Ok(Self { database: made, cold })
     }
 
     fn run(database: &Database, body: impl FnOnce(&mut dyn Transaction) -> Result<()>) -> Result<()> {
         let transaction = database.begin_write()?;
         body(&mut RedbTransaction {
-            words: transaction.open_table(WORDS)?,
-            pages: transaction.open_table(BLOBS)?,
+            words: transaction.open_table(WORD_TABLE)?,
+            records: transaction.open_table(RECORD_TABLE)?,
+            pages: transaction.open_table(PAGE_TABLE)?,
         })?;
         Ok(transaction.commit()?)
     }
@@ -212,15 +249,20 @@ impl Contender for Redb {
         "redb"
     }
 
-    fn commit(&mut self, _: Workload, change: &Change) -> Result<Spent> {
-        let ((), commit) = timed(|| Self::run(&self.database, |transaction| put(change, transaction)))?;
+    fn commit(&mut self, workload: Workload, change: &Change) -> Result<Spent> {
+        let ((), commit) =
+            timed(|| Self::run(&self.database, |transaction| put(workload, change, transaction)))?;
         Ok(Spent { change: 0.0, commit })
     }
 
     fn rate(&mut self, threads: usize, time: Duration) -> Result<Option<f64>> {
         let database = &self.database;
         let committers = (0..threads).map(|index| {
-            move |count: usize| Self::run(database, |transaction| put(&counter(index, count), transaction))
+            move |count: usize| {
+                Self::run(database, |transaction| {
+                    put(Workload::Counter, &counter(index, count), transaction)
+                })
+            }
         });
         Ok(Some(rate_of(committers.collect(), time)?))
     }
@@ -228,7 +270,7 @@ impl Contender for Redb {
     fn open(&mut self) -> Result<Option<f64>> {
         let (kept, seconds) = timed(|| {
             let database = Database::open(&self.cold)?;
-            let found = database.begin_read()?.open_table(WORDS)?.get(0)?;
+            let found = database.begin_read()?.open_table(WORD_TABLE)?.get(0)?;
             assert_eq!(found.map(|value| value.value()), Some(1));
             Ok(database)
         })?;
@@ -246,10 +288,17 @@ pub struct Sqlite {
 struct SqliteTransaction<'a>(&'a Connection);
 
 impl Transaction for SqliteTransaction<'_> {
-    fn word(&mut self, page: u32, value: u64) -> Result<()> {
+    fn word(&mut self, word: u32, value: u64) -> Result<()> {
         let mut statement = self.0.prepare_cached("UPDATE words SET v = ?2 WHERE k = ?1")?;
         // SQLite's integers are signed.
-        let changed = statement.execute((page, value as i64))?;
+        let changed = statement.execute((word, value as i64))?;
+        assert_eq!(changed, 1);
+        Ok(())
+    }
+
+    fn record(&mut self, record: u32, bytes: &[u8]) -> Result<()> {
+        let mut statement = self.0.prepare_cached("UPDATE records SET v = ?2 WHERE k = ?1")?;
+        let changed = statement.execute((record, bytes))?;
         assert_eq!(changed, 1);
         Ok(())
     }
@@ -270,40 +319,49 @@ impl Sqlite {
     /// Whatever goes wrong.
     pub fn new(folder: &Path) -> Result<Self> {
         let cold = folder.join("sqlite-open");
-        Self::create(&cold)?;
+        Self::create(&cold, false)?;
         Ok(Self {
-            connection: Mutex::new(Self::create(&folder.join("sqlite"))?),
+            connection: Mutex::new(Self::create(&folder.join("sqlite"), true)?),
             cold,
         })
     }
 
     fn connect(path: &Path) -> Result<Connection> {
         let connection = Connection::open(path)?;
-        connection.execute_batch(
+        connection.execute_batch(&format!(
             "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-             PRAGMA cache_size = -65536;",
-        )?;
+             PRAGMA cache_size = -{};",
+            CACHE_BYTES >> 10
+        ))?;
         Ok(connection)
     }
 
-    fn create(path: &Path) -> Result<Connection> {
+    fn create(path: &Path, records: bool) -> Result<Connection> {
         let connection = Self::connect(path)?;
         connection.execute_batch(
             "CREATE TABLE words (k INTEGER PRIMARY KEY, v INTEGER) STRICT; \
+             CREATE TABLE records (k INTEGER PRIMARY KEY, v BLOB) STRICT; \
              CREATE TABLE pages (k INTEGER PRIMARY KEY, v BLOB) STRICT;",
         )?;
+        let numbers = "WITH RECURSIVE n (k) AS (SELECT 0 UNION ALL SELECT k + 1 FROM n WHERE k + 1 < ?1)";
         connection.execute(
-            "WITH RECURSIVE n (k) AS (SELECT 0 UNION ALL SELECT k + 1 FROM n WHERE k + 1 < ?1) \
-             INSERT INTO words SELECT k, 1 << 62 FROM n",
-            [PAGES as i64],
+            &format!("{numbers} INSERT INTO words SELECT k, 1 << 62 FROM n"),
+            [WORDS as i64],
         )?;
+        if records {
+            connection.execute(
+                &format!("{numbers} INSERT INTO records SELECT k, ?2 FROM n"),
+                ((REGION / RECORD) as i64, [1; RECORD as usize]),
+            )?;
+        }
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
         Ok(connection)
     }
 
-    fn run(&self, change: &Change) -> Result<()> {
+    fn run(&self, workload: Workload, change: &Change) -> Result<()> {
         let connection = self.connection.lock().expect("no committer panics");
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        put(change, &mut SqliteTransaction(&connection))?;
+        put(workload, change, &mut SqliteTransaction(&connection))?;
         connection.prepare_cached("COMMIT")?.execute([])?;
         Ok(())
     }
@@ -314,8 +372,8 @@ impl Contender for Sqlite {
         "SQLite (WAL, FULL)"
     }
 
-    fn commit(&mut self, _: Workload, change: &Change) -> Result<Spent> {
-        let ((), commit) = timed(|| self.run(change))?;
+    fn commit(&mut self, workload: Workload, change: &Change) -> Result<Spent> {
+        let ((), commit) = timed(|| self.run(workload, change))?;
         Ok(Spent { change: 0.0, commit })
     }
 
@@ -327,7 +385,8 @@ impl Contender for Sqlite {
 
     fn rate(&mut self, threads: usize, time: Duration) -> Result<Option<f64>> {
         let own = &*self;
-        let committers = (0..threads).map(|index| move |count: usize| own.run(&counter(index, count)));
+        let committers =
+            (0..threads).map(|index| move |count: usize| own.run(Workload::Counter, &counter(index, count)));
         Ok(Some(rate_of(committers.collect(), time)?))
     }
 

@@ -44,5 +44,14 @@
         (call $next))
       (br_if $each (local.tee $count (i32.sub (local.get $count) (i32.const 1))))))
 
+  ;; Eight bytes in each of `count` words of 2 MiB.
+  (func (export "pack") (param $state i64) (param $count i32)
+    (local $word i32)
+    (global.set $state (local.get $state))
+    (loop $each
+      (local.set $word (i32.and (i32.wrap_i64 (call $next)) (i32.const 0x3ffff)))
+      (i64.store (i32.add (global.get $base) (i32.shl (local.get $word) (i32.const 3))) (call $next))
+      (br_if $each (local.tee $count (i32.sub (local.get $count) (i32.const 1))))))
+
   (func (export "sync") (param $offset i32) (param $size i32) (result i32)
     (call $msync (i32.const 1) (i32.add (global.get $base) (local.get $offset)) (local.get $size) (i32.const 2))))

@@ -112,7 +112,14 @@ impl Contender for Ours {
             Change::Stores {
                 state: Some(state),
                 stores,
-            } => Ok(guest.call::<(i64, i32), ()>("scatter", (*state as i64, stores.len() as i32))?),
+            } => {
+                let name = if let Workload::Packed(_) = workload {
+                    "pack"
+                } else {
+                    "scatter"
+                };
+                Ok(guest.call::<(i64, i32), ()>(name, (*state as i64, stores.len() as i32))?)
+            }
             Change::Stores { state: None, stores } => stores.iter().try_for_each(|(offset, value)| {
                 Ok(guest.call::<(i32, i64), ()>("store", (*offset as i32, *value as i64))?)
             }),

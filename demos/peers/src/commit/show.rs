@@ -193,6 +193,7 @@ fn label(workload: Workload) -> String {
         Workload::One => "1 (its page)".into(),
         Workload::Random(1) => "1 (1 GiB)".into(),
         Workload::Random(pages) => pages.to_string(),
+        Workload::Packed(words) => format!("{words} packed"),
         Workload::Sequential => "256 in a row".into(),
     }
 }

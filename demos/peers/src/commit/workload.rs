@@ -1,7 +1,7 @@
 //! What is changed before a commit: the workloads, and the changes drawn for them.
 //!
 //! Invariants:
-//! - every contender is given the same change;
+//! - every contender is given the same change, and keeps a state of the same size: 1 GiB, or 2 MiB where words are packed;
 //! - a page is picked at random among those of 1 GiB, and so are the eight bytes in it.
 
 /// Bytes of a page.
@@ -10,6 +10,8 @@ pub const PAGE: u64 = 4096;
 pub const REGION: u64 = 1 << 30;
 /// Pages of it.
 pub const PAGES: u64 = REGION / PAGE;
+/// Words of eight bytes that the packed workload changes some of, from the start of the state on.
+pub const WORDS: u64 = 1 << 18;
 /// Pages that the sequential workload rewrites.
 pub const SEQUENTIAL_PAGES: u64 = 256;
 /// Places that it does so in: few, so that databases have records there after the rounds that warm up.
@@ -24,12 +26,14 @@ pub enum Workload {
     One,
     /// Eight bytes in each of so many random pages; the call covers everything.
     Random(usize),
+    /// So many random words of [`WORDS`]; the call covers those. Small and dense, as a table in a database is.
+    Packed(usize),
     /// [`SEQUENTIAL_PAGES`] pages in a row, every byte of them.
     Sequential,
 }
 
 /// All of them, in the order in which they are shown.
-pub const WORKLOADS: [Workload; 8] = [
+pub const WORKLOADS: [Workload; 9] = [
     Workload::Counter,
     Workload::One,
     Workload::Random(1),
@@ -37,6 +41,7 @@ pub const WORKLOADS: [Workload; 8] = [
     Workload::Random(100),
     Workload::Random(1000),
     Workload::Random(10_000),
+    Workload::Packed(10_000),
     Workload::Sequential,
 ];
 
@@ -70,6 +75,7 @@ impl Workload {
             },
             Workload::One => random.stores(1),
             Workload::Random(pages) => random.stores(pages),
+            Workload::Packed(words) => random.words(words),
             Workload::Sequential => {
                 let length = SEQUENTIAL_PAGES * PAGE;
                 Change::Fill {
@@ -87,16 +93,18 @@ impl Workload {
             (Workload::Counter | Workload::One, Change::Stores { stores, .. }) => {
                 (stores[0].0 / PAGE * PAGE, PAGE)
             }
+            (Workload::Packed(_), _) => (0, WORDS * 8),
             (_, Change::Stores { .. }) => (0, REGION),
             (_, Change::Fill { start, length, .. }) => (*start, *length),
         }
     }
 
-    /// Pages that change.
+    /// Pages that change, at most.
     pub fn pages(self) -> u64 {
         match self {
             Workload::Counter | Workload::One => 1,
             Workload::Random(pages) => pages as u64,
+            Workload::Packed(_) => WORDS * 8 / PAGE,
             Workload::Sequential => SEQUENTIAL_PAGES,
         }
     }
@@ -109,6 +117,7 @@ impl std::fmt::Display for Workload {
             Workload::One => formatter.write_str("1 random page, call over it"),
             Workload::Random(1) => formatter.write_str("1 random page, call over 1 GiB"),
             Workload::Random(pages) => write!(formatter, "{pages} random pages"),
+            Workload::Packed(words) => write!(formatter, "{words} words, packed in 2 MiB"),
             Workload::Sequential => write!(formatter, "{SEQUENTIAL_PAGES} whole pages in a row"),
         }
     }
@@ -124,6 +133,14 @@ impl Random {
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn words(&mut self, count: usize) -> Change {
+        let state = Some(self.0);
+        let stores = (0..count)
+            .map(|_| (self.next() % WORDS * 8, self.next()))
+            .collect();
+        Change::Stores { state, stores }
     }
 
     fn stores(&mut self, count: usize) -> Change {
