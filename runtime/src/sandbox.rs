@@ -9,7 +9,7 @@
 
 use indexmap::IndexMap;
 use vmsync_core::{ByteRange, PagerError, abi::VmSync, tracker::TrackerKind};
-use wasmtime::{Config, Engine, Instance, Linker, Memory, Module, Store, WasmParams, WasmResults};
+use wasmtime::{Config, Engine, Func, Instance, Linker, Memory, Module, Store, WasmParams, WasmResults};
 
 use crate::{
     DurableInstance, DurableModule, Error, Grant, Host, HostOptions, Stats, Vm, add_to_linker,
@@ -115,6 +115,7 @@ impl Sandbox {
             store,
             instance,
             memory,
+            functions: IndexMap::new(),
         })
     }
 
@@ -137,6 +138,8 @@ pub struct Guest {
     store: Store<Vm>,
     instance: Instance,
     memory: Memory,
+    /// Exported functions that were called before.
+    functions: IndexMap<String, Func>,
 }
 
 impl Guest {
@@ -145,7 +148,14 @@ impl Guest {
     /// # Errors
     /// When there is no such function of this type, or it traps.
     pub fn call<P: WasmParams, R: WasmResults>(&mut self, name: &str, parameters: P) -> Result<R, Error> {
-        let function = self.instance.get_typed_func::<P, R>(&mut self.store, name)?;
+        let function = match self.functions.get(name) {
+            Some(known) => known.typed::<P, R>(&self.store)?,
+            None => {
+                let found = self.instance.get_typed_func::<P, R>(&mut self.store, name)?;
+                self.functions.insert(name.to_owned(), *found.func());
+                found
+            }
+        };
         Ok(function.call(&mut self.store, parameters)?)
     }
 

@@ -192,6 +192,11 @@ impl Vm {
 
     // --- for the imports -------------------------------------------------------------------------------------
 
+    /// Whether [`Vm::enter`] has seen the memory, and its cards, before.
+    pub(crate) fn is_attached(&self) -> bool {
+        self.attached.is_some()
+    }
+
     /// Attaches to the memory at the first call, checks that it is the same at every other, and looks at its size.
     pub(crate) fn enter(&mut self, place: &MemoryPlace) -> Result<(), Error> {
         if let Some(attached) = &mut self.attached {
