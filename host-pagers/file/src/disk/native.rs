@@ -457,6 +457,17 @@ mod tests {
         file.write_at(0, &long).unwrap();
         let parts = shown(&*file, &[(0, 300 * BLOCK), (300 * BLOCK, 300 * BLOCK)]);
         assert!(parts.into_iter().flatten().flatten().eq(long.iter().copied()));
+        // What was looked at before, so that the kernel is asked about all of it at once, and is gone.
+        file.set_len(0).unwrap();
+        file.set_len(2000 * BLOCK).unwrap();
+        file.write_at(3 * BLOCK, &written(9)).unwrap();
+        let found = shown(
+            &*file,
+            &[(3 * BLOCK, BLOCK), (200 * BLOCK, BLOCK), (599 * BLOCK, BLOCK)],
+        );
+        assert_eq!(found[0], Some(written(9)));
+        let is_gone = |shown: &Vec<u8>| shown.iter().all(|byte| *byte == 0);
+        assert!(found[1..].iter().flatten().all(is_gone));
     }
 
     #[test]
