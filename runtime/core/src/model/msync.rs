@@ -1,0 +1,465 @@
+//! `vm_msync` of the model, and what else cleans pages.
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec,
+    vec::Vec,
+};
+
+use super::{Held, Kind, Model, Outcome, ReturnedPage, Share, refused};
+use crate::{
+    KernReturn, PagerErrorKind,
+    abi::VmSync,
+    pager::{LockRequest, ReturnPages},
+};
+
+/// Which pages a call drops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Drops {
+    Nothing,
+    Clean,
+    All,
+    Unmapped,
+}
+
+/// What a call does to pages.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Effect {
+    returns_dirty: bool,
+    returns_precious: bool,
+    returns_resident: bool,
+    drops: Drops,
+    /// The pager is asked even if nothing is returned.
+    asks: bool,
+    synchronous: bool,
+}
+
+const EVICT: Effect = Effect {
+    returns_dirty: false,
+    returns_precious: false,
+    returns_resident: false,
+    drops: Drops::Clean,
+    asks: false,
+    synchronous: true,
+};
+
+/// The last mapping goes: precious pages are returned, the rest is forgotten.
+pub(super) const UNMAP: Effect = Effect {
+    drops: Drops::Unmapped,
+    ..EVICT
+};
+
+/// A run of one object's pages in a task's memory: what one `synchronize` covers.
+#[derive(Clone, Debug)]
+pub(super) struct Run {
+    object: usize,
+    writer: bool,
+    wired: bool,
+    /// Pages of linear memory, ascending.
+    pages: Vec<u64>,
+    error: Option<PagerErrorKind>,
+    supply_error: Option<PagerErrorKind>,
+    returned: Vec<u64>,
+    dropped: Vec<u64>,
+}
+
+impl Model {
+    /// `vm_msync`; `word_end` is one behind the highest address that the call's words can hold.
+    pub fn msync(&mut self, task: usize, address: u64, size: u64, flags: VmSync, word_end: u64) -> Outcome {
+        let both = VmSync::ASYNCHRONOUS | VmSync::SYNCHRONOUS;
+        if flags.has_unknown() || flags.contains(both) {
+            return refused(KernReturn::InvalidArgument);
+        }
+        if size == 0 {
+            return refused(KernReturn::Success);
+        }
+        let (pages, whole) = match self.allocated(task, address, size, word_end) {
+            Ok(found) => found,
+            Err(error) => return refused(error),
+        };
+        if pages.is_empty() {
+            return refused(KernReturn::InvalidAddress);
+        }
+        let good = if !whole && flags.contains(VmSync::CONTIGUOUS) {
+            KernReturn::InvalidAddress
+        } else {
+            KernReturn::Success
+        };
+        if flags.contains(VmSync::KILLPAGES) {
+            self.kill(task, address, size);
+            return refused(good);
+        }
+        let asks = flags.intersects(both);
+        let invalidate = flags.contains(VmSync::INVALIDATE);
+        if !asks && !invalidate {
+            return refused(good);
+        }
+        let effect = Effect {
+            returns_dirty: asks,
+            returns_precious: asks,
+            returns_resident: false,
+            drops: if invalidate { Drops::All } else { Drops::Nothing },
+            asks,
+            synchronous: !flags.contains(VmSync::ASYNCHRONOUS),
+        };
+        let runs = self.runs(task, &pages);
+        let objects: BTreeSet<usize> = runs.iter().map(|run| run.object).collect();
+        let order: Vec<usize> = runs.iter().map(|run| run.object).collect();
+        let (error, returned) = self.clean(task, runs, effect);
+        let mut result = error.unwrap_or(good);
+        if asks {
+            let told = self.tell(task, &objects, &order);
+            if error.is_none() {
+                result = told.unwrap_or(result);
+            }
+        }
+        Outcome { result, returned }
+    }
+
+    /// Earlier errors of asynchronous calls that the task has not been told of: the first in address order.
+    fn tell(&mut self, task: usize, objects: &BTreeSet<usize>, order: &[usize]) -> Option<KernReturn> {
+        let mut told = BTreeMap::new();
+        for port in self.tasks[task].ports.values_mut() {
+            if objects.contains(&port.object)
+                && let Some(error) = port.pending.take()
+            {
+                self.objects[port.object].error_seen = true;
+                told.entry(port.object).or_insert(error);
+            }
+        }
+        order.iter().find_map(|object| told.get(object).copied())
+    }
+
+    /// KILLPAGES: up to the first hole, anonymous memory that is not wired reads as zero.
+    fn kill(&mut self, task: usize, address: u64, size: u64) {
+        let zeroes = self.zeroes();
+        for page in self.shrink(address, size) {
+            if page as usize >= self.tasks[task].pages.len() || self.page(task, page).kind == Kind::Hole {
+                return;
+            }
+            let page = self.page_mut(task, page);
+            if matches!(page.kind, Kind::Memory | Kind::Anonymous) && page.wired == 0 {
+                page.bytes = zeroes.clone();
+            }
+        }
+    }
+
+    /// Memory is given up.
+    pub fn evict(&mut self, task: usize, address: u64, size: u64) -> Outcome {
+        let (pages, _) = match self.allocated(task, address, size, self.tasks[task].address_end) {
+            Ok(found) => found,
+            Err(error) => return refused(error),
+        };
+        let runs = self.runs(task, &pages);
+        let (error, returned) = self.clean(task, runs, EVICT);
+        Outcome {
+            result: error.unwrap_or(KernReturn::Success),
+            returned,
+        }
+    }
+
+    /// A pager's request over what `task` writes of `object`.
+    pub fn lock_request(&mut self, task: usize, object: usize, request: &LockRequest) -> Outcome {
+        let first = request.range.start / self.page_size.bytes();
+        let behind = request.range.end.div_ceil(self.page_size.bytes());
+        let all = 0..self.tasks[task].pages.len() as u64;
+        let wanted: Vec<u64> = all
+            .filter(|address| {
+                matches!(self.page(task, *address).kind, Kind::Object { object: other, page, share: Share::Writer }
+                    if other == object && page >= first && page < behind)
+            })
+            .collect();
+        if let Some(prohibit) = request.prohibit {
+            for page in &wanted {
+                let page = self.page_mut(task, *page);
+                page.protection = page.protection.without(prohibit);
+            }
+        }
+        let which = request.should_return;
+        let effect = Effect {
+            returns_dirty: which != ReturnPages::None,
+            returns_precious: matches!(which, ReturnPages::All | ReturnPages::Anything),
+            returns_resident: which == ReturnPages::Anything,
+            drops: if request.flush { Drops::All } else { Drops::Nothing },
+            asks: false,
+            synchronous: true,
+        };
+        let runs = self.runs(task, &wanted);
+        let (error, returned) = self.clean(task, runs, effect);
+        Outcome {
+            result: error.unwrap_or(KernReturn::Success),
+            returned,
+        }
+    }
+
+    /// The runs of objects' pages among `pages`, which are ascending.
+    pub(super) fn runs(&self, task: usize, pages: &[u64]) -> Vec<Run> {
+        let mut runs: Vec<Run> = Vec::new();
+        let mut previous: Option<(u64, Kind, bool)> = None;
+        for address in pages {
+            let page = self.page(task, *address);
+            let Kind::Object {
+                object,
+                page: number,
+                share,
+            } = page.kind
+            else {
+                continue;
+            };
+            if share == Share::Copy {
+                continue;
+            }
+            let before = number
+                .checked_sub(1)
+                .map(|page| Kind::Object { object, page, share });
+            let goes_on = previous.is_some_and(|(last, kind, wired)| {
+                last + 1 == *address && Some(kind) == before && wired == (page.wired > 0)
+            });
+            previous = Some((*address, page.kind, page.wired > 0));
+            match runs.last_mut() {
+                Some(run) if goes_on => run.pages.push(*address),
+                _ => runs.push(Run {
+                    object,
+                    writer: share == Share::Writer,
+                    wired: page.wired > 0,
+                    pages: vec![*address],
+                    error: None,
+                    supply_error: None,
+                    returned: Vec::new(),
+                    dropped: Vec::new(),
+                }),
+            }
+        }
+        runs
+    }
+
+    fn object_page(&self, task: usize, address: u64) -> u64 {
+        match self.page(task, address).kind {
+            Kind::Object { page, .. } => page,
+            _ => u64::MAX,
+        }
+    }
+
+    /// Returns, waits, drops. The error that the caller sees, and what was returned.
+    pub(super) fn clean(
+        &mut self,
+        task: usize,
+        mut runs: Vec<Run>,
+        effect: Effect,
+    ) -> (Option<KernReturn>, Vec<ReturnedPage>) {
+        if self.is_blocked(task, &mut runs) {
+            return (
+                runs.iter()
+                    .find_map(|run| run.error)
+                    .map(PagerErrorKind::write_back),
+                Vec::new(),
+            );
+        }
+        let returned = self.return_pages(task, &mut runs, effect);
+        self.spread(&mut runs);
+        let pagers: BTreeSet<usize> = runs.iter().map(|run| self.objects[run.object].pager).collect();
+        for pager in pagers {
+            self.ask(task, pager, &mut runs, effect);
+        }
+        self.spread(&mut runs);
+        if !effect.synchronous {
+            for run in &runs {
+                if let Some(kind) = run.error {
+                    self.record(run.object, kind.write_back());
+                }
+            }
+        }
+        for run in runs.iter_mut().filter(|run| run.error.is_none()) {
+            self.drop_pages(task, run, effect);
+        }
+        let write_back = runs
+            .iter()
+            .find_map(|run| run.error)
+            .map(PagerErrorKind::write_back);
+        let supply = runs
+            .iter()
+            .find_map(|run| run.supply_error)
+            .map(PagerErrorKind::supply);
+        (write_back.or(supply), returned)
+    }
+
+    /// Marks runs of objects that are gone. Whether the call waits in vain for a pager's answer to an earlier one.
+    fn is_blocked(&self, task: usize, runs: &mut [Run]) -> bool {
+        let mut order: Vec<usize> = (0..runs.len()).collect();
+        order.sort_by_key(|index| (runs[*index].object, self.object_page(task, runs[*index].pages[0])));
+        for index in order {
+            let run = &mut runs[index];
+            let object = &self.objects[run.object];
+            let owed = |page: &u64| object.owed.contains(&self.object_page(task, *page));
+            if object.gone {
+                run.error = Some(PagerErrorKind::Gone);
+            } else if run.writer && run.pages.iter().any(owed) {
+                for run in runs.iter_mut() {
+                    run.error.get_or_insert(PagerErrorKind::TimedOut);
+                }
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Decides about each page, and hands over what is to be returned.
+    fn return_pages(&self, task: usize, runs: &mut [Run], effect: Effect) -> Vec<ReturnedPage> {
+        let mut all = Vec::new();
+        for run in runs.iter_mut().filter(|run| run.writer && run.error.is_none()) {
+            for address in run.pages.clone() {
+                let page = self.page(task, address);
+                let number = self.object_page(task, address);
+                let dropped = match effect.drops {
+                    Drops::Nothing => false,
+                    Drops::Clean => page.wired == 0 && !page.dirty,
+                    Drops::All => page.wired == 0,
+                    Drops::Unmapped => true,
+                };
+                let returned = (page.dirty && effect.returns_dirty)
+                    || (page.precious && (effect.returns_precious || dropped))
+                    || ((page.resident || page.dirty) && effect.returns_resident);
+                if dropped {
+                    run.dropped.push(address);
+                }
+                if !returned {
+                    continue;
+                }
+                run.returned.push(address);
+                all.push(ReturnedPage {
+                    object: run.object,
+                    page: number,
+                    dirty: page.dirty,
+                });
+                if let Some(kind) = self.faults.returns.get(&(run.object, number)) {
+                    run.error.get_or_insert(*kind);
+                }
+            }
+        }
+        all
+    }
+
+    /// What fails for one run fails for every run that goes to the same pager.
+    fn spread(&self, runs: &mut [Run]) {
+        let mut first = BTreeMap::new();
+        for run in runs.iter() {
+            if let Some(kind) = run.error {
+                first.entry(self.objects[run.object].pager).or_insert(kind);
+            }
+        }
+        for run in runs.iter_mut().filter(|run| run.writer) {
+            if let Some(kind) = first.get(&self.objects[run.object].pager) {
+                run.error.get_or_insert(*kind);
+            }
+        }
+    }
+
+    /// One pager is asked to commit what it was given.
+    fn ask(&mut self, task: usize, pager: usize, runs: &mut [Run], effect: Effect) {
+        let mut asked: Vec<&mut Run> = runs
+            .iter_mut()
+            .filter(|run| self.objects[run.object].pager == pager && run.writer && run.error.is_none())
+            .filter(|run| effect.asks || !run.returned.is_empty())
+            .collect();
+        if asked.is_empty() {
+            return;
+        }
+        let fault = self.faults.synchronizes.get(&pager).copied();
+        let hangs = self.faults.hangs.contains(&pager);
+        let failure = fault.or(if hangs {
+            Some(PagerErrorKind::TimedOut)
+        } else {
+            self.faults.completions.get(&pager).copied()
+        });
+        for run in &mut asked {
+            run.error = failure;
+        }
+        let bytes_of = |address: &u64| self.page(task, *address).bytes.clone();
+        let numbers = |pages: &[u64]| -> Vec<u64> {
+            pages
+                .iter()
+                .map(|address| self.object_page(task, *address))
+                .collect()
+        };
+        let mut held = Held {
+            pager,
+            returns: Vec::new(),
+            asked: Vec::new(),
+            synchronous: effect.synchronous,
+        };
+        for run in &asked {
+            held.asked.push((run.object, numbers(&run.pages)));
+            let pages = numbers(&run.returned)
+                .into_iter()
+                .zip(run.returned.iter().map(bytes_of));
+            held.returns
+                .extend(pages.map(|(page, bytes)| (run.object, page, bytes)));
+        }
+        if fault.is_none() && hangs {
+            for (object, pages) in &held.asked {
+                self.objects[*object].owed.extend(pages);
+            }
+            self.held.push(held);
+        } else if failure.is_none() {
+            self.commit(&held);
+        }
+    }
+
+    pub(super) fn commit(&mut self, held: &Held) {
+        for (object, page, bytes) in &held.returns {
+            let object = &mut self.objects[*object];
+            object.accepted[*page as usize] = bytes.clone();
+            object.given_away.remove(page);
+        }
+        if held.synchronous {
+            for (object, _) in &held.asked {
+                let object = &mut self.objects[*object];
+                object.durable.clone_from(&object.accepted);
+            }
+        }
+    }
+
+    /// What was returned is clean; what is dropped shows the pager's copy.
+    fn drop_pages(&mut self, task: usize, run: &mut Run, effect: Effect) {
+        for address in &run.returned {
+            self.page_mut(task, *address).dirty = false;
+        }
+        if effect.drops == Drops::Nothing || effect.drops == Drops::Unmapped {
+            return;
+        }
+        if !run.writer && !run.wired {
+            run.dropped.clone_from(&run.pages);
+        }
+        let mut rest = &run.dropped[..];
+        while let Some(first) = rest.first() {
+            let length = (*first..)
+                .zip(rest)
+                .take_while(|(page, other)| page == *other)
+                .count();
+            let (together, others) = rest.split_at(length);
+            rest = others;
+            let wanted: Vec<u64> = together
+                .iter()
+                .map(|page| self.object_page(task, *page))
+                .collect();
+            if let Some(kind) = self.supply_fault(run.object, &wanted) {
+                run.supply_error.get_or_insert(kind);
+                continue;
+            }
+            for address in together {
+                self.fetch(task, *address);
+            }
+        }
+    }
+
+    /// An error that every task of the object is to be told once.
+    pub(super) fn record(&mut self, object: usize, error: KernReturn) {
+        self.objects[object].error = Some(error);
+        self.objects[object].error_seen = false;
+        for task in &mut self.tasks {
+            for port in task.ports.values_mut().filter(|port| port.object == object) {
+                port.pending = Some(error);
+            }
+        }
+    }
+}

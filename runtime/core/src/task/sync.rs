@@ -1,0 +1,157 @@
+//! `vm_msync` of a task, and what else cleans its pages: what is asked for becomes an [`Msync`].
+
+use alloc::vec::Vec;
+
+use crate::{
+    KernReturn,
+    abi::VmSync,
+    map::{EntryBacking, Sharing},
+    memory::TaskMemory,
+    msync::{Cleaning, Msync},
+    object::ObjectHandle,
+    page::{ByteRange, PageRange},
+    pager::{CallId, LockRequest},
+    task::{Task, shortage},
+};
+
+impl<O: ObjectHandle> Task<O> {
+    /// `vm_msync` and `mach_vm_msync`; `word_end` is one behind the highest address that the call's words can hold
+    /// (2^32 for `vm_msync` of a 32-bit memory, else `u64::MAX`).
+    pub fn msync(
+        &mut self,
+        address: u64,
+        size: u64,
+        flags: VmSync,
+        word_end: u64,
+        call: CallId,
+        memory: &mut dyn TaskMemory,
+    ) -> Result<Msync<O>, KernReturn> {
+        if flags.has_unknown() || flags.contains(VmSync::ASYNCHRONOUS | VmSync::SYNCHRONOUS) {
+            return Err(KernReturn::InvalidArgument);
+        }
+        if size == 0 {
+            return Ok(Msync::new(
+                call,
+                self.page_size,
+                Cleaning::EVICT,
+                Vec::new(),
+                KernReturn::Success,
+            ));
+        }
+        let pages = self.sync_range(address, size, word_end)?;
+        let entries: Vec<_> = self.map.entries_in(pages).collect();
+        let covered: u64 = entries.iter().map(|entry| entry.pages.len()).sum();
+        if covered == 0 {
+            return Err(KernReturn::InvalidAddress);
+        }
+        if flags.contains(VmSync::KILLPAGES) {
+            let range = ByteRange::at(address, size).ok_or(KernReturn::InvalidAddress)?;
+            self.kill(self.page_size.shrink(range), memory)?;
+        }
+        if flags.contains(VmSync::DEACTIVATE) {
+            for entry in &entries {
+                memory.deactivate(self.page_size.byte_range(entry.pages));
+            }
+        }
+        let holes = covered < pages.len();
+        let verdict = if holes && flags.contains(VmSync::CONTIGUOUS) {
+            KernReturn::InvalidAddress
+        } else {
+            KernReturn::Success
+        };
+        let (cleaning, segments) = match Cleaning::from_flags(flags) {
+            Some(cleaning) => (cleaning, self.segments(pages)),
+            None => (Cleaning::EVICT, Vec::new()),
+        };
+        Ok(Msync::new(call, self.page_size, cleaning, segments, verdict))
+    }
+
+    /// What the guest sees of a finished call: its own result or, once, an earlier error of an asynchronous call. An
+    /// error of its own stands for the earlier ones too, as that of `fsync` does: the pages of all of them are dirty.
+    pub fn conclude(&mut self, msync: &Msync<O>, result: KernReturn) -> KernReturn {
+        let mut earlier = None;
+        for object in msync.objects() {
+            for open in self.objects.values_mut().filter(|open| open.object == *object) {
+                let error = open.object.with(|object| object.errors.check(&mut open.errors));
+                earlier = earlier.or(error);
+            }
+        }
+        match (result, earlier) {
+            (KernReturn::Success | KernReturn::InvalidAddress, Some(error)) => error,
+            _ => result,
+        }
+    }
+
+    /// Carries out a pager's request over the pages of `object` that this task writes.
+    pub fn lock_request(
+        &mut self,
+        object: &O,
+        request: &LockRequest,
+        call: CallId,
+        memory: &mut dyn TaskMemory,
+    ) -> Result<Msync<O>, KernReturn> {
+        let everything = PageRange::new(0, self.map.end());
+        let wanted = self
+            .page_size
+            .widen(request.range)
+            .ok_or(KernReturn::InvalidArgument)?;
+        let mut segments = Vec::new();
+        for mut segment in self.segments(everything) {
+            let part = segment.object_pages.intersect(wanted);
+            if segment.object != *object || segment.sharing != Sharing::Writer || part.is_empty() {
+                continue;
+            }
+            segment.address_page += part.start - segment.object_pages.start;
+            segment.object_pages = part;
+            if let Some(prohibit) = request.prohibit {
+                self.map.has_room()?;
+                let pages = part.rebase(part.start, segment.address_page);
+                let page_size = self.page_size;
+                let mut result = Ok(());
+                self.map.update(pages, |entry| {
+                    entry.protection = entry.protection.without(prohibit);
+                    let set = memory.protect(page_size.byte_range(entry.pages), entry.protection);
+                    result = result.and(set.map_err(shortage));
+                });
+                result?;
+            }
+            segments.push(segment);
+        }
+        let cleaning = Cleaning::from_lock_request(request.should_return, request.flush);
+        Ok(Msync::new(
+            call,
+            self.page_size,
+            cleaning,
+            segments,
+            KernReturn::Success,
+        ))
+    }
+
+    /// Gives up memory of a range: clean pages are dropped, precious ones returned first.
+    pub fn evict(&mut self, address: u64, size: u64, call: CallId) -> Result<Msync<O>, KernReturn> {
+        let pages = self.sync_range(address, size, self.address_end)?;
+        let segments = self.segments(pages);
+        Ok(Msync::new(
+            call,
+            self.page_size,
+            Cleaning::EVICT,
+            segments,
+            KernReturn::Success,
+        ))
+    }
+
+    /// KILLPAGES: anonymous memory reads as zero from now on; stops at the first hole (row H4).
+    fn kill(&mut self, pages: PageRange, memory: &mut dyn TaskMemory) -> Result<(), KernReturn> {
+        let mut next = pages.start;
+        for entry in self.map.entries_in(pages) {
+            if entry.pages.start != next {
+                break;
+            }
+            next = entry.pages.end;
+            if matches!(entry.backing, EntryBacking::Anonymous { .. }) && entry.wired == 0 {
+                self.replace(&entry, memory)?;
+            }
+        }
+        Ok(())
+    }
+}
