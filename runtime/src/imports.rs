@@ -101,9 +101,10 @@ impl<'a, T: 'static, G: Get<T>> Call<'a, T, G> {
 
     /// Looks at the memory again: at the start, and after it has grown.
     fn refresh(&mut self) -> wasmtime::Result<()> {
-        let cards = match self.vm().is_attached() {
-            true => None,
-            false => self.caller.get_export(CARDS_EXPORT).and_then(Extern::into_memory),
+        let cards = if self.vm().is_attached() {
+            None
+        } else {
+            self.caller.get_export(CARDS_EXPORT).and_then(Extern::into_memory)
         };
         let place = MemoryPlace::of(&self.memory, &self.caller, cards);
         self.vm()

@@ -148,8 +148,10 @@ impl Guest {
     /// # Errors
     /// When there is no such function of this type, or it traps.
     pub fn call<P: WasmParams, R: WasmResults>(&mut self, name: &str, parameters: P) -> Result<R, Error> {
-        let function = match self.functions.get(name) {
-            Some(known) => known.typed::<P, R>(&self.store)?,
+        let known = self.functions.get(name);
+        // One of another type is looked up, for an error with its name.
+        let function = match known.and_then(|known| known.typed::<P, R>(&self.store).ok()) {
+            Some(known) => known,
             None => {
                 let found = self.instance.get_typed_func::<P, R>(&mut self.store, name)?;
                 self.functions.insert(name.to_owned(), *found.func());

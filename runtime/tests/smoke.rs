@@ -46,6 +46,24 @@ fn guests_are_instrumented_unless_another_tracker_is_asked_for() {
     assert_eq!(kind(best), vmsync::best());
 }
 
+#[test]
+fn a_call_that_cannot_be_made_names_the_function() {
+    let pager = Arc::new(MemoryPager::new(Options::default()));
+    let grant = Grant::new(pager, ObjectName::new("counter").unwrap());
+    let sandbox = Sandbox::builder().grant("counter", grant).build().unwrap();
+    let mut guest = sandbox.instantiate(COUNTER.as_bytes()).unwrap();
+    assert_eq!(guest.call::<(), i32>("start", ()).unwrap(), 0);
+    let no_such = guest.call::<(), ()>("subtract", ()).unwrap_err();
+    assert!(no_such.to_string().contains("subtract"), "{no_such}");
+    // Before it was called as what it is, and after.
+    for _ in 0..2 {
+        let other_type = guest.call::<i64, i32>("add", 1).unwrap_err();
+        assert!(other_type.to_string().contains("add"), "{other_type}");
+        guest.call::<i32, i32>("add", 1).unwrap();
+    }
+    assert_eq!(guest.call::<i32, i32>("add", 1).unwrap(), 3);
+}
+
 fn survives(kind: TrackerKind) {
     let pager = Arc::new(MemoryPager::new(Options::default()));
     let grant = Grant::new(pager, ObjectName::new("counter").unwrap());
