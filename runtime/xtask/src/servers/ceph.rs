@@ -78,6 +78,9 @@ impl Ceph {
             "--silent",
             "--show-error",
             "--fail",
+            "--retry",
+            "10",
+            "--retry-all-errors",
             "--request",
             "PUT",
             "--aws-sigv4",
@@ -184,8 +187,13 @@ impl Cluster<'_> {
     /// The OSD's number and its store have to carry the same uuid.
     fn osd(&self) -> Result<Service> {
         let osd = uuid()?;
-        // The first command to the monitor waits until it is there.
-        let number = stdout(self.command("ceph").args(["osd", "new", &osd]))?;
+        // The first command to the monitor waits until it listens, but not on a busy machine until it may answer.
+        let mut number = String::new();
+        wait_until(&self.folder.join("ceph-mon.out"), || {
+            let told = stdout(self.command("ceph").args(["osd", "new", &osd]));
+            number = told.unwrap_or_default();
+            !number.is_empty()
+        })?;
         let number = number.trim();
         let mut init = self.command("ceph-osd");
         init.args(["-i", number, "--mkfs", "--osd-uuid", &osd]);
