@@ -1,12 +1,10 @@
 //! `cargo xtask bench NAME`: a benchmark with its peers in the same run. Timings never decide a test.
 
-use std::process::Command;
-
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
 use crate::{
-    c_guests,
+    c_guests, peers,
     servers::{Server, Servers},
     steps::{Workspace, run},
     web_bench,
@@ -27,7 +25,7 @@ pub struct Bench {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Name {
-    /// Commits of a guest against msync(2), LMDB, redb, SQLite and the disk's floor; opening; bytes written.
+    /// Commits of a guest against msync(2), LMDB, redb, SQLite (`-- --rocksdb`: RocksDB) and the disk's floor; opening; bytes written.
     Commit,
     /// Every tracker against stock Wasmtime, the kernel's own faults and the peers' mechanisms.
     Tracking,
@@ -49,7 +47,10 @@ impl Bench {
             Name::Web => return web_bench::bench(workspace, self.json),
         };
         let mut cargo = if self.name == Name::Commit {
-            peers(workspace, name)
+            let rocksdb = self.arguments.iter().any(|argument| argument == "--rocksdb");
+            let mut cargo = peers::cargo(workspace, &["run", "--release"], rocksdb);
+            cargo.args(["--bin", name, "--"]);
+            cargo
         } else {
             let mut cargo = workspace.cargo(["bench", "--workspace", "--bench", name, "--"]);
             workspace.guests()?;
@@ -92,12 +93,4 @@ impl Bench {
         }
         run("bench remote", cargo.args(&self.arguments))
     }
-}
-
-/// The program `name` of demos/peers. It shares the target folder, for most of what it needs is there.
-fn peers(workspace: &Workspace, name: &str) -> Command {
-    let mut cargo = workspace.cargo(["run", "--release", "--manifest-path", "demos/peers/Cargo.toml"]);
-    cargo.args(["--bin", name, "--"]);
-    cargo.env("CARGO_TARGET_DIR", &workspace.target);
-    cargo
 }

@@ -6,6 +6,7 @@ mod c_guests;
 mod demo;
 mod guests;
 mod npm;
+mod peers;
 mod rules;
 mod servers;
 mod sim;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 
 use crate::{
-    npm, rules,
+    npm, peers, rules,
     servers::{Server, Servers},
     steps::{Workspace, run},
     systems, web, web_tests,
@@ -111,22 +111,8 @@ fn lint(workspace: &Workspace) -> Result<()> {
     }
     let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
     run("lints", &mut workspace.cargo(clippy))?;
-    // The peers of benchmarks share the target folder, for most of what they need is there.
-    let manifest = "demos/peers/Cargo.toml";
-    let clippy = [
-        "clippy",
-        "--manifest-path",
-        manifest,
-        "--all-targets",
-        "--",
-        "-D",
-        "warnings",
-    ];
-    let mut peers = workspace.cargo(clippy);
-    run(
-        "lints of demos/peers",
-        peers.env("CARGO_TARGET_DIR", &workspace.target),
-    )?;
+    let mut peers = peers::cargo(workspace, &["clippy", "--all-targets"], true);
+    run("lints of demos/peers", peers.args(["--", "-D", "warnings"]))?;
     let mut doc = workspace.cargo(["doc", "--workspace", "--no-deps"]);
     run("documentation", doc.env("RUSTDOCFLAGS", "-D warnings"))
 }

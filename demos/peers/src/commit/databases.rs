@@ -36,14 +36,17 @@ const CACHE_BYTES: usize = 3 << 30;
 const RECORD: u64 = 256;
 
 /// A transaction that is open.
-trait Transaction {
+pub trait Transaction {
+    /// Puts a record of eight bytes.
     fn word(&mut self, word: u32, value: u64) -> Result<()>;
+    /// Puts a record.
     fn record(&mut self, record: u32, bytes: &[u8]) -> Result<()>;
+    /// Puts a page.
     fn page(&mut self, page: u32, bytes: &[u8]) -> Result<()>;
 }
 
 /// Puts `change` into a transaction.
-fn put(workload: Workload, change: &Change, transaction: &mut dyn Transaction) -> Result<()> {
+pub fn put(workload: Workload, change: &Change, transaction: &mut dyn Transaction) -> Result<()> {
     match (workload, change) {
         (Workload::One | Workload::Random(_), Change::Stores { stores, .. }) => {
             let mut bytes = [1; RECORD as usize];
@@ -64,14 +67,14 @@ fn put(workload: Workload, change: &Change, transaction: &mut dyn Transaction) -
 }
 
 /// Every word, and every record too where `records`.
-fn prefill(transaction: &mut dyn Transaction, records: bool) -> Result<()> {
+pub fn prefill(transaction: &mut dyn Transaction, records: bool) -> Result<()> {
     (0..WORDS as u32).try_for_each(|word| transaction.word(word, 1))?;
     let count = if records { REGION / RECORD } else { 0 };
     (0..count as u32).try_for_each(|record| transaction.record(record, &[1; RECORD as usize]))
 }
 
 /// The change of one committer of many: to a word of its own.
-fn counter(index: usize, value: usize) -> Change {
+pub fn counter(index: usize, value: usize) -> Change {
     Change::Stores {
         state: None,
         stores: vec![(index as u64 * 8, value as u64)],

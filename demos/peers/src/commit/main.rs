@@ -1,13 +1,13 @@
 //! `cargo xtask bench commit`: commits of vmsync and of its peers, in the same run on the same disk.
 //!
 //! ```text
-//!   Workload --draws--> Change --> Contender: ours | msync(2) | LMDB | redb | SQLite     measure.rs: who is next
+//!   Workload --draws--> Change --> Contender: ours | msync(2) | databases              measure.rs: who is next
 //!                                                                                        show.rs: table, JSON, plot
 //! ```
 //!
 //! Ours is what a user does: a guest stores to a region and calls `vm_msync`. A database is given each change as a
-//! transaction over records; `msync(2)` the same stores to a shared mapping. RocksDB is left out: its build takes longer
-//! than the rest of the workspace together.
+//! transaction over records; `msync(2)` the same stores to a shared mapping. RocksDB takes part
+//! where it is asked for: what it does behind a commit takes time of whoever is next.
 
 mod contender;
 mod databases;
@@ -16,20 +16,24 @@ mod measure;
 mod ours;
 #[path = "../../../../runtime/benches/support/plot.rs"]
 mod plot;
+#[cfg(feature = "rocksdb")]
+mod rocks;
 mod show;
 mod workload;
 
 use anyhow::{Context, Result, bail};
 
-const USAGE: &str = "use --json, --rounds N, --seed N, --folder DIR, --plot FILE.svg";
+const USAGE: &str = "use --json, --rounds N, --seed N, --folder DIR, --plot FILE.svg, --rocksdb";
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let (mut json, mut rounds, mut seed, mut folder, mut plot) = (false, 72, 1, None, None);
+    let mut rocksdb = false;
     while let Some(argument) = arguments.next() {
         let mut number = || -> Result<u64> { Ok(arguments.next().context("a number is missing")?.parse()?) };
         match argument.as_str() {
             "--json" => json = true,
+            "--rocksdb" => rocksdb = true,
             "--rounds" => rounds = number()?.max(1) as usize,
             "--seed" => seed = number()?,
             "--folder" => folder = arguments.next(),
@@ -42,7 +46,7 @@ fn main() -> Result<()> {
         }
     }
     let place = tempfile::tempdir_in(folder.unwrap_or_else(|| ".".into()))?;
-    let report = measure::measure(place.path(), rounds, seed)?;
+    let report = measure::measure(place.path(), rounds, seed, rocksdb)?;
     if json {
         println!("{:#}", report.json());
     } else {

@@ -78,9 +78,14 @@ struct Field {
 }
 
 impl Field {
-    fn new(folder: &Path) -> Result<Self> {
-        eprintln!("preparing: 1 GiB each for ours, twice, and msync(2), and three databases");
-        Ok(Self {
+    fn new(folder: &Path, rocksdb: bool) -> Result<Self> {
+        eprintln!("preparing: 1 GiB each for ours, twice, msync(2), and the databases");
+        let rocksdb = if rocksdb {
+            Some(self::rocksdb(folder)?)
+        } else {
+            None
+        };
+        let mut field = Self {
             ours: Ours::new(folder)?,
             peers: vec![
                 Box::new(Shared::new(folder)?),
@@ -90,7 +95,9 @@ impl Field {
                 Box::new(Ours::unmodified(folder)?),
             ],
             floor: Floor::new(folder)?,
-        })
+        };
+        field.peers.extend(rocksdb);
+        Ok(field)
     }
 
     /// Ours, then the peers.
@@ -214,12 +221,24 @@ fn bytes_written(folder: &File) -> Result<u64> {
     Ok(sectors * 512)
 }
 
-/// Measures everything on the disk of `folder`.
+#[cfg(feature = "rocksdb")]
+fn rocksdb(folder: &Path) -> Result<Box<dyn Contender>> {
+    Ok(Box::new(crate::rocks::Rocks::new(folder)?))
+}
+
+#[cfg(not(feature = "rocksdb"))]
+fn rocksdb(_: &Path) -> Result<Box<dyn Contender>> {
+    anyhow::bail!(
+        "built without RocksDB: `cargo xtask bench commit -- --rocksdb` builds it in where its library is"
+    )
+}
+
+/// Measures everything on the disk of `folder`, with RocksDB or without.
 ///
 /// # Errors
 /// Whatever goes wrong.
-pub fn measure(folder: &Path, rounds: usize, seed: u64) -> Result<Report> {
-    let mut field = Field::new(folder)?;
+pub fn measure(folder: &Path, rounds: usize, seed: u64, rocksdb: bool) -> Result<Report> {
+    let mut field = Field::new(folder, rocksdb)?;
     let mut random = Random(seed | 1);
     let mut rows = Vec::new();
     for workload in WORKLOADS {
