@@ -175,7 +175,7 @@ fn s6_returns_before_synchronizes_before_waits() {
         // The second pager is asked before the first is waited for, which answers only then.
         let other = rig.other.clone();
         let answer = answer_later(&rig.pager, 2, move || {
-            let mut asked = other.take_log();
+            let mut asked = Vec::new();
             wait_until(|| {
                 asked.extend(other.take_log());
                 asked.len() >= 2

@@ -15,6 +15,8 @@ use crate::{steps::Workspace, wasm_toolchain::install};
 const PACKAGES: &[&str] = &["librocksdb-dev", "libclang-dev"];
 const HEADERS: &str = "/usr/include";
 const LIBRARY: &str = "librocksdb.so";
+/// What reads the headers, in a folder of LLVM.
+const LIBCLANG: &str = "lib/libclang.so";
 
 /// Cargo's `command` for the workspace of the peers, `with_rocksdb` where that can be.
 pub fn cargo(workspace: &Workspace, command: &[&str], with_rocksdb: bool) -> Command {
@@ -34,7 +36,7 @@ pub fn cargo(workspace: &Workspace, command: &[&str], with_rocksdb: bool) -> Com
     cargo
 }
 
-/// The folder of its library.
+/// The folder of its library, where all is there that building needs.
 fn rocksdb() -> anyhow::Result<PathBuf> {
     if let Some(folder) = library() {
         return Ok(folder);
@@ -44,12 +46,12 @@ fn rocksdb() -> anyhow::Result<PathBuf> {
 }
 
 fn library() -> Option<PathBuf> {
-    if !Path::new(HEADERS).join("rocksdb/c.h").exists() {
+    // One folder for each kind of machine, one for each version of LLVM.
+    let folders = fs::read_dir("/usr/lib").ok()?.flatten();
+    let folders: Vec<PathBuf> = folders.map(|folder| folder.path()).collect();
+    let can_read_headers = folders.iter().any(|folder| folder.join(LIBCLANG).exists());
+    if !can_read_headers || !Path::new(HEADERS).join("rocksdb/c.h").exists() {
         return None;
     }
-    // One folder for each kind of machine.
-    let folders = fs::read_dir("/usr/lib").ok()?.flatten();
-    folders
-        .map(|folder| folder.path())
-        .find(|folder| folder.join(LIBRARY).exists())
+    folders.into_iter().find(|folder| folder.join(LIBRARY).exists())
 }

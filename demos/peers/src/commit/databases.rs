@@ -49,8 +49,8 @@ pub trait Transaction {
 pub fn put(workload: Workload, change: &Change, transaction: &mut dyn Transaction) -> Result<()> {
     match (workload, change) {
         (Workload::One | Workload::Random(_), Change::Stores { stores, .. }) => {
-            let mut bytes = [1; RECORD as usize];
             stores.iter().try_for_each(|(offset, value)| {
+                let mut bytes = [1; RECORD as usize];
                 let at = (offset % RECORD) as usize;
                 bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
                 transaction.record((offset / RECORD) as u32, &bytes)

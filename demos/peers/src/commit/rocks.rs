@@ -1,8 +1,7 @@
 //! RocksDB, a log-structured store: a commit appends to its log, and tables are written later.
 //!
-//! Invariants, beside those of databases.rs:
-//! - the log is synced at every commit, and its files are used again, as ours are;
-//! - writers may share a sync: RocksDB's own group commit.
+//! Invariants are those of databases.rs, but that writers share a sync: RocksDB commits in groups of its own. Its log files
+//! are used again, as ours are.
 
 use std::{
     path::{Path, PathBuf},

@@ -10,7 +10,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
 use super::{Folder, Service, free_port, secret, wait_until};
 use crate::wasm_toolchain::{find_program, install, run, stdout};
@@ -188,12 +188,13 @@ impl Cluster<'_> {
     fn osd(&self) -> Result<Service> {
         let osd = uuid()?;
         // The first command to the monitor waits until it listens, but not on a busy machine until it may answer.
-        let mut number = String::new();
-        wait_until(&self.folder.join("ceph-mon.out"), || {
-            let told = stdout(self.command("ceph").args(["osd", "new", &osd]));
-            number = told.unwrap_or_default();
-            !number.is_empty()
-        })?;
+        let mut told = Err(anyhow!("the monitor was not asked"));
+        // Where it never may, its last refusal says more than its log.
+        let _ = wait_until(&self.folder.join("ceph-mon.out"), || {
+            told = stdout(self.command("ceph").args(["osd", "new", &osd]));
+            told.is_ok()
+        });
+        let number = told?;
         let number = number.trim();
         let mut init = self.command("ceph-osd");
         init.args(["-i", number, "--mkfs", "--osd-uuid", &osd]);
