@@ -1,13 +1,13 @@
 //! `cargo xtask bench commit`: commits of vmsync and of its peers, in the same run on the same disk.
 //!
 //! ```text
-//!   Workload --draws--> Change --> Contender: ours | msync(2) | databases              measure.rs: who is next
-//!                                                                                        show.rs: table, JSON, plot
+//!   Workload --draws--> Change --> Contender: ours | msync(2) | databases     measure.rs: who is next
+//!                                                                             show.rs: table, JSON, plot
 //! ```
 //!
 //! Ours is what a user does: a guest stores to a region and calls `vm_msync`. A database is given each change as a
-//! transaction over records; `msync(2)` the same stores to a shared mapping. RocksDB takes part
-//! where it is asked for: what it does behind a commit takes time of whoever is next.
+//! transaction over records; `msync(2)` the same stores to a shared mapping. RocksDB takes part where it is asked for: what it
+//! does behind a commit takes time of whoever is next.
 
 mod contender;
 mod databases;
