@@ -139,6 +139,7 @@ impl Client {
             SynchronizeFlags {
                 synchronous: true,
                 more: false,
+                nowait: false,
             },
         )?;
         self.recorder.wait(self.range(first, count))

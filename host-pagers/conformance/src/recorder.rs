@@ -155,6 +155,7 @@ impl Recorder {
         let flags = SynchronizeFlags {
             synchronous: true,
             more: false,
+            nowait: false,
         };
         self.synchronize(pager, call, object, range, flags)
             .inspect_err(|_| pager.abort(call))?;

@@ -20,7 +20,7 @@ use crate::{
     disk::{Access, Result},
     error::invalid,
     layout::{entry::CatalogChange, image_name},
-    limits::{CALL_BYTES_MAX, OBJECT_BYTES_MAX, OBJECTS_MAX, QUEUE_BYTES_MAX, WAIT_MAX},
+    limits::{CALL_BYTES_MAX, OBJECT_BYTES_MAX, OBJECTS_MAX, WAIT_MAX},
     object::Object,
     queue::Queue,
     stats::count,
@@ -96,18 +96,17 @@ impl Shared {
     /// Waits until there is room in the queue.
     fn wait_for_room(&self) -> Result<()> {
         let queue = lock(&self.queue);
-        if queue.pending_bytes() <= QUEUE_BYTES_MAX {
+        if !queue.is_full() {
             return Ok(());
         }
         let ticket = queue.queued;
         drop(queue);
         self.lead(ticket);
-        let full = |queue: &mut Queue| queue.pending_bytes() > QUEUE_BYTES_MAX;
         let mut queue = lock(&self.queue);
         queue.room_waiters += 1;
         let (mut queue, outcome) = self
             .drained
-            .wait_timeout_while(queue, WAIT_MAX, full)
+            .wait_timeout_while(queue, WAIT_MAX, |queue| queue.is_full())
             .unwrap_or_else(PoisonError::into_inner);
         queue.room_waiters -= 1;
         drop(queue);
@@ -412,8 +411,9 @@ impl Pager for FileStore {
             calls.remove(&call);
             std::mem::take(&mut *entry)
         };
-        if flags.synchronous {
-            shared.commit_call(taken)
+        // Rather than wait for room, an asynchronous call is answered when it is durable.
+        if flags.synchronous || (flags.nowait && lock(&shared.queue).is_full()) {
+            shared.commit_call(taken, flags.nowait)
         } else {
             shared.queue_call(taken)
         }
@@ -470,13 +470,31 @@ impl Pager for FileStore {
 }
 
 impl Shared {
-    /// Commits a synchronous call, or lets the thread that flushes now do it.
-    fn commit_call(&self, call: Call) -> Result<()> {
+    /// Commits a call, or lets the thread that flushes now do it; with `nowait` the store's own thread, where it is free.
+    fn commit_call(&self, call: Call, nowait: bool) -> Result<()> {
         match self.enqueue(call, false) {
+            Ok(_) if nowait && self.hand_over() => {}
             Ok(ticket) => self.lead(ticket),
             Err((answers, error)) => fail(answers, &error),
         }
         Ok(())
+    }
+
+    /// Leaves what is queued to the store's thread; `false` where it has none, or one that is busy for long.
+    fn hand_over(&self) -> bool {
+        let mut queue = lock(&self.queue);
+        if queue.flushing {
+            return true;
+        }
+        if !queue.thread_ready {
+            return false;
+        }
+        let woken = std::mem::replace(&mut queue.urgent, true);
+        drop(queue);
+        if !woken {
+            self.work.notify_one();
+        }
+        true
     }
 
     /// Queues an asynchronous call and says so.

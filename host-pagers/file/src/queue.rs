@@ -23,7 +23,7 @@ use crate::{
     call::Prepared,
     delta::Changed,
     layout::catalog::Catalog,
-    limits::{GROUP_BYTES_MAX, STAMP_COUNT},
+    limits::{GROUP_BYTES_MAX, QUEUE_BYTES_MAX, STAMP_COUNT},
     object::Object,
     patch::Patch,
     sums::Sums,
@@ -121,8 +121,9 @@ impl Queue {
         !self.pending.is_empty()
     }
 
-    pub(crate) fn pending_bytes(&self) -> usize {
-        self.pending_bytes
+    /// Whether asynchronous calls have to wait.
+    pub(crate) fn is_full(&self) -> bool {
+        self.pending_bytes > QUEUE_BYTES_MAX
     }
 
     /// Those of the pages from `first` on that are newer than the image.
@@ -248,10 +249,7 @@ impl Queue {
             touched.sums.set(changed.page, changed.sum);
             let key = (object.id, changed.page);
             match self.unapplied.entry(key) {
-                Entry::Occupied(mut waiting) => {
-                    let patch = &mut waiting.get_mut().1;
-                    *patch = changed.patch.over(patch);
-                }
+                Entry::Occupied(mut waiting) => waiting.get_mut().1.absorb(&changed.patch),
                 Entry::Vacant(place) => drop(place.insert((object.clone(), changed.patch.clone()))),
             }
             // Where calls are left, newer ones may change the page.
@@ -263,6 +261,16 @@ impl Queue {
             {
                 self.overlay.remove(&key);
             }
+        }
+    }
+
+    /// Keeps all of `page`, which is what is supplied: it is changed again and again, and so needs no reading. Where it has
+    /// changed since `newer`, or some of it is only queued, nothing happens.
+    pub(crate) fn keep_whole(&mut self, key: (u64, u64), newer: &Newer, page: &[u8]) {
+        if let ([Some(patch), None], Some((_, waiting))) = (&newer.patches, self.unapplied.get_mut(&key))
+            && waiting.is(patch)
+        {
+            *waiting = Patch::of_page(page, &[(0, page.len())]);
         }
     }
 

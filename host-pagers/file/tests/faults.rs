@@ -304,6 +304,7 @@ fn a_failed_queued_call_is_told() {
         SynchronizeFlags {
             synchronous: false,
             more: true,
+            nowait: false,
         },
     )
     .unwrap();
@@ -314,6 +315,7 @@ fn a_failed_queued_call_is_told() {
             SynchronizeFlags {
                 synchronous: false,
                 more: false,
+                nowait: false,
             },
         )
         .unwrap();
@@ -355,6 +357,7 @@ fn a_call_behind_a_queued_one_that_fails_counts_as_it_came_back() {
         let flags = SynchronizeFlags {
             synchronous: false,
             more: false,
+            nowait: false,
         };
         object.synchronize(queued, (0, 1), flags).unwrap();
         object.recorder.wait(object.range(0, 1)).unwrap();
@@ -385,6 +388,7 @@ fn a_failed_queued_call_of_somebody_who_left_is_told_to_who_has_the_object_open(
     let queued = SynchronizeFlags {
         synchronous: false,
         more: false,
+        nowait: false,
     };
     first.synchronize(call, (0, 2), queued).unwrap();
     first.recorder.wait(first.range(0, 2)).unwrap();

@@ -313,6 +313,7 @@ fn queued_calls_become_durable_in_order() {
         let flags = SynchronizeFlags {
             synchronous: byte == 5,
             more: false,
+            nowait: false,
         };
         object.synchronize(call, (0, PAGES), flags).unwrap();
         object.recorder.wait(object.range(0, PAGES)).unwrap();

@@ -140,6 +140,7 @@ fn the_image_shows_what_is_settled() {
         let flags = SynchronizeFlags {
             synchronous: round % 3 == 0,
             more: false,
+            nowait: false,
         };
         object.synchronize(call, (0, PAGES), flags).unwrap();
         object.recorder.wait(object.range(0, PAGES)).unwrap();
@@ -293,6 +294,7 @@ fn a_clean_close_leaves_an_empty_journal() {
             SynchronizeFlags {
                 synchronous: false,
                 more: false,
+                nowait: false,
             },
         )
         .unwrap();
@@ -331,6 +333,7 @@ fn queued_calls_are_written_within_their_delay() {
             SynchronizeFlags {
                 synchronous: false,
                 more: false,
+                nowait: false,
             },
         )
         .unwrap();

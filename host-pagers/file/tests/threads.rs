@@ -5,14 +5,22 @@ mod common;
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
     },
     thread,
+    time::Duration,
 };
 
 use common::{PAGE, client, contents, tiny};
-use vmsync_core::pager::SynchronizeFlags;
+use vmsync_core::{
+    ByteRange, KernReturn, PageSize, PagerError,
+    pager::{
+        Attributes, InitRequest, LockRequest, MemoryObjectControl, ObjectId, ObjectName, Pager,
+        SynchronizeFlags,
+    },
+};
 use vmsync_pager_conformance::{Client, random::Random};
 use vmsync_pager_file::{
     Background, FileStore, Options,
@@ -45,6 +53,7 @@ fn work(index: u64, own: &Client, shared: &Client, progress: &Progress, stop: &A
         let flags = |more| SynchronizeFlags {
             synchronous: true,
             more,
+            nowait: index % 2 == 1,
         };
         own.synchronize(call, (0, 4), flags(true)).unwrap();
         shared.synchronize(call, (index, 1), flags(false)).unwrap();
@@ -105,7 +114,7 @@ fn cut_off(faults: bool) {
             scope.spawn(move || work(index as u64, own, shared, progress, stop));
         }
         for _ in 0..60 {
-            thread::sleep(std::time::Duration::from_millis(random.below(4)));
+            thread::sleep(Duration::from_millis(random.below(4)));
             if faults && random.once_in(2) {
                 disk.heal();
                 let failures = [Failure::Io, Failure::NoSpace, Failure::FalseAlarm, Failure::Short];
@@ -131,6 +140,81 @@ fn cut_off(faults: bool) {
     println!("{stats:?}");
     assert!(stats.calls > 100 && stats.checkpoints > 0);
     own.iter().for_each(|client| client.recorder.assert_exact());
+}
+
+/// Tells which thread answers.
+struct WhoAnswers(Mutex<mpsc::Sender<Option<String>>>);
+
+impl MemoryObjectControl for WhoAnswers {
+    fn synchronize_completed(
+        &self,
+        _: ByteRange,
+        result: std::result::Result<(), PagerError>,
+    ) -> std::result::Result<(), KernReturn> {
+        result.expect("the disk works");
+        let name = thread::current().name().map(str::to_owned);
+        self.0.lock().unwrap().send(name).unwrap();
+        Ok(())
+    }
+
+    fn write_behind_failed(&self, _: ByteRange, error: PagerError) {
+        panic!("{error}");
+    }
+
+    fn lock_request(&self, _: LockRequest) -> std::result::Result<(), KernReturn> {
+        Ok(())
+    }
+
+    fn change_attributes(&self, _: Attributes) {}
+
+    fn destroy(&self, reason: PagerError) {
+        panic!("{reason}");
+    }
+}
+
+/// Who answers a synchronous call that this thread makes.
+fn who_commits(store: &FileStore, answers: &mpsc::Receiver<Option<String>>, nowait: bool) -> Option<String> {
+    let flags = SynchronizeFlags {
+        synchronous: true,
+        more: false,
+        nowait,
+    };
+    let range = ByteRange::new(0, PAGE as u64);
+    store
+        .synchronize(Client::call(), ObjectId(1), range, flags)
+        .unwrap();
+    answers.recv_timeout(Duration::from_secs(60)).expect("an answer")
+}
+
+#[test]
+fn a_caller_with_other_work_leaves_the_commit_to_the_stores_thread() {
+    for background in [Background::Thread, Background::Caller] {
+        let options = Options { background, ..tiny() };
+        let store = FileStore::open_on(Arc::new(MemoryDisk::new()), &options).unwrap();
+        let (sender, answers) = mpsc::channel();
+        let request = InitRequest {
+            page_size: PageSize::KIB_4,
+            size_min: PAGE as u64,
+            create: true,
+            write: true,
+        };
+        let control = Arc::new(WhoAnswers(Mutex::new(sender)));
+        let name = ObjectName::new("object").unwrap();
+        store.init(ObjectId(1), &name, request, control).unwrap();
+        let own = thread::current().name().map(str::to_owned);
+        assert_eq!(who_commits(&store, &answers, false), own);
+        if background == Background::Caller {
+            assert_eq!(who_commits(&store, &answers, true), own, "it has no thread");
+            continue;
+        }
+        // Until the thread is there, the caller commits.
+        let mut tries = 0;
+        while who_commits(&store, &answers, true).as_deref() != Some("vmsync-store") {
+            tries += 1;
+            assert!(tries < 10_000, "the thread does not take it");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
 }
 
 #[test]

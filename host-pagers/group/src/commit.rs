@@ -22,6 +22,7 @@ use crate::{
     Batch, Engine, Entry, Result,
     call::{Answer, Call},
     limits::WAIT_MAX,
+    state::State,
     store::Shared,
 };
 
@@ -194,7 +195,7 @@ impl<E: Engine> Shared<E> {
     }
 }
 
-/// The store's thread: commits what is queued when its delay is over.
+/// The store's thread: commits what is queued when its delay is over, or is left to it.
 pub(crate) fn write_behind<E: Engine>(shared: &Arc<Shared<E>>) {
     let mut state = shared.lock();
     loop {
@@ -202,15 +203,18 @@ pub(crate) fn write_behind<E: Engine>(shared: &Arc<Shared<E>>) {
             return;
         }
         if !state.has_queued() {
+            state.urgent = false;
             state = shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
             continue;
         }
         let ticket = state.ticket;
         let delay = shared.options.write_behind_delay;
-        let waited = shared
-            .work
-            .wait_timeout_while(state, delay, |state| !state.stop && state.settled < ticket);
-        drop(waited.unwrap_or_else(PoisonError::into_inner));
+        let can_wait = |state: &mut State| !state.stop && !state.urgent && state.settled < ticket;
+        let waited = shared.work.wait_timeout_while(state, delay, can_wait);
+        state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        state.urgent = false;
+        let ticket = state.ticket;
+        drop(state);
         shared.commit_until(ticket);
         state = shared.lock();
     }

@@ -240,10 +240,16 @@ impl<E: Engine> Pager for Store<E> {
         }
         let mut call = state.calls.remove(&call).unwrap_or_default();
         call.answers.push(answer);
-        if flags.synchronous {
+        // Rather than wait for room, an asynchronous call is answered when it is durable.
+        if flags.synchronous || (flags.nowait && state.queued_bytes() > QUEUE_BYTES_MAX) {
             let ticket = state.enqueue(call, None);
+            let handed_over = flags.nowait && state.hand_over();
             drop(state);
-            shared.commit_until(ticket);
+            if handed_over {
+                shared.work.notify_one();
+            } else {
+                shared.commit_until(ticket);
+            }
             return Ok(());
         }
         let (notice, answers) = (Arc::new(Notice::default()), call.answers.clone());
@@ -251,7 +257,7 @@ impl<E: Engine> Pager for Store<E> {
         let full = state.queued_bytes() > QUEUE_BYTES_MAX;
         drop(state);
         notice.tell(answers);
-        if full {
+        if full && !flags.nowait {
             shared.commit_until(ticket);
         } else {
             shared.work.notify_one();

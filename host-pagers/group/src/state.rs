@@ -49,6 +49,9 @@ pub(crate) struct State {
     pub(crate) leading: bool,
     /// Why nothing works any more.
     pub(crate) gone: Option<PagerError>,
+    /// The store's thread runs, and should not wait for its delay.
+    pub(crate) has_thread: bool,
+    pub(crate) urgent: bool,
     pub(crate) stop: bool,
 }
 
@@ -173,6 +176,12 @@ impl State {
                 }
             }
         }
+    }
+
+    /// Leaves what is queued to the store's thread, which is then to be told; `false` where there is none.
+    pub(crate) fn hand_over(&mut self) -> bool {
+        self.urgent = self.has_thread;
+        self.has_thread
     }
 
     pub(crate) fn has_queued(&self) -> bool {

@@ -98,6 +98,7 @@ impl<E: Engine> Store<E> {
             let failed =
                 |error| PagerError::new(PagerErrorKind::Io, format!("cannot start a thread: {error}"));
             store.thread = Some(thread.map_err(failed)?);
+            store.shared.lock().has_thread = true;
         }
         Ok(Arc::new(store))
     }

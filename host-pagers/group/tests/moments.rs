@@ -66,6 +66,42 @@ impl Engine for Slow {
 }
 
 #[test]
+fn a_caller_with_other_work_does_not_wait_for_the_engine() {
+    let options = Options {
+        read_only: false,
+        write_behind_delay: WAIT,
+        group_bytes_max: 1 << 20,
+    };
+    let store = Store::start(Slow::default(), options).unwrap();
+    let request = InitRequest {
+        page_size: PageSize::KIB_4,
+        size_min: 4096,
+        create: true,
+        write: true,
+    };
+    let client = Client::open_with(store.clone(), "object", request).unwrap();
+    for byte in 1..=3 {
+        let (go_on, goes_on) = mpsc::channel::<()>();
+        *store.engine().behind_commit.lock().unwrap() = Some(Box::new(move || {
+            goes_on.recv_timeout(WAIT).expect("the caller goes on");
+        }));
+        let call = Client::call();
+        client.give_full(call, 0, byte);
+        let flags = SynchronizeFlags {
+            synchronous: true,
+            more: false,
+            nowait: true,
+        };
+        client.synchronize(call, (0, 1), flags).unwrap();
+        // The engine waits for this; were it this thread that commits, it would wait in vain.
+        go_on.send(()).unwrap();
+        client.recorder.wait(client.range(0, 1)).unwrap();
+        client.assert_full(0, byte);
+    }
+    client.recorder.assert_exact();
+}
+
+#[test]
 fn a_read_shows_a_call_as_a_whole_or_not_at_all() {
     let options = Options {
         read_only: false,
@@ -86,6 +122,7 @@ fn a_read_shows_a_call_as_a_whole_or_not_at_all() {
     let flags = SynchronizeFlags {
         synchronous: false,
         more: false,
+        nowait: false,
     };
     client.synchronize(call, (0, 1), flags).unwrap();
     client.recorder.wait(client.range(0, 1)).unwrap();

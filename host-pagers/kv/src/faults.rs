@@ -239,6 +239,7 @@ fn an_asynchronous_failure_is_told() {
     let flags = SynchronizeFlags {
         synchronous: false,
         more: false,
+        nowait: false,
     };
     client.synchronize(call, (0, 2), flags).unwrap();
     client.recorder.wait(client.range(0, 2)).unwrap();

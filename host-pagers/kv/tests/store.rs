@@ -239,6 +239,7 @@ fn an_asynchronous_call_becomes_durable_by_itself() {
     let flags = SynchronizeFlags {
         synchronous: false,
         more: false,
+        nowait: false,
     };
     client.synchronize(call, (0, 2), flags).unwrap();
     client.recorder.wait(client.range(0, 2)).unwrap();
@@ -393,6 +394,7 @@ fn child_that_commits() {
         let more = SynchronizeFlags {
             synchronous: true,
             more: true,
+            nowait: false,
         };
         left.synchronize(call, (0, 4), more).unwrap();
         right.sync(call, 0, 4).unwrap();

@@ -14,6 +14,7 @@ const PAGES: u64 = 20;
 const ASYNCHRONOUS: SynchronizeFlags = SynchronizeFlags {
     synchronous: false,
     more: false,
+    nowait: false,
 };
 
 fn store(folder: &Path) -> Arc<dyn Pager> {

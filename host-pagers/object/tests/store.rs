@@ -98,6 +98,7 @@ fn asynchronous_calls_share_a_request() {
         let flags = SynchronizeFlags {
             synchronous: false,
             more: false,
+            nowait: false,
         };
         client.synchronize(call, (0, 8), flags).unwrap();
         client.recorder.wait(client.range(0, 8)).unwrap();

@@ -216,6 +216,7 @@ pub struct Msync<O: ObjectHandle> {
     call: CallId,
     page_size: PageSize,
     cleaning: Cleaning,
+    nowait: bool,
     phase: Phase,
     work: Vec<Work<O>>,
     /// Indices of `work` by object and offset, and how many of them are reserved.
@@ -260,6 +261,7 @@ impl<O: ObjectHandle> Msync<O> {
             call,
             page_size,
             cleaning,
+            nowait: false,
             phase: Phase::Reserve,
             work,
             reserve_order,
@@ -268,6 +270,11 @@ impl<O: ObjectHandle> Msync<O> {
             verdict,
             stats,
         }
+    }
+
+    /// The thread that polls has other work: pagers are told so ([`SynchronizeFlags::nowait`]).
+    pub fn set_nowait(&mut self) {
+        self.nowait = true;
     }
 
     /// What the call has done so far.
@@ -541,6 +548,7 @@ impl<O: ObjectHandle> Msync<O> {
             let flags = SynchronizeFlags {
                 synchronous: self.cleaning.synchronous,
                 more,
+                nowait: self.nowait,
             };
             let work = &mut self.work[index];
             let (object, range) = (&work.segment.object, work.range);

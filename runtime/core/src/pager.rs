@@ -166,6 +166,9 @@ pub struct SynchronizeFlags {
     pub synchronous: bool,
     /// Another `synchronize` of the same call to this pager follows: do not commit yet.
     pub more: bool,
+    /// The calling thread has other work: where the pager would wait for its storage, a thread of its own does, as far as it
+    /// has one that is free. [`Pager::synchronize`] then returns before the completion.
+    pub nowait: bool,
 }
 
 /// What a `lock_request` asks to have returned (`memory_object_return_t`).

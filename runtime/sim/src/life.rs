@@ -550,6 +550,7 @@ impl World {
         let flags = SynchronizeFlags {
             synchronous: call.synchronous,
             more,
+            nowait: false,
         };
         let (object, range) = (self.tasks[task].open[name].object, self.range(name));
         let start = self.disk.position();

@@ -7,14 +7,17 @@ use crate::{Client, Fixture};
 const SYNC: SynchronizeFlags = SynchronizeFlags {
     synchronous: true,
     more: false,
+    nowait: false,
 };
 const SYNC_MORE: SynchronizeFlags = SynchronizeFlags {
     synchronous: true,
     more: true,
+    nowait: false,
 };
 const ASYNC: SynchronizeFlags = SynchronizeFlags {
     synchronous: false,
     more: false,
+    nowait: false,
 };
 
 pub(super) fn group_over_objects(fixture: &mut Fixture) {

@@ -46,12 +46,14 @@ fn work(index: u64, own: &Client, shared: &Client) {
         own.give_full(call, round % 3 + 1, byte);
         shared.give_full(call, index, byte);
         let synchronous = !round.is_multiple_of(5);
+        let nowait = (index + round).is_multiple_of(2);
         own.synchronize(
             call,
             (0, 4),
             SynchronizeFlags {
                 synchronous,
                 more: true,
+                nowait,
             },
         )
         .expect("is held");
@@ -62,6 +64,7 @@ fn work(index: u64, own: &Client, shared: &Client) {
                 SynchronizeFlags {
                     synchronous,
                     more: false,
+                    nowait,
                 },
             )
             .expect("commits");

@@ -11,6 +11,7 @@ use crate::{Client, Fixture};
 const SYNC: SynchronizeFlags = SynchronizeFlags {
     synchronous: true,
     more: false,
+    nowait: false,
 };
 const DIRTY: ReturnFlags = ReturnFlags {
     dirty: true,

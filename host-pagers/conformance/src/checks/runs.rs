@@ -41,6 +41,7 @@ pub(super) fn many_at_once(fixture: &mut Fixture) {
         let flags = SynchronizeFlags {
             synchronous: round % 2 == 0,
             more: false,
+            nowait: false,
         };
         client
             .synchronize(call, (0, RUNS_PAGES), flags)

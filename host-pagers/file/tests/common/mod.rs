@@ -140,6 +140,7 @@ impl Edit {
             let flags = SynchronizeFlags {
                 synchronous: self.synchronous,
                 more,
+                nowait: false,
             };
             clients[*object].synchronize(call, (0, PAGES), flags)?;
         }

@@ -283,6 +283,7 @@ impl Shelf {
         let behind = SynchronizeFlags {
             synchronous: false,
             more: false,
+            nowait: false,
         };
         let range = ByteRange::new(0, self.page_size.bytes());
         let asked = given && self.local.synchronize(call, self.object, range, behind).is_ok();
