@@ -55,7 +55,7 @@ impl Shared {
         let threads = self.comparers(chunks.len());
         if !ascend {
             for run in runs {
-                self.compare_copied(delta, unread, object, run, true)?;
+                self.compare_copied(delta, unread, object, run, (true, false))?;
             }
         } else if threads < 2 {
             for runs in chunks {
@@ -134,7 +134,7 @@ impl Shared {
             }
         });
         for run in copied {
-            self.compare_copied(delta, unread, object, run, false)?;
+            self.compare_copied(delta, unread, object, run, (false, !many))?;
         }
         Ok(())
     }
@@ -152,20 +152,20 @@ impl Shared {
         }
     }
 
-    /// The same for one run, with a copy of its base; `again`: it may have come back before.
+    /// The same for one run, with a copy of its base. `again`: it may have come back before; `keep`: see [`Shared::read_base`].
     fn compare_copied(
         &self,
         delta: &mut Delta,
         unread: &mut usize,
         object: &Arc<Object>,
         run: &Run<'_>,
-        again: bool,
+        (again, keep): (bool, bool),
     ) -> Result<()> {
         let page_bytes = self.page_size.bytes() as usize;
         let first = self.pages(run).start;
         BASE.with_borrow_mut(|base| {
             base.resize(run.pages.len(), 0);
-            let (epoch, queued) = self.read_base(object, run.offset, (run.pages, base), unread)?;
+            let (epoch, queued) = self.read_base(object, run.offset, (run.pages, base), unread, keep)?;
             delta.seen_at(epoch);
             if again {
                 delta.rebase(object.id, first, base, page_bytes);

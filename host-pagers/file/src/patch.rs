@@ -14,7 +14,7 @@ use std::{ops::Range, sync::Arc};
 
 use vmsync_core::PageSize;
 
-use crate::layout::entry::{encode_run, read_runs};
+use crate::layout::entry::{RUN_HEADER_BYTES, encode_run, read_runs};
 
 /// See the head of the file.
 #[derive(Clone)]
@@ -82,6 +82,23 @@ impl Patch {
         Self::of_page(&page, &ranges)
     }
 
+    /// Makes it what this changes and then `newer`: in place, where this covers `newer` and nobody else has it.
+    pub(crate) fn absorb(&mut self, newer: &Self) {
+        let covers =
+            |(from, to): (usize, usize)| newer.ranges().all(|(start, end)| from <= start && end <= to);
+        let first = self.ranges().next().filter(|first| covers(*first));
+        match (first, Arc::get_mut(&mut self.entries)) {
+            (Some((from, to)), Some(entries)) => {
+                let at = self.runs.start + RUN_HEADER_BYTES;
+                let bytes = &mut entries[at..at + to - from];
+                for (start, changed) in newer.runs() {
+                    bytes[start - from..][..changed.len()].copy_from_slice(changed);
+                }
+            }
+            _ => *self = newer.over(self),
+        }
+    }
+
     /// Whether both are the same place in memory.
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.entries, &other.entries) && self.runs == other.runs
@@ -124,8 +141,13 @@ mod tests {
                     continue;
                 }
                 let patch = between(&base, &page);
+                let mut absorbed = all.clone();
                 all = Some(all.map_or(patch.clone(), |all| patch.over(&all)));
                 let all = all.as_ref().expect("just set");
+                if let Some(absorbed) = &mut absorbed {
+                    absorbed.absorb(&patch);
+                    assert!(absorbed.runs().eq(all.runs()));
+                }
                 let ranges: Vec<_> = all.ranges().collect();
                 assert!(ranges.windows(2).all(|pair| pair[0].1 < pair[1].0), "{ranges:?}");
                 let mut patched = first.clone();
@@ -150,5 +172,24 @@ mod tests {
         mixed.apply(&mut page);
         assert!(page[8..16] == zeroes[8..16] && page[16..100] == ones[16..100] && page[100] == 0);
         assert!(mixed.whole(PageSize::KIB_4).is_some());
+    }
+
+    #[test]
+    fn a_page_that_is_whole_and_nobody_elses_changes_in_place() {
+        let page = vec![1; 4096];
+        let mut whole = Patch::of_page(&page, &[(0, 4096)]);
+        let newer = Patch::of_page(&vec![2; 4096], &[(0, 8), (4088, 4096)]);
+        let place = Arc::as_ptr(&whole.entries);
+        whole.absorb(&newer);
+        assert_eq!(Arc::as_ptr(&whole.entries), place);
+        let mut expected = page;
+        expected[..8].fill(2);
+        expected[4088..].fill(2);
+        assert!(whole.whole(PageSize::KIB_4) == Some(&expected[..]));
+        // Somebody is about to write it: what he has stays as it is.
+        let shared = whole.clone();
+        whole.absorb(&Patch::of_page(&vec![3; 4096], &[(0, 1)]));
+        assert!(shared.whole(PageSize::KIB_4) == Some(&expected[..]) && !shared.is(&whole));
+        assert_eq!(whole.whole(PageSize::KIB_4).map(|page| page[0]), Some(3));
     }
 }

@@ -47,22 +47,31 @@ impl Shared {
     }
 
     /// Reads what `new` is to be compared with, as [`Shared::read_once`] does. As long as bytes are left of `unread`, the
-    /// drive is not waited for: a page that is not in memory becomes one that differs from the new one in every byte. Answers
-    /// with the pages of which something is only queued as well, ascending.
+    /// drive is not waited for: a page that is not in memory becomes one that differs from the new one in every byte. With
+    /// `keep`, a page that waits for its image is from now on kept whole. Answers with the pages of which something is only
+    /// queued as well, ascending.
     pub(crate) fn read_base(
         &self,
         object: &Object,
         offset: u64,
         (new, buffer): (&[u8], &mut [u8]),
         unread: &mut usize,
+        keep: bool,
     ) -> Result<(u64, Vec<u64>)> {
         let (epoch, newer) = self.newer(object, offset, buffer.len());
         let first = self.page_size.page_of(offset);
         let queued = newer.iter().filter(|newer| newer.is_queued());
         let queued: Vec<u64> = queued.map(|newer| first + newer.index as u64).collect();
         let length = self.page_size.bytes() as usize;
-        if self.hide_image(&newer, buffer) || object.image.read_cached(offset, buffer)? {
+        if self.hide_image(&newer, buffer) {
             self.put(buffer, &newer);
+            return Ok((epoch, queued));
+        }
+        if object.image.read_cached(offset, buffer)? {
+            self.put(buffer, &newer);
+            if let ([newer], true) = (&newer[..], keep && buffer.len() == length) {
+                lock(&self.queue).keep_whole((object.id, first), newer, buffer);
+            }
             return Ok((epoch, queued));
         }
         let pages = new.chunks_exact(length).zip(buffer.chunks_exact_mut(length));
