@@ -21,6 +21,7 @@ use vmsync_core::{
 };
 
 use crate::{
+    clock::Clock,
     limits::PAGER_TIME_OUT,
     memory::Reservations,
     object::{Object, SharedObject},
@@ -63,6 +64,7 @@ struct Shared {
     tracker: TrackerKind,
     reservations: Arc<Reservations>,
     objects: Mutex<Objects>,
+    clock: Clock,
 }
 
 /// The numbers of objects and calls, counted for the process: hosts may share a pager, which tells them apart by
@@ -88,6 +90,7 @@ impl Host {
         vmsync_tracker::guard_host_accesses();
         let tracker = options.tracker.unwrap_or_else(vmsync_tracker::best);
         let shared = Shared {
+            clock: Clock::new(options.pager_time_out),
             options,
             tracker,
             reservations: Arc::default(),
@@ -124,6 +127,10 @@ impl Host {
 
     pub(crate) fn reservations(&self) -> &Reservations {
         &self.shared.reservations
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.shared.clock
     }
 
     pub(crate) fn next_call(&self) -> CallId {

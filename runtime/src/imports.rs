@@ -17,13 +17,18 @@ use vmsync_core::{
 };
 use wasmtime::{Caller, Extern, Linker, Memory};
 
-use crate::{Error, Vm, prepare::CARDS_EXPORT, vm::MemoryPlace};
+use crate::{
+    Error, Vm,
+    prepare::CARDS_EXPORT,
+    vm::MemoryPlace,
+    writeback::{Waiter, finished},
+};
 
 /// The memory that a guest must export.
 pub(crate) const MEMORY_EXPORT: &str = "memory";
 
 /// A word of the guest's memory: its bytes, and how far it reaches.
-trait Word: wasmtime::WasmTy + Copy + 'static {
+trait Word: wasmtime::WasmTy + Copy + Send + 'static {
     const BYTES: u64;
     /// One behind the highest address that it holds; `u64::MAX` for 64 bits.
     const END: u64;
@@ -59,7 +64,8 @@ pub fn add_to_linker<T: 'static>(
     linker: &mut Linker<T>,
     get: impl Fn(&mut T) -> &mut Vm + Send + Sync + Copy + 'static,
 ) -> Result<(), Error> {
-    add::<i32, T, _>(linker, get)
+    add::<i32, T, _>(linker, get)?;
+    add_syncs::<i32, T, _>(linker, get)
 }
 
 /// Adds `vmsync1` to `linker` for guests with a 64-bit memory.
@@ -70,7 +76,37 @@ pub fn add_to_linker_memory64<T: 'static>(
     linker: &mut Linker<T>,
     get: impl Fn(&mut T) -> &mut Vm + Send + Sync + Copy + 'static,
 ) -> Result<(), Error> {
-    add::<i64, T, _>(linker, get)
+    add::<i64, T, _>(linker, get)?;
+    add_syncs::<i64, T, _>(linker, get)
+}
+
+/// [`add_to_linker`] for stores whose guests are called asynchronously: while a guest's sync is under way, its thread goes on with
+/// other tasks. Dropping the future of the guest's call gives the sync up: what it covered stays dirty, and may be durable.
+///
+/// Only syncs yield (`vm_msync`, `mach_vm_msync`, and `vm_behavior_set` where it is one). Opening an object, mapping it, and
+/// giving up pages that their pager wants back take the thread as long as the pager does. So does a sync of a pager that has
+/// no thread of its own to spare ([`pager::SynchronizeFlags::nowait`](crate::pager::SynchronizeFlags::nowait)).
+///
+/// # Errors
+/// When the names are defined already.
+pub fn add_to_linker_async<T: Send + 'static>(
+    linker: &mut Linker<T>,
+    get: impl Fn(&mut T) -> &mut Vm + Send + Sync + Copy + 'static,
+) -> Result<(), Error> {
+    add::<i32, T, _>(linker, get)?;
+    add_syncs_async::<i32, T, _>(linker, get)
+}
+
+/// [`add_to_linker_async`] for guests with a 64-bit memory.
+///
+/// # Errors
+/// When the names are defined already.
+pub fn add_to_linker_memory64_async<T: Send + 'static>(
+    linker: &mut Linker<T>,
+    get: impl Fn(&mut T) -> &mut Vm + Send + Sync + Copy + 'static,
+) -> Result<(), Error> {
+    add::<i64, T, _>(linker, get)?;
+    add_syncs_async::<i64, T, _>(linker, get)
 }
 
 /// What the guest gets for a result.
@@ -237,47 +273,90 @@ impl<'a, T: 'static, G: Get<T>> Call<'a, T, G> {
 
 fn add<W: Word, T: 'static, G: Get<T>>(linker: &mut Linker<T>, get: G) -> Result<(), Error> {
     linker.func_wrap(MODULE, "mach_task_self", || TASK_SELF.cast_signed())?;
-    add_msync::<W, T, G>(linker, get)?;
     add_regions::<W, T, G>(linker, get)?;
     add_objects::<W, T, G>(linker, get)
 }
 
-fn add_msync<W: Word, T: 'static, G: Get<T>>(linker: &mut Linker<T>, get: G) -> Result<(), Error> {
-    fn msync(vm: &mut Vm, task: i32, range: (u64, u64), flags: i32, word_end: u64) -> i32 {
-        match vm.check_task(task.cast_unsigned()) {
-            Ok(()) => vm
-                .vm_msync(range.0, range.1, VmSync(flags.cast_unsigned()), word_end)
-                .code(),
-            Err(error) => error.code(),
-        }
+/// `vm_msync` and `mach_vm_msync`: their words, of which `E` are addresses.
+async fn msync<E: Word, T: 'static, G: Get<T>>(
+    caller: Caller<'_, T>,
+    get: G,
+    waiter: Waiter,
+    (task, address, size, flags): (i32, E, E, i32),
+) -> wasmtime::Result<i32> {
+    let mut call = Call::enter(caller, get)?;
+    let vm = call.vm();
+    if let Err(error) = vm.check_task(task.cast_unsigned()) {
+        return Ok(error.code());
     }
+    let flags = VmSync(flags.cast_unsigned());
+    let result = vm.vm_msync(waiter, address.to_u64(), size.to_u64(), flags, E::END);
+    Ok(result.await.code())
+}
+
+/// `vm_behavior_set`.
+async fn behavior_set<W: Word, T: 'static, G: Get<T>>(
+    caller: Caller<'_, T>,
+    get: G,
+    waiter: Waiter,
+    (task, address, size, behavior): (i32, W, W, i32),
+) -> wasmtime::Result<i32> {
+    let mut call = Call::enter(caller, get)?;
+    let vm = call.vm();
+    if let Err(error) = vm.check_task(task.cast_unsigned()) {
+        return Ok(error.code());
+    }
+    let Some(behavior) = Behavior::from_code(behavior) else {
+        return Ok(KernReturn::InvalidArgument.code());
+    };
+    let result = vm.vm_behavior_set(waiter, address.to_u64(), size.to_u64(), behavior);
+    Ok(result.await.code())
+}
+
+/// The calls that wait for pagers; the thread does.
+fn add_syncs<W: Word, T: 'static, G: Get<T>>(linker: &mut Linker<T>, get: G) -> Result<(), Error> {
     linker.func_wrap(
         MODULE,
         "vm_msync",
         move |caller: Caller<'_, T>, task: i32, address: W, size: W, flags: i32| {
-            let mut call = Call::enter(caller, get)?;
-            Ok(msync(
-                call.vm(),
-                task,
-                (address.to_u64(), size.to_u64()),
-                flags,
-                W::END,
-            ))
+            finished(msync(caller, get, Waiter::Thread, (task, address, size, flags)))
         },
     )?;
     linker.func_wrap(
         MODULE,
         "mach_vm_msync",
         move |caller: Caller<'_, T>, task: i32, address: i64, size: i64, flags: i32| {
-            let mut call = Call::enter(caller, get)?;
-            Ok(msync(
-                call.vm(),
-                task,
-                (address.to_u64(), size.to_u64()),
-                flags,
-                i64::END,
-            ))
+            finished(msync(caller, get, Waiter::Thread, (task, address, size, flags)))
         },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "vm_behavior_set",
+        move |caller: Caller<'_, T>, task: i32, address: W, size: W, behavior: i32| {
+            let words = (task, address, size, behavior);
+            finished(behavior_set(caller, get, Waiter::Thread, words))
+        },
+    )?;
+    Ok(())
+}
+
+/// The same; the task does, and its thread goes on.
+fn add_syncs_async<W: Word, T: Send + 'static, G: Get<T>>(
+    linker: &mut Linker<T>,
+    get: G,
+) -> Result<(), Error> {
+    linker.func_wrap_async(MODULE, "vm_msync", move |caller, words: (i32, W, W, i32)| {
+        Box::new(msync(caller, get, Waiter::Task, words))
+    })?;
+    linker.func_wrap_async(
+        MODULE,
+        "mach_vm_msync",
+        move |caller, words: (i32, i64, i64, i32)| Box::new(msync(caller, get, Waiter::Task, words)),
+    )?;
+    linker.func_wrap_async(
+        MODULE,
+        "vm_behavior_set",
+        move |caller, words: (i32, W, W, i32)| Box::new(behavior_set(caller, get, Waiter::Task, words)),
     )?;
     Ok(())
 }
@@ -372,23 +451,6 @@ fn add_regions<W: Word, T: 'static, G: Get<T>>(linker: &mut Linker<T>, get: G) -
             let mut call = Call::enter(caller, get)?;
             let pointers = [address, size, info, count, object].map(Word::to_u64);
             Ok(code(call.region::<W>(task, pointers, flavor)))
-        },
-    )?;
-    linker.func_wrap(
-        MODULE,
-        "vm_behavior_set",
-        move |caller: Caller<'_, T>, task: i32, address: W, size: W, behavior: i32| {
-            let mut call = Call::enter(caller, get)?;
-            let vm = call.vm();
-            if let Err(error) = vm.check_task(task.cast_unsigned()) {
-                return Ok(error.code());
-            }
-            Ok(match Behavior::from_code(behavior) {
-                Some(behavior) => vm
-                    .vm_behavior_set(address.to_u64(), size.to_u64(), behavior)
-                    .code(),
-                None => KernReturn::InvalidArgument.code(),
-            })
         },
     )?;
     Ok(())

@@ -56,6 +56,7 @@
 //!
 //! Not here: shared memories (threads), memories that are imported from the host, the component model.
 
+mod clock;
 mod durable;
 mod error;
 mod grant;
@@ -74,7 +75,7 @@ pub use durable::{Calls, DurableError, DurableInstance, DurableModule};
 pub use error::Error;
 pub use grant::Grant;
 pub use host::{Host, HostOptions};
-pub use imports::{add_to_linker, add_to_linker_memory64};
+pub use imports::{add_to_linker, add_to_linker_async, add_to_linker_memory64, add_to_linker_memory64_async};
 pub use prepare::{Prepared, prepare};
 pub use sandbox::{Guest, Sandbox, SandboxBuilder};
 pub use stats::Stats;

@@ -9,6 +9,14 @@ pub const PAGER_TIME_OUT: Duration = Duration::from_secs(30);
 /// The longest that a host can choose to wait: for ever in practice, and no clock overflows.
 pub const PAGER_TIME_OUT_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
+/// Time-outs of tasks are looked at so often while they last: one comes late by this part of itself, and looking costs nothing.
+pub const TICKS: u32 = 8;
+
+/// Bounds of the time between two looks.
+pub const TICK_MIN: Duration = Duration::from_millis(1);
+/// See [`TICK_MIN`].
+pub const TICK_MAX: Duration = Duration::from_secs(1);
+
 /// Address space of a 64-bit linear memory, in bytes: pages cost nothing until they are used, but a host has 2^47
 /// bytes for all of its guests.
 pub const MEMORY64_RESERVED_BYTES_MAX: usize = 1 << 38;

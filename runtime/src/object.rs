@@ -6,7 +6,9 @@
 //! - when the last task lets go, the pager is told (`last_unmap`, `terminate`), once.
 
 use std::{
+    mem,
     sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    task::Waker,
     time::Instant,
 };
 
@@ -35,6 +37,8 @@ struct State {
     object: MemoryObject,
     /// Threads that wait for an event: without any, telling of one takes no system call.
     waiting: usize,
+    /// Tasks that do.
+    wakers: Vec<Waker>,
 }
 
 /// A task's handle of a [`SharedObject`]; equality is identity.
@@ -61,6 +65,7 @@ impl SharedObject {
             state: Mutex::new(State {
                 object: MemoryObject::new(attributes, request.page_size),
                 waiting: 0,
+                wakers: Vec::new(),
             }),
             changed: Condvar::new(),
         });
@@ -77,6 +82,11 @@ impl SharedObject {
     /// Waits until something happened since `events`; `false` when `deadline` comes first.
     pub fn wait(&self, events: u64, deadline: Instant) -> bool {
         self.cell.wait(events, deadline)
+    }
+
+    /// Has `waker` woken by the next event; `false` where there was one since `events`.
+    pub fn wake_after(&self, events: u64, waker: &Waker) -> bool {
+        self.cell.wake_after(events, waker)
     }
 
     /// Makes the object at least `size` bytes large.
@@ -103,12 +113,25 @@ impl Cell {
         let mut state = self.lock();
         let before = state.object.events();
         let result = access(&mut state.object);
-        let notify = state.waiting > 0 && state.object.events() != before;
+        if state.object.events() == before {
+            return result;
+        }
+        let (waiting, wakers) = (state.waiting, mem::take(&mut state.wakers));
         drop(state);
-        if notify {
+        if waiting > 0 {
             self.changed.notify_all();
         }
+        wakers.into_iter().for_each(Waker::wake);
         result
+    }
+
+    fn wake_after(&self, events: u64, waker: &Waker) -> bool {
+        let mut state = self.lock();
+        let waits = state.object.events() == events;
+        if waits && !state.wakers.iter().any(|known| known.will_wake(waker)) {
+            state.wakers.push(waker.clone());
+        }
+        waits
     }
 
     fn wait(&self, events: u64, deadline: Instant) -> bool {

@@ -4,16 +4,18 @@
 //! for: a sync then does not look at memory that did not change (only at its marks, 256 KiB for 1 GiB), and a first store costs
 //! no fault.
 //!
-//! Who needs other imports, limits or asynchronous calls builds the store with Wasmtime's own types and
+//! Who needs other imports or limits builds the store with Wasmtime's own types and
 //! [`crate::add_to_linker`]; this file is an example of how.
 
 use indexmap::IndexMap;
 use vmsync_core::{ByteRange, PagerError, abi::VmSync, tracker::TrackerKind};
-use wasmtime::{Config, Engine, Func, Instance, Linker, Memory, Module, Store, WasmParams, WasmResults};
+use wasmtime::{
+    Config, Engine, Func, Instance, Linker, Memory, Module, Store, TypedFunc, WasmParams, WasmResults,
+};
 
 use crate::{
     DurableInstance, DurableModule, Error, Grant, Host, HostOptions, Stats, Vm, add_to_linker,
-    add_to_linker_memory64, prepare,
+    add_to_linker_async, add_to_linker_memory64, add_to_linker_memory64_async, prepare,
 };
 
 /// Runs guests that keep their state in memory objects.
@@ -86,6 +88,36 @@ impl Sandbox {
     /// # Errors
     /// What is wrong with the module, in words.
     pub fn instantiate(&self, wasm: &[u8]) -> Result<Guest, Error> {
+        let (module, mut store, is_64) = self.compile(wasm)?;
+        let mut linker = Linker::new(&self.engine);
+        if is_64 {
+            add_to_linker_memory64(&mut linker, |vm: &mut Vm| vm)?;
+        } else {
+            add_to_linker(&mut linker, |vm: &mut Vm| vm)?;
+        }
+        let instance = linker.instantiate(&mut store, &module)?;
+        Guest::new(store, instance)
+    }
+
+    /// The same for a guest that a task calls with [`Guest::call_async`]: its thread goes on with other tasks while the guest's
+    /// syncs are under way. See [`add_to_linker_async`].
+    ///
+    /// # Errors
+    /// What is wrong with the module, in words.
+    pub async fn instantiate_async(&self, wasm: &[u8]) -> Result<Guest, Error> {
+        let (module, mut store, is_64) = self.compile(wasm)?;
+        let mut linker = Linker::new(&self.engine);
+        if is_64 {
+            add_to_linker_memory64_async(&mut linker, |vm: &mut Vm| vm)?;
+        } else {
+            add_to_linker_async(&mut linker, |vm: &mut Vm| vm)?;
+        }
+        let instance = linker.instantiate_async(&mut store, &module).await?;
+        Guest::new(store, instance)
+    }
+
+    /// The module, a store for it, and whether its memory is a 64-bit one.
+    fn compile(&self, wasm: &[u8]) -> Result<(Module, Store<Vm>, bool), Error> {
         let prepared = prepare(&self.host, wasm)?;
         let module = Module::new(&self.engine, &prepared.wasm)?;
         let memory_type = module
@@ -96,27 +128,12 @@ impl Sandbox {
                 "the module exports no memory named \"memory\": export it".into(),
             ));
         };
-        let mut linker = Linker::new(&self.engine);
-        if memory_type.is_64() {
-            add_to_linker_memory64(&mut linker, |vm: &mut Vm| vm)?;
-        } else {
-            add_to_linker(&mut linker, |vm: &mut Vm| vm)?;
-        }
         let mut builder = Vm::builder(&self.host).stack_end(prepared.stack_end);
         for (name, grant) in &self.grants {
             builder = builder.grant(name.clone(), grant.clone());
         }
-        let mut store = Store::new(&self.engine, builder.build()?);
-        let instance = linker.instantiate(&mut store, &module)?;
-        let memory = instance.get_memory(&mut store, "memory").ok_or_else(|| {
-            Error::Guest("the module's memory is shared: compile it without threads".into())
-        })?;
-        Ok(Guest {
-            store,
-            instance,
-            memory,
-            functions: IndexMap::new(),
-        })
+        let store = Store::new(&self.engine, builder.build()?);
+        Ok((module, store, memory_type.is_64()))
     }
 
     /// Opens the whole instance of `wasm` that is kept as the objects `NAME.memory.N` and `NAME.state.N` of `grant`, or
@@ -143,22 +160,50 @@ pub struct Guest {
 }
 
 impl Guest {
+    fn new(mut store: Store<Vm>, instance: Instance) -> Result<Self, Error> {
+        let memory = instance.get_memory(&mut store, "memory").ok_or_else(|| {
+            Error::Guest("the module's memory is shared: compile it without threads".into())
+        })?;
+        Ok(Self {
+            store,
+            instance,
+            memory,
+            functions: IndexMap::new(),
+        })
+    }
+
     /// Calls the exported function `name`.
     ///
     /// # Errors
     /// When there is no such function of this type, or it traps.
     pub fn call<P: WasmParams, R: WasmResults>(&mut self, name: &str, parameters: P) -> Result<R, Error> {
+        let function = self.function::<P, R>(name)?;
+        Ok(function.call(&mut self.store, parameters)?)
+    }
+
+    /// The same for a guest of [`Sandbox::instantiate_async`]. A call whose future is dropped ends where the guest is: what it
+    /// stored so far stays in its memory, and is committed by a later sync.
+    ///
+    /// # Errors
+    /// When there is no such function of this type, or it traps.
+    pub async fn call_async<P, R>(&mut self, name: &str, parameters: P) -> Result<R, Error>
+    where
+        P: WasmParams + Sync,
+        R: WasmResults + Sync,
+    {
+        let function = self.function::<P, R>(name)?;
+        Ok(function.call_async(&mut self.store, parameters).await?)
+    }
+
+    fn function<P: WasmParams, R: WasmResults>(&mut self, name: &str) -> Result<TypedFunc<P, R>, Error> {
         let known = self.functions.get(name);
         // One of another type is looked up, for an error with its name.
-        let function = match known.and_then(|known| known.typed::<P, R>(&self.store).ok()) {
-            Some(known) => known,
-            None => {
-                let found = self.instance.get_typed_func::<P, R>(&mut self.store, name)?;
-                self.functions.insert(name.to_owned(), *found.func());
-                found
-            }
-        };
-        Ok(function.call(&mut self.store, parameters)?)
+        if let Some(known) = known.and_then(|known| known.typed::<P, R>(&self.store).ok()) {
+            return Ok(known);
+        }
+        let found = self.instance.get_typed_func::<P, R>(&mut self.store, name)?;
+        self.functions.insert(name.to_owned(), *found.func());
+        Ok(found)
     }
 
     /// `vm_msync` of the host's own, between two calls of the guest. `range` is in bytes of linear memory.
@@ -167,6 +212,14 @@ impl Guest {
     /// What the guest would see.
     pub fn msync(&mut self, range: ByteRange, flags: VmSync) -> Result<(), Error> {
         Vm::msync(&mut self.store, &self.instance, |vm| vm, range, flags)
+    }
+
+    /// The same for a task, whose thread goes on with others meanwhile.
+    ///
+    /// # Errors
+    /// What the guest would see.
+    pub async fn msync_async(&mut self, range: ByteRange, flags: VmSync) -> Result<(), Error> {
+        Vm::msync_async(&mut self.store, &self.instance, |vm| vm, range, flags).await
     }
 
     /// What the guest's calls have done so far.

@@ -29,8 +29,13 @@ use vmsync_core::{
 use wasmtime::{AsContext, AsContextMut, Instance, Memory};
 
 use crate::{
-    Error, Grant, Host, Stats, imports::MEMORY_EXPORT, limits::GRANTS_MAX, memory::GuestMemory,
-    object::Object, prepare::CARDS_EXPORT, writeback::drive,
+    Error, Grant, Host, Stats,
+    imports::MEMORY_EXPORT,
+    limits::GRANTS_MAX,
+    memory::GuestMemory,
+    object::Object,
+    prepare::CARDS_EXPORT,
+    writeback::{Waiter, drive, finished},
 };
 
 /// The virtual memory of one guest.
@@ -166,20 +171,59 @@ impl Vm {
         range: ByteRange,
         flags: VmSync,
     ) -> Result<(), Error> {
+        finished(Self::msync_of(
+            store,
+            instance,
+            get,
+            (range, flags),
+            Waiter::Thread,
+        ))
+    }
+
+    /// [`Vm::msync`] for tasks: the thread goes on with others meanwhile.
+    ///
+    /// # Errors
+    /// As [`Vm::msync`].
+    pub async fn msync_async<T: 'static>(
+        store: &mut impl AsContextMut<Data = T>,
+        instance: &Instance,
+        get: impl Fn(&mut T) -> &mut Vm,
+        range: ByteRange,
+        flags: VmSync,
+    ) -> Result<(), Error> {
+        Self::msync_of(store, instance, get, (range, flags), Waiter::Task).await
+    }
+
+    async fn msync_of<T: 'static>(
+        store: &mut impl AsContextMut<Data = T>,
+        instance: &Instance,
+        get: impl Fn(&mut T) -> &mut Vm,
+        (range, flags): (ByteRange, VmSync),
+        waiter: Waiter,
+    ) -> Result<(), Error> {
+        Self::enter_from_outside(store, instance, &get)?;
+        let mut context = store.as_context_mut();
+        let vm = get(context.data_mut());
+        let call = vm.vm_msync(waiter, range.start, range.len(), flags, u64::MAX);
+        call.await.ok().map_err(|result| Error::Call {
+            call: "vm_msync",
+            result,
+        })
+    }
+
+    /// [`Vm::enter`] where no guest calls.
+    fn enter_from_outside<T: 'static>(
+        store: &mut impl AsContextMut<Data = T>,
+        instance: &Instance,
+        get: impl Fn(&mut T) -> &mut Vm,
+    ) -> Result<(), Error> {
         let memory = instance
             .get_memory(&mut *store, MEMORY_EXPORT)
             .ok_or_else(|| Error::Config(format!("the guest exports no memory named \"{MEMORY_EXPORT}\"")))?;
         // It may be the first call for this guest: the marks of an instrumented one are found as its own calls do.
         let cards = instance.get_memory(&mut *store, CARDS_EXPORT);
         let place = MemoryPlace::of(&memory, &*store, cards);
-        let mut context = store.as_context_mut();
-        let vm = get(context.data_mut());
-        vm.enter(&place)?;
-        let result = vm.vm_msync(range.start, range.len(), flags, u64::MAX);
-        result.ok().map_err(|result| Error::Call {
-            call: "vm_msync",
-            result,
-        })
+        get(store.as_context_mut().data_mut()).enter(&place)
     }
 
     /// Tells the VM that host code has stored to `range` of the guest's memory. Needed only with the `barrier`
@@ -239,18 +283,24 @@ impl Vm {
         self.attached()?.task.check_task(port)
     }
 
-    pub(crate) fn vm_msync(&mut self, address: u64, size: u64, flags: VmSync, word_end: u64) -> KernReturn {
-        self.serve_lock_requests();
+    pub(crate) async fn vm_msync(
+        &mut self,
+        waiter: Waiter,
+        address: u64,
+        size: u64,
+        flags: VmSync,
+        word_end: u64,
+    ) -> KernReturn {
+        self.serve_lock_requests(waiter).await;
         let call = self.host.next_call();
-        let time_out = self.host.options().pager_time_out;
-        let Ok(Attached { task, memory }) = self.attached() else {
+        let Some(Attached { task, memory }) = &mut self.attached else {
             return KernReturn::InvalidTask;
         };
         let mut msync = match task.msync(address, size, flags, word_end, call, memory) {
             Ok(msync) => msync,
             Err(error) => return error,
         };
-        let result = drive(&mut msync, memory, time_out);
+        let result = drive(&mut msync, memory, &self.host, waiter).await;
         let result = task.conclude(&msync, result);
         self.count(&msync);
         self.stats.msyncs += 1;
@@ -271,7 +321,7 @@ impl Vm {
     }
 
     /// Carries out what pagers have asked for since the guest was last here.
-    fn serve_lock_requests(&mut self) {
+    async fn serve_lock_requests(&mut self, waiter: Waiter) {
         let Some(Attached { task, memory }) = &mut self.attached else {
             return;
         };
@@ -280,7 +330,7 @@ impl Vm {
             while let Some(request) = object.with(|object| object.next_lock_request()) {
                 let call = self.host.next_call();
                 if let Ok(mut msync) = task.lock_request(&object, &request, call, memory) {
-                    drive(&mut msync, memory, self.host.options().pager_time_out);
+                    drive(&mut msync, memory, &self.host, waiter).await;
                     served.push(msync);
                 }
             }
@@ -309,21 +359,21 @@ impl Vm {
     /// Hands the precious pages of a range back, before its regions go.
     fn return_precious(&mut self, address: u64, size: u64) -> Result<(), KernReturn> {
         let call = self.host.next_call();
-        let time_out = self.host.options().pager_time_out;
-        let Attached { task, memory } = self.attached()?;
+        let Attached { task, memory } = self.attached.as_mut().ok_or(KernReturn::InvalidTask)?;
         let mut deallocation = task.deallocate(address, size, call)?;
-        drive(&mut deallocation.returns, memory, time_out);
+        let returns = &mut deallocation.returns;
+        finished(drive(returns, memory, &self.host, Waiter::Thread));
         self.count(&deallocation.returns);
         Ok(())
     }
 
     pub(crate) fn vm_deallocate(&mut self, address: u64, size: u64) -> Result<(), KernReturn> {
         let call = self.host.next_call();
-        let time_out = self.host.options().pager_time_out;
-        let Attached { task, memory } = self.attached()?;
+        let Attached { task, memory } = self.attached.as_mut().ok_or(KernReturn::InvalidTask)?;
         let mut deallocation = task.deallocate(address, size, call)?;
         // Precious pages are returned; whether that worked or not, the guest gives the range up.
-        drive(&mut deallocation.returns, memory, time_out);
+        let returns = &mut deallocation.returns;
+        finished(drive(returns, memory, &self.host, Waiter::Thread));
         let result = task.finish_deallocate(&deallocation, memory);
         self.count(&deallocation.returns);
         result
@@ -344,9 +394,15 @@ impl Vm {
         self.attached()?.task.region(address)
     }
 
-    pub(crate) fn vm_behavior_set(&mut self, address: u64, size: u64, behavior: Behavior) -> KernReturn {
+    pub(crate) async fn vm_behavior_set(
+        &mut self,
+        waiter: Waiter,
+        address: u64,
+        size: u64,
+        behavior: Behavior,
+    ) -> KernReturn {
         match behavior_flags(behavior) {
-            Some(flags) => self.vm_msync(address, size, flags, u64::MAX),
+            Some(flags) => self.vm_msync(waiter, address, size, flags, u64::MAX).await,
             None => self
                 .attached()
                 .and_then(|Attached { task, memory }| task.behavior_set(address, size, behavior, memory))

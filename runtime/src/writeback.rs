@@ -1,6 +1,14 @@
-//! Driving an [`Msync`] on a thread: poll, wait for the object that blocks it, give up after the time-out.
+//! Driving an [`Msync`]: poll, wait for the object that blocks it, give up after the time-out.
+//!
+//! There is one way through a call, and it is asynchronous. Where a thread waits, it does so inside, so that its calls are
+//! [`finished`] when they are polled once.
 
-use std::time::{Duration, Instant};
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    task::{self, Context, Waker},
+    time::Instant,
+};
 
 use vmsync_core::{
     KernReturn,
@@ -9,30 +17,78 @@ use vmsync_core::{
     object::ObjectHandle,
 };
 
-use crate::{limits::PAGER_TIME_OUT_MAX, object::Object};
+use crate::{Host, limits::PAGER_TIME_OUT_MAX, object::Object};
 
-/// Drives `msync` to its end. `time_out` bounds all waiting of the call together.
-pub(crate) fn drive(
+/// Who waits for pagers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waiter {
+    /// The thread that makes the call.
+    Thread,
+    /// The task: its thread has other work.
+    Task,
+}
+
+/// Drives `msync` to its end. The time-out of `host` bounds all waiting of the call together.
+pub(crate) async fn drive(
     msync: &mut Msync<Object>,
-    memory: &mut dyn TaskMemory,
-    time_out: Duration,
+    memory: &mut impl TaskMemory,
+    host: &Host,
+    waiter: Waiter,
 ) -> KernReturn {
-    let mut deadline = None;
+    let (mut deadline, mut alarm) = (None, None);
+    if waiter == Waiter::Task {
+        msync.set_nowait();
+    }
+    poll_fn(|context| {
+        loop {
+            let (object, events) = match step(msync, memory) {
+                Ok(result) => return task::Poll::Ready(result),
+                Err(blocked) => blocked,
+            };
+            let time_out = host.options().pager_time_out.min(PAGER_TIME_OUT_MAX);
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + time_out);
+            let in_time = match waiter {
+                Waiter::Thread => object.0.wait(events, deadline),
+                Waiter::Task if Instant::now() >= deadline => false,
+                Waiter::Task => {
+                    alarm
+                        .get_or_insert_with(|| host.clock().alarm(deadline))
+                        .set(context.waker());
+                    if object.0.wake_after(events, context.waker()) {
+                        return task::Poll::Pending;
+                    }
+                    true
+                }
+            };
+            if !in_time {
+                return task::Poll::Ready(msync.time_out(memory));
+            }
+        }
+    })
+    .await
+}
+
+/// Polls until the call is done, or has nothing to do before the object that is answered has more events than these.
+fn step(msync: &mut Msync<Object>, memory: &mut dyn TaskMemory) -> Result<KernReturn, (Object, u64)> {
     loop {
         let object = match msync.poll(memory) {
-            Poll::Done(result) => return result,
+            Poll::Done(result) => return Ok(result),
             Poll::Blocked(object) => object,
         };
         let events = object.with(|object| object.events());
         // What happened between the poll and this look is seen by a second poll.
         match msync.poll(memory) {
-            Poll::Done(result) => return result,
-            Poll::Blocked(still) if still != object => continue,
-            Poll::Blocked(_) => {}
+            Poll::Done(result) => return Ok(result),
+            Poll::Blocked(still) if still != object => {}
+            Poll::Blocked(_) => return Err((object, events)),
         }
-        let deadline = *deadline.get_or_insert_with(|| Instant::now() + time_out.min(PAGER_TIME_OUT_MAX));
-        if !object.0.wait(events, deadline) {
-            return msync.time_out(memory);
-        }
+    }
+}
+
+/// What a call answers for which [`Waiter::Thread`] waits.
+pub(crate) fn finished<T>(call: impl Future<Output = T>) -> T {
+    match pin!(call).poll(&mut Context::from_waker(Waker::noop())) {
+        task::Poll::Ready(answer) => answer,
+        task::Poll::Pending => unreachable!("a thread waits inside"),
     }
 }

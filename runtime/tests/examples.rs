@@ -6,6 +6,9 @@ mod counter;
 #[path = "../examples/durable.rs"]
 #[allow(dead_code)]
 mod durable;
+#[path = "../examples/tasks.rs"]
+#[allow(dead_code)]
+mod tasks;
 #[path = "../examples/wasi.rs"]
 #[allow(dead_code)]
 mod wasi;
@@ -30,6 +33,21 @@ fn the_durable_instance_goes_on() {
     // Too much for the fuel of one step: nothing of it has happened.
     assert!(durable::tell(folder.path(), &[7; 10_000]).is_err());
     assert_eq!(tell(&[-16]), [0]);
+}
+
+#[test]
+fn the_tasks_count_on_and_share_flushes() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    // One thread for all of them: were a guest's sync to keep it, none could share one.
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime = runtime.expect("a runtime");
+    for round in 1..3 {
+        let outcome = runtime.block_on(tasks::count(folder.path(), 16, 50));
+        let tasks::Outcome { counts, syncs } = outcome.expect("the guests run");
+        assert_eq!(counts, [round * 50; 16]);
+        println!("{} calls, {} flushes", syncs.0, syncs.1);
+        assert!(syncs.0 >= 16 * 50 && syncs.1 < syncs.0);
+    }
 }
 
 #[test]

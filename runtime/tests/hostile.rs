@@ -111,7 +111,7 @@ fn a_guest_cannot_pass_off_its_own_memory_as_the_barriers_marks() {
             let Ok(inner) = rig.sandbox.instantiate(module.as_bytes()) else {
                 continue;
             };
-            let mut guest = Guest { inner };
+            let mut guest = Guest::from(inner);
             guest.store64(SCRATCH, BASE);
             let made = guest.try_call::<_, i64>("vm_allocate", (1_i64, SCRATCH as i64, P as i64, 0_i64));
             if made.is_err() {
@@ -657,12 +657,8 @@ fn any_words_to_any_import_answer_with_a_result() {
             println!("{kind} {width:?}");
             for _ in 0..6 {
                 let rig = Rig::new(*kind, RigOptions::default());
-                let mut guest = Guest {
-                    inner: rig
-                        .sandbox
-                        .instantiate(text.as_bytes())
-                        .expect("the generic guest runs"),
-                };
+                let inner = rig.sandbox.instantiate(text.as_bytes());
+                let mut guest = Guest::from(inner.expect("the generic guest runs"));
                 guest.map_region("a", 16);
                 guest.open("b", 16);
                 for _ in 0..400 {

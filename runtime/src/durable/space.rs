@@ -20,8 +20,11 @@ use super::{
     memory::{DurableMemory, STATE_AT, StatePages},
 };
 use crate::{
-    Grant, Host, Stats, limits::DURABLE_STATE_BYTES_MAX, memory::GuestMemory, object::Object,
-    writeback::drive,
+    Grant, Host, Stats,
+    limits::DURABLE_STATE_BYTES_MAX,
+    memory::GuestMemory,
+    object::Object,
+    writeback::{Waiter, drive, finished},
 };
 
 pub(super) struct Space {
@@ -145,7 +148,6 @@ impl Space {
     /// Makes every change durable, all or nothing.
     pub fn commit(&mut self) -> Result<(), DurableError> {
         let call = self.host.next_call();
-        let time_out = self.host.options().pager_time_out;
         let (task, memory) = (&mut self.task, &mut self.memory);
         let size = memory.size();
         let failed = |result, pager| DurableError::Storage {
@@ -156,7 +158,7 @@ impl Space {
         let mut msync = task
             .msync(0, size, VmSync::SYNCHRONOUS, u64::MAX, call, memory)
             .map_err(|result| failed(result, None))?;
-        let result = drive(&mut msync, memory, time_out);
+        let result = finished(drive(&mut msync, memory, &self.host, Waiter::Thread));
         let result = task.conclude(&msync, result);
         self.stats.msyncs += 1;
         self.stats.pages_returned += msync.stats().pages_returned;

@@ -3,7 +3,10 @@
 use vmsync::{Error, KernReturn, Sandbox, abi::ObjectInfo, abi::RegionInfo};
 use wasmtime::{WasmParams, WasmResults};
 
-use super::{BASE, P, SCRATCH};
+use super::{
+    BASE, P, SCRATCH,
+    task::{self, block_on},
+};
 
 /// How wide the guest's addresses are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +76,14 @@ impl Window {
 pub struct Guest {
     /// The instance.
     pub inner: vmsync::Guest,
+    /// Called asynchronously.
+    task: bool,
+}
+
+impl From<vmsync::Guest> for Guest {
+    fn from(inner: vmsync::Guest) -> Self {
+        Self { inner, task: false }
+    }
 }
 
 /// What a call answered, decoded.
@@ -84,22 +95,36 @@ pub fn kern(code: i64) -> KernReturn {
 impl Guest {
     /// A guest of `sandbox`.
     pub fn new(sandbox: &Sandbox, width: Width) -> Self {
-        let inner = sandbox.instantiate(width.wat().as_bytes());
+        let (wasm, task) = (width.wat().as_bytes(), task::wanted());
+        let inner = if task {
+            block_on(sandbox.instantiate_async(wasm))
+        } else {
+            sandbox.instantiate(wasm)
+        };
         Self {
             inner: inner.expect("the generic guest runs"),
+            task,
         }
     }
 
     /// Calls an export.
     #[track_caller]
-    pub fn call<A: WasmParams, R: WasmResults>(&mut self, name: &str, arguments: A) -> R {
+    pub fn call<A: WasmParams + Sync, R: WasmResults + Sync>(&mut self, name: &str, arguments: A) -> R {
         self.try_call(name, arguments)
             .unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
     /// Calls an export that may trap.
-    pub fn try_call<A: WasmParams, R: WasmResults>(&mut self, name: &str, arguments: A) -> Result<R, Error> {
-        self.inner.call(name, arguments)
+    pub fn try_call<A, R>(&mut self, name: &str, arguments: A) -> Result<R, Error>
+    where
+        A: WasmParams + Sync,
+        R: WasmResults + Sync,
+    {
+        if self.task {
+            block_on(self.inner.call_async(name, arguments))
+        } else {
+            self.inner.call(name, arguments)
+        }
     }
 
     // --- the imports -----------------------------------------------------------------------------------------

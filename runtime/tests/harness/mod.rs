@@ -14,6 +14,7 @@
 pub mod guest;
 pub mod own;
 pub mod rig;
+pub mod task;
 
 use std::sync::OnceLock;
 
@@ -51,12 +52,15 @@ pub fn each(body: impl Fn(&Rig)) {
     each_with(RigOptions::default(), body);
 }
 
-/// Runs `body` under every rung, with other pagers than usual.
+/// Runs `body` under every rung, with other pagers than usual; under the first rung also with guests that are called as tasks
+/// call them.
 pub fn each_with(options: RigOptions, body: impl Fn(&Rig)) {
     for kind in rungs() {
         println!("{kind}");
         body(&Rig::new(*kind, options));
     }
+    println!("{}, tasks", rungs()[0]);
+    task::with_tasks(|| body(&Rig::new(rungs()[0], options)));
 }
 
 /// Runs `body` under every rung for guests with a 32-bit memory, and for those with a 64-bit one where the width makes a
