@@ -40,11 +40,11 @@ pub trait Contender {
         Ok(())
     }
 
-    /// Commits of eight bytes each a second, of so many threads for `time`; `None` where that makes no sense.
+    /// Commits of eight bytes each a second, of so many committers for `time`; `None` where that makes no sense.
     ///
     /// # Errors
     /// As for `commit`.
-    fn rate(&mut self, threads: usize, time: Duration) -> Result<Option<f64>>;
+    fn rate(&mut self, committers: usize, time: Duration) -> Result<Option<f64>>;
 
     /// Seconds from nothing to the first page or record; `None` where that makes no sense.
     ///

@@ -21,6 +21,11 @@
   (func (export "store") (param $offset i32) (param $value i64)
     (i64.store (i32.add (global.get $base) (local.get $offset)) (local.get $value)))
 
+  ;; Eight bytes, and their page durable.
+  (func (export "commit") (param $value i64) (result i32)
+    (i64.store (global.get $base) (local.get $value))
+    (call $msync (i32.const 1) (global.get $base) (i32.const 0x1000) (i32.const 2)))
+
   (func (export "fill") (param $offset i32) (param $size i32) (param $value i32)
     (memory.fill (i32.add (global.get $base) (local.get $offset)) (local.get $value) (local.get $size)))
 

@@ -19,7 +19,7 @@ use crate::{
 
 /// Rounds that do not count.
 const WARM: usize = 4;
-/// Threads of the concurrent workload.
+/// Committers of the concurrent workload.
 pub const COMMITTERS: usize = 64;
 /// How long they commit, and the one that they are compared with.
 const TIME: Duration = Duration::from_millis(500);
@@ -63,8 +63,10 @@ pub struct Row {
 pub struct Report {
     pub names: Vec<&'static str>,
     pub rows: Vec<Row>,
-    /// Commits a second of [`COMMITTERS`] threads, and of one.
+    /// Commits a second of [`COMMITTERS`], and of one.
     pub rates: Vec<(Values, Values)>,
+    /// The same of ours, where each of them has a thread.
+    pub rate_of_threads: Values,
     /// Seconds.
     pub open: Vec<Values>,
     /// Bytes that were written for each byte that changed, one page a commit.
@@ -151,17 +153,19 @@ impl Field {
         Ok(row)
     }
 
-    fn rates(&mut self) -> Result<Vec<(Values, Values)>> {
+    fn rates(&mut self) -> Result<(Vec<(Values, Values)>, Values)> {
         let count = self.peers.len() + 1;
         let mut rates = vec![(Values::default(), Values::default()); count];
+        let mut of_threads = Values::default();
         for repeat in 0..REPEATS {
             for who in order(repeat, count) {
                 let contender = self.get(who);
                 rates[who].0.0.extend(contender.rate(COMMITTERS, TIME)?);
                 rates[who].1.0.extend(contender.rate(1, TIME)?);
             }
+            of_threads.0.push(self.ours.rate_of_threads(COMMITTERS, TIME)?);
         }
-        Ok(rates)
+        Ok((rates, of_threads))
     }
 
     fn open(&mut self) -> Result<Vec<Values>> {
@@ -252,12 +256,13 @@ pub fn measure(folder: &Path, rounds: usize, seed: u64, rocksdb: bool) -> Result
         rows.push(field.workload(workload, rounds, &mut random)?);
     }
     eprintln!("{COMMITTERS} committers");
-    let rates = field.rates()?;
+    let (rates, rate_of_threads) = field.rates()?;
     eprintln!("opening, counting bytes");
     Ok(Report {
         names: field.all().map(|contender| contender.name()).collect(),
         rows,
         rates,
+        rate_of_threads,
         open: field.open()?,
         amplification: field.amplification(folder, &mut random)?,
     })

@@ -3,7 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Result, bail};
@@ -72,31 +72,56 @@ impl Ours {
         })
     }
 
+    /// Each thread runs a guest of its own with an object of its own; all of them in one store.
+    ///
+    /// # Errors
+    /// Whatever goes wrong.
+    pub fn rate_of_threads(&self, threads: usize, time: Duration) -> Result<f64> {
+        let store = FileStore::open(&self.folder.join("threads"), &Options::default())?;
+        let guests: Result<Vec<Guest>> = (0..threads)
+            .map(|index| mapped(&store, self.tracker, &format!("counter-{index}"), PAGE))
+            .collect();
+        let committers = guests?.into_iter().map(|mut guest| {
+            move |count: usize| {
+                let result = guest.call::<i64, i32>("commit", count as i64 + 1)?;
+                check(&guest, "vm_msync", result)
+            }
+        });
+        rate_of(committers.collect(), time)
+    }
+
     /// Bytes that commits have put into the journal so far.
     pub fn bytes_journaled(&self) -> u64 {
         self.store.stats().bytes_journaled
     }
 }
 
-/// A guest with a region of `size` bytes of the object `name`.
-fn mapped(store: &Arc<FileStore>, tracker: Option<TrackerKind>, name: &str, size: u64) -> Result<Guest> {
+/// A sandbox whose guests work on the object `name`.
+fn sandbox(store: &Arc<FileStore>, tracker: Option<TrackerKind>, name: &str) -> Result<Sandbox> {
     let grant = Grant::new(store.clone(), ObjectName::new(name)?);
     let mut sandbox = Sandbox::builder().grant("fill", grant);
     if let Some(tracker) = tracker {
         sandbox = sandbox.tracker(tracker);
     }
-    let sandbox = sandbox.build()?;
-    let mut guest = sandbox.instantiate(GUEST.as_bytes())?;
-    if guest.call::<i32, i32>("map", size as i32)? != 0 {
-        bail!("the guest could not map its region: {:?}", guest.last_error());
-    }
+    Ok(sandbox.build()?)
+}
+
+/// A guest with a region of `size` bytes of the object `name`.
+fn mapped(store: &Arc<FileStore>, tracker: Option<TrackerKind>, name: &str, size: u64) -> Result<Guest> {
+    let mut guest = sandbox(store, tracker, name)?.instantiate(GUEST.as_bytes())?;
+    let result = guest.call::<i32, i32>("map", size as i32)?;
+    check(&guest, "vm_map", result)?;
     Ok(guest)
 }
 
 fn sync(guest: &mut Guest, range: (u64, u64)) -> Result<()> {
     let result = guest.call::<(i32, i32), i32>("sync", (range.0 as i32, range.1 as i32))?;
+    check(guest, "vm_msync", result)
+}
+
+fn check(guest: &Guest, call: &str, result: i32) -> Result<()> {
     if result != 0 {
-        bail!("vm_msync answered {result}: {:?}", guest.last_error());
+        bail!("{call} answered {result}: {:?}", guest.last_error());
     }
     Ok(())
 }
@@ -137,19 +162,43 @@ impl Contender for Ours {
         Ok(self.store.checkpoint()?)
     }
 
-    /// Each thread runs a guest of its own with an object of its own; all of them in one store.
-    fn rate(&mut self, threads: usize, time: Duration) -> Result<Option<f64>> {
-        let store = FileStore::open(&self.folder.join("committers"), &Options::default())?;
-        let guests: Result<Vec<Guest>> = (0..threads)
-            .map(|index| mapped(&store, self.tracker, &format!("counter-{index}"), PAGE))
-            .collect();
-        let committers = guests?.into_iter().map(|mut guest| {
-            move |count: usize| {
-                guest.call::<(i32, i64), ()>("store", (0, count as i64 + 1))?;
-                sync(&mut guest, (0, PAGE))
+    /// Several are tasks of a runtime that has a thread for each processor, as hosts of many guests are built.
+    fn rate(&mut self, committers: usize, time: Duration) -> Result<Option<f64>> {
+        if committers == 1 {
+            return Ok(Some(self.rate_of_threads(1, time)?));
+        }
+        let store = FileStore::open(&self.folder.join("tasks"), &Options::default())?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().build()?;
+        runtime.block_on(async {
+            let mut guests = Vec::new();
+            for index in 0..committers {
+                let sandbox = sandbox(&store, self.tracker, &format!("counter-{index}"))?;
+                let mut guest = sandbox.instantiate_async(GUEST.as_bytes()).await?;
+                let result = guest.call_async::<i32, i32>("map", PAGE as i32).await?;
+                check(&guest, "vm_map", result)?;
+                guests.push(guest);
             }
-        });
-        Ok(Some(rate_of(committers.collect(), time)?))
+            let start = Instant::now();
+            let tasks: Vec<_> = guests
+                .into_iter()
+                .map(|mut guest| {
+                    tokio::spawn(async move {
+                        let mut count = 0;
+                        while start.elapsed() < time {
+                            count += 1;
+                            let result = guest.call_async::<i64, i32>("commit", count).await?;
+                            check(&guest, "vm_msync", result)?;
+                        }
+                        Ok::<_, anyhow::Error>(count)
+                    })
+                })
+                .collect();
+            let mut count = 0;
+            for task in tasks {
+                count += task.await??;
+            }
+            Ok(Some(count as f64 / start.elapsed().as_secs_f64()))
+        })
     }
 
     /// A store with a sparse object of 10 GiB, closed before: opened for writing, and its first page read.

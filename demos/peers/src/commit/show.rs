@@ -83,6 +83,7 @@ impl Report {
             "measure": "commits, median", "unit": "1/s",
             "ours": self.rates[0].0.median(),
             "peers": self.peers(|index| self.rates[index].0.median()),
+            "ours_a_thread_each": self.rate_of_threads.median(),
             "spread": spread(&self.rates[0].0),
         }));
         rows.push(json!({
@@ -141,6 +142,7 @@ impl Report {
             &format!("{COMMITTERS} committers"),
             rates.clone().map(|rate| per_second(&rate.0)).collect(),
         );
+        line("  ours, a thread each", vec![per_second(&self.rate_of_threads)]);
         line("one committer", rates.map(|rate| per_second(&rate.1)).collect());
         line(
             "open, first page or record",
