@@ -43,6 +43,11 @@ impl PageBitmap {
     pub fn insert(&mut self, range: PageRange) {
         for chunk in chunks(range) {
             let words = self.chunks.entry(chunk).or_default();
+            if range.len() == 1 {
+                let page = range.start % CHUNK_PAGES;
+                words[(page / WORD_PAGES) as usize] |= 1 << (page % WORD_PAGES);
+                continue;
+            }
             let masks = masks(range, chunk);
             words.iter_mut().zip(masks).for_each(|(word, mask)| *word |= mask);
         }
