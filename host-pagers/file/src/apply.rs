@@ -56,11 +56,21 @@ impl Shared {
                 Err(error) => outcome = outcome.and(Err(error)),
             }
         }
+        let learned: Vec<bool> = written.iter().map(|waiting| self.learn(waiting)).collect();
         let mut queue = lock(&self.queue);
-        for waiting in written {
-            queue.applied(waiting.object.id, waiting.page, &waiting.patch);
+        for (waiting, learned) in written.into_iter().zip(learned) {
+            let newest = queue.applied(waiting.object.id, waiting.page, &waiting.patch);
+            if learned {
+                waiting.object.lines.applied(waiting.page, newest);
+            }
         }
         outcome
+    }
+
+    /// Keeps the sums of a page that is there as a whole.
+    fn learn(&self, waiting: &Waiting) -> bool {
+        let whole = waiting.patch.whole(self.page_size);
+        whole.is_some_and(|page| waiting.object.lines.learn_applied(waiting.page, page))
     }
 
     /// Puts `run` into the image: a page, or several whole ones in a row.

@@ -73,10 +73,8 @@ impl Prepared {
     }
 
     /// The call that makes the changes of `delta` and of the catalog.
-    pub(crate) fn new(delta: Delta, changes: Vec<CatalogChange>, answers: Vec<Answer>) -> Self {
-        let Delta {
-            mut parts, changed, ..
-        } = delta;
+    pub(crate) fn new(mut delta: Delta, changes: Vec<CatalogChange>, answers: Vec<Answer>) -> Self {
+        let (mut parts, changed) = delta.take();
         let mut entries = Vec::new();
         changes
             .iter()

@@ -1,8 +1,9 @@
 //! Comparing what came back with what is supplied.
 //!
 //! ```text
-//!   runs --in chunks, for several threads where there are many--> the image alone is the base, and in memory? --> looked at
-//!                                                                 '-- else a copy of it, with what is newer ------> compared
+//!   runs --in chunks, for several threads where there are many--> a page whose lines' sums are known? -------------> summed
+//!                                                                 |-- the image alone is the base, and in memory? --> looked at
+//!                                                                 '-- else a copy of it, with what is newer --------> compared
 //! ```
 //!
 //! Pages are compared where they are: memory that nobody touched lately is what it waits for, and a copy waits as well.
@@ -30,6 +31,7 @@ use crate::{
     difference::{difference, difference_of_shared},
     disk::Result,
     limits::{COMPARE_PAGES, COMPARERS_MAX, SHOWN_PAGES_MIN},
+    lines::prefetch,
     object::Object,
     store::{Background, Shared, lock},
 };
@@ -37,6 +39,17 @@ use crate::{
 thread_local! {
     /// What pages are compared with; at most as long as the longest run.
     static BASE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// How a run that is compared with a copy of its base came back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// With few others: what it is compared with may be kept ([`Shared::read_base`]).
+    Few,
+    /// With many others.
+    Many,
+    /// Perhaps once more.
+    Again,
 }
 
 impl Shared {
@@ -55,7 +68,7 @@ impl Shared {
         let threads = self.comparers(chunks.len());
         if !ascend {
             for run in runs {
-                self.compare_copied(delta, unread, object, run, (true, false))?;
+                self.compare_copied(delta, unread, object, run, Way::Again)?;
             }
         } else if threads < 2 {
             for runs in chunks {
@@ -111,15 +124,35 @@ impl Shared {
         runs: &[Run<'_>],
     ) -> Result<()> {
         let many = runs.iter().map(|run| self.pages(run).len()).sum::<u64>() >= SHOWN_PAGES_MIN;
-        let (mut shown, mut copied) = (Vec::new(), Vec::new());
+        // Memory that nobody touched lately is waited for before the lock.
+        let known = |pages: PageRange| many && pages.len() == 1 && object.lines.is_known(pages.start);
+        let known: Vec<bool> = runs.iter().map(|run| known(self.pages(run))).collect();
+        let (mut claimed, mut shown, mut copied) = (Vec::new(), Vec::new(), Vec::new());
         {
             let queue = lock(&self.queue);
             delta.seen_at(queue.epoch());
-            for run in runs {
-                let is_shown = many && queue.is_in_image(object.id, self.pages(run));
-                let way = if is_shown { &mut shown } else { &mut copied };
-                way.push(run);
+            for (run, known) in runs.iter().zip(known) {
+                let pages = self.pages(run);
+                let free = known && !queue.is_queued(object.id, pages);
+                let page = free.then(|| object.lines.claim(pages.start, delta.learner));
+                if let Some(page) = page.flatten() {
+                    claimed.push((page, run));
+                } else if many && queue.is_in_image(object.id, pages) {
+                    shown.push(run);
+                } else {
+                    copied.push(run);
+                }
             }
+        }
+        let mut ranges = Vec::new();
+        let mut claimed = claimed.into_iter().peekable();
+        while let Some((page, run)) = claimed.next() {
+            if let Some((_, next)) = claimed.peek() {
+                prefetch(next.pages);
+            }
+            page.compare(run.pages, &mut ranges);
+            let page = self.pages(run).start;
+            self.add(delta, object, page, run.pages, (&ranges, true));
         }
         let places: Vec<ByteRange> = shown
             .iter()
@@ -133,8 +166,9 @@ impl Shared {
                 None => copied.push(run),
             }
         });
+        let way = if many { Way::Many } else { Way::Few };
         for run in copied {
-            self.compare_copied(delta, unread, object, run, (false, !many))?;
+            self.compare_copied(delta, unread, object, run, way)?;
         }
         Ok(())
     }
@@ -148,26 +182,29 @@ impl Shared {
             (self.pages(run).start..).zip(base.zip(run.pages.chunks_exact(page_bytes)))
         {
             difference_of_shared(old, new, &mut ranges);
-            self.add(delta, object, number, new, &ranges);
+            let scattered = run.pages.len() == page_bytes;
+            let learned = !ranges.is_empty() && learn(delta, object, number, new, scattered);
+            self.add(delta, object, number, new, (&ranges, learned));
         }
     }
 
-    /// The same for one run, with a copy of its base. `again`: it may have come back before; `keep`: see [`Shared::read_base`].
+    /// The same for one run, with a copy of its base.
     fn compare_copied(
         &self,
         delta: &mut Delta,
         unread: &mut usize,
         object: &Arc<Object>,
         run: &Run<'_>,
-        (again, keep): (bool, bool),
+        way: Way,
     ) -> Result<()> {
         let page_bytes = self.page_size.bytes() as usize;
         let first = self.pages(run).start;
         BASE.with_borrow_mut(|base| {
             base.resize(run.pages.len(), 0);
-            let (epoch, queued) = self.read_base(object, run.offset, (run.pages, base), unread, keep)?;
+            let (epoch, queued) =
+                self.read_base(object, run.offset, (run.pages, base), unread, way == Way::Few)?;
             delta.seen_at(epoch);
-            if again {
+            if way == Way::Again {
                 delta.rebase(object.id, first, base, page_bytes);
             }
             let mut ranges = Vec::new();
@@ -177,7 +214,9 @@ impl Shared {
                     delta.set_unsettled(object, number, new);
                 }
                 difference(old, new, &mut ranges);
-                self.add(delta, object, number, new, &ranges);
+                let scattered = way == Way::Many && run.pages.len() == page_bytes;
+                let learned = !ranges.is_empty() && learn(delta, object, number, new, scattered);
+                self.add(delta, object, number, new, (&ranges, learned));
             }
             Ok(())
         })
@@ -190,11 +229,11 @@ impl Shared {
         object: &Arc<Object>,
         number: u64,
         new: &[u8],
-        ranges: &[(usize, usize)],
+        (ranges, learned): (&[(usize, usize)], bool),
     ) {
         if !ranges.is_empty() {
             let sum = self.seed.page_sum(object.id, number, new);
-            delta.add(object, (number, sum), new, ranges);
+            delta.add(object, (number, sum), new, ranges, learned);
         }
     }
 
@@ -202,6 +241,15 @@ impl Shared {
         let first = self.page_size.page_of(run.offset);
         PageRange::new(first, first + self.page_size.page_of(run.pages.len() as u64))
     }
+}
+
+/// Keeps the sums of the lines of a page that came back as `new`, where it is `scattered`; otherwise they are forgotten.
+fn learn(delta: &Delta, object: &Object, number: u64, new: &[u8], scattered: bool) -> bool {
+    let learned = scattered && object.lines.learn(number, new, delta.learner);
+    if !learned {
+        object.lines.forget(number);
+    }
+    learned
 }
 
 /// What `work` answers on this thread and up to `count - 1` others.

@@ -8,6 +8,7 @@
 
 use std::{
     collections::BTreeMap,
+    mem,
     ops::Range,
     sync::{Arc, MutexGuard},
 };
@@ -18,6 +19,7 @@ use crate::{
     disk::Result,
     layout::entry::encode_page,
     limits::PART_BYTES,
+    lines::Learner,
     object::Object,
     patch::Patch,
     queue::Queue,
@@ -28,8 +30,9 @@ use crate::{
 pub(crate) struct Delta {
     /// No page changed between this epoch and the reading of its base.
     epoch: u64,
+    pub(crate) learner: Learner,
     /// Entries of the journal.
-    pub(crate) parts: Vec<Arc<Vec<u8>>>,
+    parts: Vec<Arc<Vec<u8>>>,
     pub(crate) changed: Vec<Changed>,
     last: Part,
     /// By object, the page behind all that came back: pages come in ascending order, as a rule.
@@ -55,6 +58,8 @@ pub(crate) struct Changed {
     pub(crate) page: u64,
     pub(crate) sum: u64,
     pub(crate) patch: Patch,
+    /// Who keeps the sums of the lines of the page as it came back.
+    pub(crate) learner: Option<Learner>,
 }
 
 /// Entries that are being written.
@@ -70,12 +75,14 @@ struct Page {
     number: u64,
     sum: u64,
     runs: Range<usize>,
+    learner: Option<Learner>,
 }
 
 impl Default for Delta {
     fn default() -> Self {
         Self {
             epoch: u64::MAX,
+            learner: Learner::next(),
             parts: Vec::new(),
             changed: Vec::new(),
             last: Part::default(),
@@ -86,19 +93,37 @@ impl Default for Delta {
     }
 }
 
+/// What is not queued is not supplied.
+impl Drop for Delta {
+    fn drop(&mut self) {
+        self.close_part();
+        self.changed.iter().for_each(Changed::give_up);
+    }
+}
+
+impl Changed {
+    /// The page did not become what came back.
+    pub(crate) fn give_up(&self) {
+        if let Some(learner) = self.learner {
+            self.object.lines.give_up(self.page, learner);
+        }
+    }
+}
+
 impl Delta {
     /// Finishes the part that is being written.
     pub(crate) fn close_part(&mut self) {
         if self.last.pages.is_empty() {
             return;
         }
-        let entries = Arc::new(std::mem::take(&mut self.last.entries));
+        let entries = Arc::new(mem::take(&mut self.last.entries));
         for page in self.last.pages.drain(..) {
             let changed = Changed {
                 object: page.object,
                 page: page.number,
                 sum: page.sum,
                 patch: Patch::new(&entries, page.runs),
+                learner: page.learner,
             };
             if let Some(total) = &mut self.total {
                 add(total, &changed);
@@ -106,6 +131,12 @@ impl Delta {
             self.changed.push(changed);
         }
         self.parts.push(entries);
+    }
+
+    /// Its entries and the pages that they change, to be queued.
+    pub(crate) fn take(&mut self) -> (Vec<Arc<Vec<u8>>>, Vec<Changed>) {
+        self.close_part();
+        (mem::take(&mut self.parts), mem::take(&mut self.changed))
     }
 
     /// The pages of `object` from this one on have not come back.
@@ -166,19 +197,21 @@ impl Delta {
         }
     }
 
-    /// Adds a page that came back as `new`, and what differs in it.
+    /// Adds a page that came back as `new`, and what differs in it; `learned`: [`Delta::learner`] has kept the sums of its lines.
     pub(crate) fn add(
         &mut self,
         object: &Arc<Object>,
         (number, sum): (u64, u64),
         new: &[u8],
         ranges: &[(usize, usize)],
+        learned: bool,
     ) {
         let page = Page {
             object: object.clone(),
             number,
             sum,
             runs: encode_page(&mut self.last.entries, (object.id, number, sum), new, ranges),
+            learner: learned.then_some(self.learner),
         };
         self.last.pages.push(page);
         if self.last.entries.len() >= PART_BYTES {
@@ -212,7 +245,7 @@ impl Shared {
         let queue = lock(&self.queue);
         let is_stale = |id, number, epoch| queue.changed_since(id, (number, number + 1), epoch);
         let mut page = Vec::new();
-        let unsettled = std::mem::take(&mut delta.unsettled);
+        let unsettled = mem::take(&mut delta.unsettled);
         for changed in &delta.changed {
             let (id, number) = (changed.object.id, changed.page);
             // Pages share their stamps. One that did change has another sum.
@@ -238,6 +271,7 @@ impl Shared {
                     number,
                     sum,
                     runs,
+                    learner: None,
                 });
             }
         }

@@ -44,6 +44,7 @@ mod inspect;
 mod journal;
 mod layout;
 pub mod limits;
+mod lines;
 #[cfg(unix)]
 mod native;
 mod object;

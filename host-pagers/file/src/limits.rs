@@ -87,6 +87,14 @@ pub const UNREAD_BYTES_MAX: usize = 16 << 20;
 /// caches are cold, and reading it 4.
 pub const SHOWN_PAGES_MIN: u64 = 4;
 
+/// Bytes of a page that share a sum: few enough that what is journaled with the changed ones costs little, so many that the sums
+/// take a 16th of the pages.
+pub const LINE_BYTES: usize = 128;
+
+/// Pages of one object whose lines' sums are kept: 4 GiB of them for 264 MiB. Pages of larger ones share places, and a page whose
+/// place is taken is compared with its image.
+pub const LINES_PAGES_MAX: u64 = 1 << 20;
+
 /// Pages that a thread compares before it takes the next ones: several times what starting a thread takes.
 pub const COMPARE_PAGES: u64 = 128;
 
@@ -134,3 +142,4 @@ const _: () = assert!(
         && APPLY_PAGES_MIN < UNAPPLIED_PAGES_MAX
 );
 const _: () = assert!(STAMP_COUNT.is_power_of_two());
+const _: () = assert!(BLOCK_BYTES.is_multiple_of(LINE_BYTES));

@@ -6,11 +6,12 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use vmsync_core::pager::ObjectName;
+use vmsync_core::{PageSize, pager::ObjectName};
 
 use crate::{
     disk::{DiskFile, Result},
     layout::image_name,
+    lines::Lines,
 };
 
 /// An object and its open image.
@@ -18,16 +19,24 @@ pub(crate) struct Object {
     pub(crate) id: u64,
     pub(crate) name: ObjectName,
     pub(crate) image: Box<dyn DiskFile>,
+    pub(crate) lines: Lines,
     /// The catalog's size of it, readable without the queue's lock.
     size: AtomicU64,
 }
 
 impl Object {
-    pub(crate) fn new(id: u64, name: &ObjectName, image: Box<dyn DiskFile>, size: u64) -> Self {
+    pub(crate) fn new(
+        id: u64,
+        name: &ObjectName,
+        image: Box<dyn DiskFile>,
+        size: u64,
+        page_size: PageSize,
+    ) -> Self {
         Self {
             id,
             name: name.clone(),
             image,
+            lines: Lines::new(page_size),
             size: AtomicU64::new(size),
         }
     }

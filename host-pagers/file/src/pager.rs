@@ -232,7 +232,7 @@ impl Shared {
             let what = format!("the image of \"{name}\" has {length} bytes of {size}");
             return Err(crate::error::damaged(&file, length, what));
         }
-        Ok(Arc::new(Object::new(id, name, image, size)))
+        Ok(Arc::new(Object::new(id, name, image, size, self.page_size)))
     }
 
     fn create(&self, name: &ObjectName, size: u64) -> Result<Arc<Object>> {
@@ -249,7 +249,7 @@ impl Shared {
         let image = self.disk.open(&image_name(id), Access::Create)?;
         image.set_len(0)?;
         image.set_len(size)?;
-        let object = Arc::new(Object::new(id, name, image, size));
+        let object = Arc::new(Object::new(id, name, image, size, self.page_size));
         let change = CatalogChange::Create {
             object: id,
             size,

@@ -261,6 +261,9 @@ impl Queue {
             {
                 self.overlay.remove(&key);
             }
+            if changed.learner.is_none() {
+                object.lines.settle(changed.page);
+            }
         }
     }
 
@@ -280,21 +283,21 @@ impl Queue {
             self.mark(&call.changed);
             for changed in &call.changed {
                 self.overlay.remove(&(changed.object.id, changed.page));
+                changed.give_up();
             }
         }
         self.settled += group.len() as u64;
     }
 
-    /// A page is in its image.
-    pub(crate) fn applied(&mut self, object: u64, page: u64, patch: &Patch) {
+    /// A page is in its image; whether that is all that is supplied for it.
+    pub(crate) fn applied(&mut self, object: u64, page: u64, patch: &Patch) -> bool {
         let key = (object, page);
-        if self
-            .unapplied
-            .get(&key)
-            .is_some_and(|(_, newest)| newest.is(patch))
-        {
+        let waiting = self.unapplied.get(&key);
+        let newest = waiting.is_some_and(|(_, newest)| newest.is(patch));
+        if newest {
             self.unapplied.remove(&key);
         }
+        newest && !self.overlay.contains_key(&key)
     }
 
     /// The active segment is no longer the active one.

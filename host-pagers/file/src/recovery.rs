@@ -193,7 +193,7 @@ fn recover(
     if access == Access::Write && (journal.has_calls() || !strays.is_empty()) {
         journal.make_durable()?;
     }
-    let objects = open_images(disk.as_ref(), access, &replayed)?;
+    let objects = open_images(disk.as_ref(), access, &replayed, superblock.page_size)?;
     let images = Images {
         page_size: superblock.page_size,
         seed,
@@ -238,6 +238,7 @@ fn open_images(
     disk: &dyn Disk,
     access: Access,
     replayed: &Replayed,
+    page_size: PageSize,
 ) -> std::result::Result<BTreeMap<u64, Arc<Object>>, Trouble> {
     let mut objects = BTreeMap::new();
     for (id, entry) in replayed.catalog.objects() {
@@ -277,7 +278,8 @@ fn open_images(
         if resized && access == Access::Write {
             image.set_len(entry.size.max(length))?;
         }
-        objects.insert(id, Arc::new(Object::new(id, &entry.name, image, entry.size)));
+        let object = Object::new(id, &entry.name, image, entry.size, page_size);
+        objects.insert(id, Arc::new(object));
     }
     Ok(objects)
 }
