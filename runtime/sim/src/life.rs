@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use vmsync_core::{
     ByteRange, PageSize, PagerError, PagerErrorKind,
     abi::VmProt,
-    pager::{CallId, InitRequest, ObjectId, ObjectName, Pager, ReturnFlags, SynchronizeFlags},
+    pager::{CallId, InitRequest, ObjectId, ObjectName, Pager, ReturnFlags, Run, SynchronizeFlags},
 };
 use vmsync_pager_file::{Background, FileStore, Options};
 
@@ -531,16 +531,38 @@ impl World {
             self.tasks[task].mark_dirty(&call.pages);
             return self.compare("abort");
         }
-        if let Some((name, page, bytes)) = call.pages.get(call.returned) {
+        if let Some((name, ..)) = call.pages.get(call.returned) {
             let flags = ReturnFlags {
                 dirty: true,
                 kernel_copy: !call.invalidate,
             };
             let object = self.tasks[task].open[name].object;
+            // One page, or all of this object at once.
+            let rest = call.pages[call.returned..].iter();
+            let of_object = rest.take_while(|(other, ..)| other == name).count();
+            let count = if self.random.once_in(2) { of_object } else { 1 };
+            let pages = &call.pages[call.returned..][..count];
+            let joined: Vec<(usize, Vec<u8>)> = pages
+                .chunk_by(|last, next| last.1 + 1 == next.1)
+                .map(|run| {
+                    (
+                        run[0].1,
+                        run.iter().flat_map(|(.., bytes)| bytes).copied().collect(),
+                    )
+                })
+                .collect();
+            let runs: Vec<Run<'_>> = joined
+                .iter()
+                .map(|(page, bytes)| Run {
+                    offset: (page * PAGE) as u64,
+                    pages: bytes,
+                    flags,
+                })
+                .collect();
             store
-                .data_return(call.id, object, (page * PAGE) as u64, bytes, flags)
-                .map_err(|error| lost(format!("page {page} of {name} does not go back: {error}")))?;
-            call.returned += 1;
+                .data_return_runs(call.id, object, &runs)
+                .map_err(|error| lost(format!("{count} pages of {name} do not go back: {error}")))?;
+            call.returned += count;
             self.tasks[task].call = Some(call);
             return Ok(());
         }
