@@ -19,6 +19,8 @@ use crate::{
 
 /// Rounds that do not count.
 const WARM: usize = 4;
+/// From so many pages on, somebody's commit asks more of the drive than it may grant at once: the next one waits until it is over.
+const RESTED_PAGES_MIN: u64 = 10;
 /// Committers of the concurrent workload.
 pub const COMMITTERS: usize = 64;
 /// How long they commit, and the one that they are compared with.
@@ -128,6 +130,9 @@ impl Field {
         for round in 0..WARM + rounds {
             let change = workload.draw(random);
             for who in order(round, count + 1) {
+                if workload.pages() >= RESTED_PAGES_MIN {
+                    self.floor.rest()?;
+                }
                 let spent = if who == count {
                     self.floor.set_bytes(row.journal_bytes);
                     self.floor.commit()?
