@@ -13,7 +13,7 @@ pub const PAUSES_MAX: u32 = 20_000;
 /// takes milliseconds for a commit.
 pub const RANDOM_STEPS: usize = 300;
 
-/// Pages of which many go back at once: enough that a pager which compares them on several threads does so.
+/// Pages of which many go back at once: enough that a pager which compares them in parts does so.
 pub const RUNS_PAGES: u64 = 800;
 
 /// Rounds of each thread of the concurrent check, for the same reason.

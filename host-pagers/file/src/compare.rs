@@ -30,7 +30,7 @@ use crate::{
     delta::Delta,
     difference::{difference, difference_of_shared},
     disk::Result,
-    limits::{COMPARE_PAGES, COMPARERS_MAX, SHOWN_PAGES_MIN},
+    limits::{COMPARE_PAGES, COMPARERS_MAX, COMPARERS_PAGES_MIN, SHOWN_PAGES_MIN},
     lines::prefetch,
     object::Object,
     store::{Background, Shared, lock},
@@ -110,7 +110,9 @@ impl Shared {
         static PROCESSORS: LazyLock<usize> =
             LazyLock::new(|| thread::available_parallelism().map_or(1, NonZero::get));
         match self.options.background {
-            Background::Thread if chunks > 1 => chunks.min(*PROCESSORS).min(COMPARERS_MAX),
+            Background::Thread if chunks >= COMPARERS_PAGES_MIN / COMPARE_PAGES as usize => {
+                chunks.min(*PROCESSORS).min(COMPARERS_MAX)
+            }
             _ => 1,
         }
     }

@@ -17,6 +17,7 @@ use vmsync_pager_conformance::{
 use vmsync_pager_file::{
     Background, FileStore, Options,
     disk::memory::{Failure, Fault, MemoryDisk},
+    limits::COMPARERS_PAGES_MIN,
     verify_on,
 };
 
@@ -225,4 +226,38 @@ fn scattered_pages_of_calls_that_fail_leave_no_trace() {
         run(seed, Background::Caller, true);
         run(seed, Background::Thread, true);
     }
+}
+
+/// So many that several threads compare them: sums of what they found, and pages that are compared with the image as well.
+#[test]
+fn thousands_of_pages_at_once() {
+    const MANY: u64 = 3 * COMPARERS_PAGES_MIN as u64;
+    let mut random = Random::from_environment("thousands");
+    let disk = MemoryDisk::new();
+    let options = Options {
+        background: Background::Thread,
+        ..Options::default()
+    };
+    let store = FileStore::open_on(Arc::new(disk.clone()), &options).expect("the store opens");
+    let object = client(&store, "object", MANY).expect("it opens");
+    let mut model = vec![0; MANY as usize * PAGE];
+    for round in 0..4 {
+        // Every other page at least stays as it is.
+        let pages: Vec<u64> = (0..MANY).filter(|page| page % 2 == 0 && !random.once_in(8)).collect();
+        for page in &pages {
+            let place = *page as usize * PAGE + random.below(PAGE as u64 - 8) as usize;
+            random.fill(&mut model[place..place + 8]);
+        }
+        let runs: Vec<(u64, &[u8])> = pages
+            .iter()
+            .map(|page| (*page, &model[*page as usize * PAGE..][..PAGE]))
+            .collect();
+        let call = Client::call();
+        object.give_runs(call, &runs).expect("the runs go back");
+        object.sync(call, 0, MANY).expect("the disk works");
+        assert!(object.read(0, MANY) == model, "round {round}");
+    }
+    object.close();
+    drop(store);
+    assert_eq!(verify_on(&disk).expect("it can be read").problems, []);
 }
