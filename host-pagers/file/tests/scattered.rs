@@ -243,7 +243,9 @@ fn thousands_of_pages_at_once() {
     let mut model = vec![0; MANY as usize * PAGE];
     for round in 0..4 {
         // Every other page at least stays as it is.
-        let pages: Vec<u64> = (0..MANY).filter(|page| page % 2 == 0 && !random.once_in(8)).collect();
+        let pages: Vec<u64> = (0..MANY)
+            .filter(|page| page % 2 == 0 && !random.once_in(8))
+            .collect();
         for page in &pages {
             let place = *page as usize * PAGE + random.below(PAGE as u64 - 8) as usize;
             random.fill(&mut model[place..place + 8]);
