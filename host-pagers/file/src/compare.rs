@@ -41,14 +41,14 @@ thread_local! {
     static BASE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// How a run that is compared with a copy of its base came back.
+/// What a run that is compared with a copy of its base is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
-    /// With few others: what it is compared with may be kept ([`Shared::read_base`]).
-    Few,
-    /// With many others.
-    Many,
-    /// Perhaps once more.
+    /// One of few that change again and again: what it is compared with is kept ([`Shared::read_base`]).
+    Hot,
+    /// Any other.
+    Cold,
+    /// Perhaps back once more in the same call.
     Again,
 }
 
@@ -127,7 +127,7 @@ impl Shared {
     ) -> Result<()> {
         let many = runs.iter().map(|run| self.pages(run).len()).sum::<u64>() >= SHOWN_PAGES_MIN;
         // Memory that nobody touched lately is waited for before the lock.
-        let known = |pages: PageRange| many && pages.len() == 1 && object.lines.is_known(pages.start);
+        let known = |pages: PageRange| pages.len() == 1 && object.lines.is_known(pages.start);
         let known: Vec<bool> = runs.iter().map(|run| known(self.pages(run))).collect();
         let (mut claimed, mut shown, mut copied) = (Vec::new(), Vec::new(), Vec::new());
         {
@@ -135,14 +135,16 @@ impl Shared {
             delta.seen_at(queue.epoch());
             for (run, known) in runs.iter().zip(known) {
                 let pages = self.pages(run);
-                let free = known && !queue.is_queued(object.id, pages);
+                let in_image = queue.is_in_image(object.id, pages);
+                let free = known && (in_image || (many && !queue.is_queued(object.id, pages)));
                 let page = free.then(|| object.lines.claim(pages.start, delta.learner));
                 if let Some(page) = page.flatten() {
                     claimed.push((page, run));
-                } else if many && queue.is_in_image(object.id, pages) {
+                } else if many && in_image {
                     shown.push(run);
                 } else {
-                    copied.push(run);
+                    let way = if many || in_image { Way::Cold } else { Way::Hot };
+                    copied.push((run, way));
                 }
             }
         }
@@ -165,11 +167,10 @@ impl Shared {
             let run = shown.next().expect("each range is shown once");
             match base {
                 Some(base) => self.compare_shown(delta, object, run, base),
-                None => copied.push(run),
+                None => copied.push((run, Way::Cold)),
             }
         });
-        let way = if many { Way::Many } else { Way::Few };
-        for run in copied {
+        for (run, way) in copied {
             self.compare_copied(delta, unread, object, run, way)?;
         }
         Ok(())
@@ -204,7 +205,7 @@ impl Shared {
         BASE.with_borrow_mut(|base| {
             base.resize(run.pages.len(), 0);
             let (epoch, queued) =
-                self.read_base(object, run.offset, (run.pages, base), unread, way == Way::Few)?;
+                self.read_base(object, run.offset, (run.pages, base), unread, way == Way::Hot)?;
             delta.seen_at(epoch);
             if way == Way::Again {
                 delta.rebase(object.id, first, base, page_bytes);
@@ -216,7 +217,7 @@ impl Shared {
                     delta.set_unsettled(object, number, new);
                 }
                 difference(old, new, &mut ranges);
-                let scattered = way == Way::Many && run.pages.len() == page_bytes;
+                let scattered = way == Way::Cold && run.pages.len() == page_bytes;
                 let learned = !ranges.is_empty() && learn(delta, object, number, new, scattered);
                 self.add(delta, object, number, new, (&ranges, learned));
             }

@@ -215,7 +215,8 @@ fn a_broken_record_before_a_good_one_is_refused() {
         inspect_on(&disk.after_kill()).unwrap().journal.bytes_in_use as usize
     };
     let broken = disk.after_kill();
-    broken.tamper("journal-0", |content| content[end - 200] ^= 1);
+    // In the record before the last, of which each has a line of 128 bytes.
+    broken.tamper("journal-0", |content| content[end - 300] ^= 1);
     let error = open(&broken).err().expect("is refused");
     assert_eq!(error.kind, PagerErrorKind::Damaged);
     assert!(error.message.contains("journal-0 at byte"), "{error}");
