@@ -52,6 +52,8 @@
 //!
 //! Without any change to the guest: [`Sandbox::durable`] keeps whole instances, memory, globals and tables.
 //!
+//! Many guests on few threads: [`Sandbox::instantiate_async`] and [`Guest::call_async`]; `examples/tasks.rs` is a whole host.
+//!
 //! With other imports beside it: [`add_to_linker`] follows Wasmtime's conventions; `examples/wasi.rs` is a whole host.
 //!
 //! Not here: shared memories (threads), memories that are imported from the host, the component model.
