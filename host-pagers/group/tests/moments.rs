@@ -65,8 +65,8 @@ impl Engine for Slow {
     }
 }
 
-#[test]
-fn a_caller_with_other_work_does_not_wait_for_the_engine() {
+/// A store with an object of `pages` pages.
+fn start(pages: u64) -> (Arc<Store<Slow>>, Client) {
     let options = Options {
         read_only: false,
         write_behind_delay: WAIT,
@@ -75,11 +75,17 @@ fn a_caller_with_other_work_does_not_wait_for_the_engine() {
     let store = Store::start(Slow::default(), options).unwrap();
     let request = InitRequest {
         page_size: PageSize::KIB_4,
-        size_min: 4096,
+        size_min: pages * 4096,
         create: true,
         write: true,
     };
     let client = Client::open_with(store.clone(), "object", request).unwrap();
+    (store, client)
+}
+
+#[test]
+fn a_caller_with_other_work_does_not_wait_for_the_engine() {
+    let (store, client) = start(1);
     for byte in 1..=3 {
         let (go_on, goes_on) = mpsc::channel::<()>();
         *store.engine().behind_commit.lock().unwrap() = Some(Box::new(move || {
@@ -103,19 +109,8 @@ fn a_caller_with_other_work_does_not_wait_for_the_engine() {
 
 #[test]
 fn a_read_shows_a_call_as_a_whole_or_not_at_all() {
-    let options = Options {
-        read_only: false,
-        write_behind_delay: WAIT,
-        group_bytes_max: 1 << 20,
-    };
-    let store = Store::start(Slow::default(), options).unwrap();
-    let request = InitRequest {
-        page_size: PageSize::KIB_4,
-        size_min: 2 * 4096,
-        create: true,
-        write: true,
-    };
-    let client = Arc::new(Client::open_with(store.clone(), "object", request).unwrap());
+    let (store, client) = start(2);
+    let client = Arc::new(client);
     // A call of the first page is queued.
     let call = Client::call();
     client.give_full(call, 0, 1);
