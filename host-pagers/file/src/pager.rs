@@ -4,7 +4,7 @@
 //! - what a call returned is in `calls` until its last `synchronize` queues it, or `abort` drops it;
 //! - nothing panics on bad input.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use vmsync_core::{
     ByteRange, PagerError, PagerErrorKind,
@@ -63,17 +63,18 @@ impl Shared {
         )))
     }
 
-    /// Queues `call`: its ticket, or whom to tell why not.
+    /// Queues `call`: its ticket, and the queue as it is with it; or whom to tell why not.
     fn enqueue(
         &self,
         mut call: Call,
         write_behind: bool,
-    ) -> std::result::Result<u64, (Vec<Answer>, PagerError)> {
+    ) -> std::result::Result<(MutexGuard<'_, Queue>, u64), (Vec<Answer>, PagerError)> {
         match self.lock_if_fresh(&mut call.delta) {
             Ok(mut queue) => {
                 let mut prepared = self.prepare(&queue, call);
                 prepared.write_behind = write_behind;
-                Ok(queue.enqueue(prepared))
+                let ticket = queue.enqueue(prepared);
+                Ok((queue, ticket))
             }
             Err(error) => Err((call.answers, error)),
         }
@@ -473,20 +474,24 @@ impl Shared {
     /// Commits a call, or lets the thread that flushes now do it; with `nowait` the store's own thread, where it is free.
     fn commit_call(&self, call: Call, nowait: bool) -> Result<()> {
         match self.enqueue(call, false) {
-            Ok(_) if nowait && self.hand_over() => {}
-            Ok(ticket) => self.lead(ticket),
+            Ok((queue, ticket)) => {
+                if !self.hand_over(queue, nowait) {
+                    self.lead(ticket);
+                }
+            }
             Err((answers, error)) => fail(answers, &error),
         }
         Ok(())
     }
 
-    /// Leaves what is queued to the store's thread; `false` where it has none, or one that is busy for long.
-    fn hand_over(&self) -> bool {
-        let mut queue = lock(&self.queue);
+    /// Leaves what was just queued to the thread that flushes, or, with `nowait`, to the store's own; `false` where there is none, or
+    /// one that is busy for long. The lock is that of the queueing: were the call flushed in between, whoever comes next would
+    /// take the thread for woken.
+    fn hand_over(&self, mut queue: MutexGuard<'_, Queue>, nowait: bool) -> bool {
         if queue.flushing {
             return true;
         }
-        if !queue.thread_ready {
+        if !nowait || !queue.thread_ready {
             return false;
         }
         let woken = std::mem::replace(&mut queue.urgent, true);
@@ -505,7 +510,8 @@ impl Shared {
             Err(error) => Err((call.answers, error)),
         };
         match queued {
-            Ok(_) => {
+            Ok((queue, _)) => {
+                drop(queue);
                 self.work.notify_one();
                 answers.into_iter().for_each(Answer::succeed);
             }

@@ -217,6 +217,34 @@ fn a_caller_with_other_work_leaves_the_commit_to_the_stores_thread() {
     }
 }
 
+/// Who leaves a call to the store's thread must not take a wake-up for one that was meant for a call before.
+#[test]
+fn no_call_that_is_left_to_the_thread_is_forgotten() {
+    let options = Options {
+        background: Background::Thread,
+        ..tiny()
+    };
+    let store = FileStore::open_on(Arc::new(MemoryDisk::new()), &options).unwrap();
+    thread::scope(|scope| {
+        for index in 0..8 {
+            let object = client(&store, &format!("object-{index}"), 1).unwrap();
+            scope.spawn(move || {
+                for round in 0..3000_u32 {
+                    let call = Client::call();
+                    object.give_full(call, 0, round as u8);
+                    let flags = SynchronizeFlags {
+                        synchronous: true,
+                        more: false,
+                        nowait: true,
+                    };
+                    object.synchronize(call, (0, 1), flags).unwrap();
+                    object.recorder.wait(object.range(0, 1)).unwrap();
+                }
+            });
+        }
+    });
+}
+
 #[test]
 fn power_cuts_under_load() {
     cut_off(false);

@@ -23,15 +23,13 @@ use vmsync_core::{
 };
 
 use crate::{
+    bitmap::AtomicBitmap,
     limits::STRADDLE_BYTES_MAX,
     memory::{LinearRange, Memory},
 };
 
 const KIND: TrackerKind = TrackerKind::Barrier;
 const WORD: u64 = size_of::<AtomicU64>() as u64;
-
-/// Pages in a word of `captured`.
-const BITS: usize = u64::BITS as usize;
 
 /// How many words are looked at between two branches while everything is clean.
 const BLOCK_WORDS: u64 = 16;
@@ -69,8 +67,7 @@ pub struct Barrier {
     pending: PageSet,
     /// Heads of the pages in `captured`; others are unknown.
     heads: Vec<Head>,
-    /// A bit for each page that has a head.
-    captured: Vec<u64>,
+    captured: AtomicBitmap,
 }
 
 // SAFETY: the table is read and cleared through atomics only.
@@ -98,7 +95,6 @@ impl Barrier {
             Straddle::Marked => 0,
             Straddle::NextPageSuspect => pages,
         };
-        let heads = usize::try_from(heads).expect("a head per page fits the address space");
         Self {
             memory,
             table: CardTable {
@@ -109,8 +105,8 @@ impl Barrier {
             attached: PageSet::new(),
             pending: PageSet::new(),
             // Zeroed by the allocator: an entry costs memory from its first use only.
-            heads: vec![0; heads],
-            captured: vec![0; heads.div_ceil(BITS)],
+            heads: vec![0; usize::try_from(heads).expect("a head per page fits the address space")],
+            captured: AtomicBitmap::new(heads),
         }
     }
 
@@ -141,11 +137,7 @@ impl Barrier {
     /// Whether a store that began in the page before `page` may have changed it.
     fn is_suspect(&self, page: u64) -> bool {
         self.attached.contains(page)
-            && !(self.is_captured(page) && self.head(page) == self.heads[page as usize])
-    }
-
-    fn is_captured(&self, page: u64) -> bool {
-        self.captured[page as usize / BITS] & bit(page as usize) != 0
+            && !(self.captured.contains(page) && self.head(page) == self.heads[page as usize])
     }
 
     /// The head of `page`, which is attached.
@@ -166,32 +158,17 @@ impl Barrier {
         }
         for page in pages.pages() {
             self.heads[page as usize] = self.head(page);
-            self.captured[page as usize / BITS] |= bit(page as usize);
         }
-    }
-
-    /// Forgets the heads of `pages`.
-    fn uncapture(&mut self, pages: PageRange) {
-        if self.straddle == Straddle::Marked {
-            return;
-        }
-        let (mut page, end) = (pages.start as usize, pages.end as usize);
-        while page < end {
-            if page.is_multiple_of(BITS) && page + BITS <= end {
-                self.captured[page / BITS] = 0;
-                page += BITS;
-            } else {
-                self.captured[page / BITS] &= !bit(page);
-                page += 1;
-            }
-        }
+        pages.runs().iter().for_each(|run| self.captured.insert(*run));
     }
 
     /// Everything in `pages` is clean: its marks are dropped, but not what they mean for pages outside.
     fn drop_marks(&mut self, pages: PageRange) {
         self.drain(pages);
         self.pending.remove(pages);
-        self.uncapture(pages);
+        if self.straddle == Straddle::NextPageSuspect {
+            self.captured.remove(pages);
+        }
     }
 }
 
@@ -240,10 +217,6 @@ impl Tracker for Barrier {
         dirty.union(&found);
         Ok(())
     }
-}
-
-fn bit(page: usize) -> u64 {
-    1 << (page % BITS)
 }
 
 /// Clears the cards of `pages` and hands on the runs that were marked, ascending, maximal within a word at least.

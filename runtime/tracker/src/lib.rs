@@ -44,7 +44,8 @@ mod memory;
 mod probe;
 mod sys;
 
-#[cfg(unix)]
+// Elsewhere only the barrier needs it, and not all of it.
+#[cfg_attr(not(unix), allow(dead_code))]
 mod bitmap;
 #[cfg(unix)]
 mod mprotect;
