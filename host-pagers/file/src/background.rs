@@ -94,6 +94,7 @@ fn next(shared: &Shared, stuck: usize, applying: bool) -> Work {
             queue.thread_idle = true;
             queue = shared.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
             queue.thread_idle = false;
+            apply_late = false;
             continue;
         };
         let woken = shared

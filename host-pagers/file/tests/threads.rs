@@ -245,6 +245,44 @@ fn no_call_that_is_left_to_the_thread_is_forgotten() {
     });
 }
 
+/// Pages that come while the thread has nothing to do wait for others as the first ones did, for the next call may change
+/// them again; put into the image at once, they took the processor and the drive from that call.
+#[test]
+fn pages_wait_before_they_are_put_into_the_image() {
+    const PAGES: u64 = 128;
+    let options = Options {
+        background: Background::Thread,
+        ..Options::default()
+    };
+    let disk = MemoryDisk::new();
+    let store = FileStore::open_on(Arc::new(disk.clone()), &options).unwrap();
+    let object = client(&store, "object", 2 * PAGES).unwrap();
+    let waited = (1..=50_u8).any(|number| {
+        let (call, before) = (Client::call(), disk.operations());
+        // No two in a row: each of them is a write to the image.
+        for page in 0..PAGES {
+            object.give(call, 2 * page, &[number; PAGE]).unwrap();
+        }
+        let flags = SynchronizeFlags {
+            synchronous: true,
+            more: false,
+            nowait: false,
+        };
+        object.synchronize(call, (0, 2 * PAGES), flags).unwrap();
+        object.recorder.wait(object.range(0, 2 * PAGES)).unwrap();
+        thread::sleep(Duration::from_millis(20));
+        let waits = disk.operations() - before < PAGES;
+        for _ in 0..6000 {
+            if disk.operations() - before >= PAGES {
+                return number > 1 && waits;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        panic!("pages are not put into the image");
+    });
+    assert!(waited, "they are put into the image at once");
+}
+
 #[test]
 fn power_cuts_under_load() {
     cut_off(false);
