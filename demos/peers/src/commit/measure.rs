@@ -1,8 +1,10 @@
 //! Who is measured when.
 //!
 //! Invariants:
-//! - everybody takes every place in the order equally often, forwards and backwards: a sync right after another's is
-//!   cheaper;
+//! - who is next is drawn by lot in every round, so that nobody always comes behind the same other;
+//! - before each turn the drive is let to be as fast as it was, so nobody pays for what was asked of it before;
+//! - in its turn everybody makes the same few commits in a row, as a program does that works; the first of them finds memory
+//!   and caches as others left them and is kept apart;
 //! - the first rounds warm up and do not count.
 
 use std::{fs::File, path::Path, time::Duration};
@@ -10,17 +12,17 @@ use std::{fs::File, path::Path, time::Duration};
 use anyhow::{Context, Result};
 
 use crate::{
-    contender::Contender,
+    contender::{Contender, Spent},
     databases::{Lmdb, Redb, Sqlite},
     files::{Floor, Shared},
     ours::Ours,
-    workload::{Random, WORKLOADS, Workload},
+    workload::{Change, Random, WORKLOADS, Workload},
 };
 
 /// Rounds that do not count.
-const WARM: usize = 4;
-/// From so many pages on, somebody's commit asks more of the drive than it may grant at once: the next one waits until it is over.
-const RESTED_PAGES_MIN: u64 = 10;
+const WARM: usize = 2;
+/// Commits in a row in a turn, the first of which is kept apart.
+const TURN: usize = 4;
 /// Committers of the concurrent workload.
 pub const COMMITTERS: usize = 64;
 /// How long they commit, and the one that they are compared with.
@@ -55,6 +57,8 @@ pub struct Row {
     pub whole: Vec<Values>,
     /// Seconds of the commit alone; the whole for databases, which do both in one transaction.
     pub commit: Vec<Values>,
+    /// Seconds of the commit alone where it was the first of a turn.
+    pub first: Vec<Values>,
     /// Seconds of the floor.
     pub floor: Values,
     /// Bytes of our journal for one commit.
@@ -124,46 +128,55 @@ impl Field {
             workload,
             whole: vec![Values::default(); count],
             commit: vec![Values::default(); count],
+            first: vec![Values::default(); count],
             floor: Values::default(),
             journal_bytes: 0,
         };
         for round in 0..WARM + rounds {
-            let change = workload.draw(random);
-            for who in order(round, count + 1) {
-                if workload.pages() >= RESTED_PAGES_MIN {
-                    self.floor.rest()?;
-                }
-                let spent = if who == count {
-                    self.floor.set_bytes(row.journal_bytes);
-                    self.floor.commit()?
-                } else {
-                    let before = self.ours.bytes_journaled();
-                    let spent = self.get(who).commit(workload, &change)?;
-                    if who == 0 {
-                        row.journal_bytes = self.ours.bytes_journaled() - before;
+            let changes: Vec<Change> = (0..TURN).map(|_| workload.draw(random)).collect();
+            for who in shuffled(count + 1, random) {
+                self.floor.rest()?;
+                for (place, change) in changes.iter().enumerate() {
+                    let spent = self.commit(who, workload, change, &mut row)?;
+                    if round < WARM {
+                        continue;
                     }
-                    spent
-                };
-                if round < WARM {
-                    continue;
-                }
-                if who == count {
-                    row.floor.0.push(spent.commit);
-                } else {
-                    row.whole[who].0.push(spent.change + spent.commit);
-                    row.commit[who].0.push(spent.commit);
+                    match (who == count, place == 0) {
+                        (true, true) => {}
+                        (true, false) => row.floor.0.push(spent.commit),
+                        (false, true) => row.first[who].0.push(spent.commit),
+                        (false, false) => {
+                            row.whole[who].0.push(spent.change + spent.commit);
+                            row.commit[who].0.push(spent.commit);
+                        }
+                    }
                 }
             }
         }
         Ok(row)
     }
 
-    fn rates(&mut self) -> Result<(Vec<(Values, Values)>, Values)> {
+    /// A commit of `who`; behind all of them comes the floor.
+    fn commit(&mut self, who: usize, workload: Workload, change: &Change, row: &mut Row) -> Result<Spent> {
+        if who == self.peers.len() + 1 {
+            self.floor.set_bytes(row.journal_bytes);
+            return self.floor.commit();
+        }
+        let before = self.ours.bytes_journaled();
+        let spent = self.get(who).commit(workload, change)?;
+        if who == 0 {
+            row.journal_bytes = self.ours.bytes_journaled() - before;
+        }
+        Ok(spent)
+    }
+
+    fn rates(&mut self, random: &mut Random) -> Result<(Vec<(Values, Values)>, Values)> {
         let count = self.peers.len() + 1;
         let mut rates = vec![(Values::default(), Values::default()); count];
         let mut of_threads = Values::default();
-        for repeat in 0..REPEATS {
-            for who in order(repeat, count) {
+        for _ in 0..REPEATS {
+            for who in shuffled(count, random) {
+                self.floor.rest()?;
                 let contender = self.get(who);
                 rates[who].0.0.extend(contender.rate(COMMITTERS, TIME)?);
                 rates[who].1.0.extend(contender.rate(1, TIME)?);
@@ -173,11 +186,11 @@ impl Field {
         Ok((rates, of_threads))
     }
 
-    fn open(&mut self) -> Result<Vec<Values>> {
+    fn open(&mut self, random: &mut Random) -> Result<Vec<Values>> {
         let count = self.peers.len() + 1;
         let mut open = vec![Values::default(); count];
-        for repeat in 0..2 * REPEATS {
-            for who in order(repeat, count) {
+        for _ in 0..2 * REPEATS {
+            for who in shuffled(count, random) {
                 let seconds = self.get(who).open()?;
                 open[who].0.extend(seconds);
             }
@@ -205,11 +218,11 @@ impl Field {
     }
 }
 
-/// Everybody in turn: another first in each round, and backwards in every other cycle.
-fn order(round: usize, count: usize) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..count).map(|place| (place + round) % count).collect();
-    if (round / count) % 2 == 1 {
-        order.reverse();
+/// Everybody once, in an order drawn by lot.
+fn shuffled(count: usize, random: &mut Random) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..count).collect();
+    for place in (1..count).rev() {
+        order.swap(place, (random.next() % (place as u64 + 1)) as usize);
     }
     order
 }
@@ -263,14 +276,14 @@ pub fn measure(folder: &Path, rounds: usize, seed: u64, rocksdb: bool) -> Result
         rows.push(field.workload(workload, rounds, &mut random)?);
     }
     eprintln!("{COMMITTERS} committers");
-    let (rates, rate_of_threads) = field.rates()?;
+    let (rates, rate_of_threads) = field.rates(&mut random)?;
     eprintln!("opening, counting bytes");
     Ok(Report {
         names: field.all().map(|contender| contender.name()).collect(),
         rows,
         rates,
         rate_of_threads,
-        open: field.open()?,
+        open: field.open(&mut random)?,
         amplification: field.amplification(folder, &mut random)?,
     })
 }

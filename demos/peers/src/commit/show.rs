@@ -74,6 +74,7 @@ impl Report {
                 "ours": row.commit[0].median(),
                 "ours_with_stores": row.whole[0].median(),
                 "peers": peers,
+                "first_of_a_turn": row.first[0].median(),
                 "spread": spread(&row.commit[0]),
                 "journal_bytes": row.journal_bytes,
             }));
