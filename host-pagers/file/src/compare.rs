@@ -204,8 +204,9 @@ impl Shared {
         let first = self.pages(run).start;
         BASE.with_borrow_mut(|base| {
             base.resize(run.pages.len(), 0);
-            let (epoch, queued) =
-                self.read_base(object, run.offset, (run.pages, base), unread, way == Way::Hot)?;
+            let in_a_row = run.pages.len() > page_bytes;
+            let keep = way == Way::Hot || (way == Way::Cold && in_a_row);
+            let (epoch, queued) = self.read_base(object, run.offset, (run.pages, base), unread, keep)?;
             delta.seen_at(epoch);
             if way == Way::Again {
                 delta.rebase(object.id, first, base, page_bytes);
@@ -217,7 +218,7 @@ impl Shared {
                     delta.set_unsettled(object, number, new);
                 }
                 difference(old, new, &mut ranges);
-                let scattered = way == Way::Cold && run.pages.len() == page_bytes;
+                let scattered = way == Way::Cold && !in_a_row;
                 let learned = !ranges.is_empty() && learn(delta, object, number, new, scattered);
                 self.add(delta, object, number, new, (&ranges, learned));
             }

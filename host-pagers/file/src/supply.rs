@@ -48,7 +48,7 @@ impl Shared {
 
     /// Reads what `new` is to be compared with, as [`Shared::read_once`] does. As long as bytes are left of `unread`, the
     /// drive is not waited for: a page that is not in memory becomes one that differs from the new one in every byte. With
-    /// `keep`, a page that waits for its image is from now on kept whole. Answers with the pages of which something is only
+    /// `keep`, pages that wait for their image are from now on kept whole. Answers with the pages of which something is only
     /// queued as well, ascending.
     pub(crate) fn read_base(
         &self,
@@ -69,8 +69,12 @@ impl Shared {
         }
         if object.image.read_cached(offset, buffer)? {
             self.put(buffer, &newer);
-            if let ([newer], true) = (&newer[..], keep && buffer.len() == length) {
-                lock(&self.queue).keep_whole((object.id, first), newer, buffer);
+            if keep && !newer.is_empty() {
+                let mut queue = lock(&self.queue);
+                for newer in newer {
+                    let page = &buffer[newer.index * length..][..length];
+                    queue.keep_whole((object.id, first + newer.index as u64), &newer, page);
+                }
             }
             return Ok((epoch, queued));
         }

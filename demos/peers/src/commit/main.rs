@@ -21,6 +21,8 @@ mod rocks;
 mod show;
 mod workload;
 
+use std::path::Path;
+
 use anyhow::{Context, Result, bail};
 
 const USAGE: &str = "use --json, --rounds N, --seed N, --folder DIR, --plot FILE.svg, --rocksdb";
@@ -46,6 +48,7 @@ fn main() -> Result<()> {
         }
     }
     let place = tempfile::tempdir_in(folder.unwrap_or_else(|| ".".into()))?;
+    remove_when_stopped(place.path())?;
     let report = measure::measure(place.path(), rounds, seed, rocksdb)?;
     if json {
         println!("{:#}", report.json());
@@ -57,4 +60,15 @@ fn main() -> Result<()> {
         eprintln!("plot: {file}");
     }
     Ok(())
+}
+
+/// Who stops a run has no use for its gigabytes.
+fn remove_when_stopped(place: &Path) -> Result<()> {
+    let place = place.to_owned();
+    ctrlc::set_handler(move || {
+        // Files come into being until the process ends.
+        while place.exists() && std::fs::remove_dir_all(&place).is_err() {}
+        std::process::exit(130);
+    })
+    .context("cannot handle Ctrl-C")
 }

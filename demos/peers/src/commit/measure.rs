@@ -267,8 +267,9 @@ pub fn measure(folder: &Path, rounds: usize, seed: u64, rocksdb: bool) -> Result
     field.workload(Workload::Random(1000), 0, &mut random)?;
     for workload in WORKLOADS {
         eprintln!("{workload}");
-        // Where a round takes long, fewer of them say as much.
+        // Where a round takes long, fewer of them say as much; what differs by little needs more.
         let rounds = match workload.pages() {
+            0..100 => 4 * rounds,
             0..1000 => rounds,
             1000..10_000 => rounds.div_ceil(2),
             _ => rounds.div_ceil(4),
