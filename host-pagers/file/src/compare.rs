@@ -33,6 +33,7 @@ use crate::{
     limits::{COMPARE_PAGES, COMPARERS_MAX, COMPARERS_PAGES_MIN, SHOWN_PAGES_MIN},
     lines::prefetch,
     object::Object,
+    queue::Newer,
     store::{Background, Shared, lock},
 };
 
@@ -44,7 +45,7 @@ thread_local! {
 /// What a run that is compared with a copy of its base is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
-    /// One of few that change again and again: what it is compared with is kept ([`Shared::read_base`]).
+    /// One of few that change again and again: what it is compared with is kept ([`Shared::keep_whole`]).
     Hot,
     /// Any other.
     Cold,
@@ -68,7 +69,9 @@ impl Shared {
         let threads = self.comparers(chunks.len());
         if !ascend {
             for run in runs {
-                self.compare_copied(delta, unread, object, run, Way::Again)?;
+                let (epoch, newer) = self.newer(object, self.pages(run));
+                delta.seen_at(epoch);
+                self.compare_copied(delta, unread, object, run, (Way::Again, newer))?;
             }
         } else if threads < 2 {
             for runs in chunks {
@@ -142,9 +145,11 @@ impl Shared {
                     claimed.push((page, run));
                 } else if many && in_image {
                     shown.push(run);
+                } else if in_image {
+                    copied.push((run, Way::Cold, Vec::new()));
                 } else {
-                    let way = if many || in_image { Way::Cold } else { Way::Hot };
-                    copied.push((run, way));
+                    let way = if many { Way::Cold } else { Way::Hot };
+                    copied.push((run, way, queue.not_in_image(object.id, pages)));
                 }
             }
         }
@@ -167,11 +172,11 @@ impl Shared {
             let run = shown.next().expect("each range is shown once");
             match base {
                 Some(base) => self.compare_shown(delta, object, run, base),
-                None => copied.push((run, Way::Cold)),
+                None => copied.push((run, Way::Cold, Vec::new())),
             }
         });
-        for (run, way) in copied {
-            self.compare_copied(delta, unread, object, run, way)?;
+        for (run, way, newer) in copied {
+            self.compare_copied(delta, unread, object, run, (way, newer))?;
         }
         Ok(())
     }
@@ -191,36 +196,50 @@ impl Shared {
         }
     }
 
-    /// The same for one run, with a copy of its base.
+    /// The same for one run, with `newer` than the image: a copy of its base, or what is kept of it as a whole.
     fn compare_copied(
         &self,
         delta: &mut Delta,
         unread: &mut usize,
         object: &Arc<Object>,
         run: &Run<'_>,
-        way: Way,
+        (way, newer): (Way, Vec<Newer>),
     ) -> Result<()> {
         let page_bytes = self.page_size.bytes() as usize;
-        let first = self.pages(run).start;
+        let pages = self.pages(run);
+        let in_a_row = pages.len() > 1;
+        let mut ranges = Vec::new();
+        let mut compare = |delta: &mut Delta, number, old: &[u8], new: &[u8]| {
+            difference(old, new, &mut ranges);
+            let scattered = way == Way::Cold && !in_a_row;
+            let learned = !ranges.is_empty() && learn(delta, object, number, new, scattered);
+            self.add(delta, object, number, new, (&ranges, learned));
+        };
+        let whole = |newer: &Newer| newer.durable_page(self.page_size).is_some();
+        if way != Way::Again && newer.len() as u64 == pages.len() && newer.iter().all(whole) {
+            for (newer, new) in newer.iter().zip(run.pages.chunks_exact(page_bytes)) {
+                let old = newer.durable_page(self.page_size).expect("it is whole");
+                compare(delta, pages.start + newer.index as u64, old, new);
+            }
+            return Ok(());
+        }
         BASE.with_borrow_mut(|base| {
             base.resize(run.pages.len(), 0);
-            let in_a_row = run.pages.len() > page_bytes;
-            let keep = way == Way::Hot || (way == Way::Cold && in_a_row);
-            let (epoch, queued) = self.read_base(object, run.offset, (run.pages, base), unread, keep)?;
-            delta.seen_at(epoch);
-            if way == Way::Again {
-                delta.rebase(object.id, first, base, page_bytes);
+            let all_read = self.read_base(object, run.offset, (run.pages, base), unread, &newer)?;
+            if all_read && (way == Way::Hot || (way == Way::Cold && in_a_row)) {
+                self.keep_whole(object, pages.start, &newer, base);
             }
-            let mut ranges = Vec::new();
+            if way == Way::Again {
+                delta.rebase(object.id, pages.start, base, page_bytes);
+            }
+            let queued = newer.iter().filter(|newer| newer.is_queued());
+            let queued: Vec<u64> = queued.map(|newer| pages.start + newer.index as u64).collect();
             let base = base.chunks_exact(page_bytes);
-            for (number, (old, new)) in (first..).zip(base.zip(run.pages.chunks_exact(page_bytes))) {
+            for (number, (old, new)) in (pages.start..).zip(base.zip(run.pages.chunks_exact(page_bytes))) {
                 if queued.binary_search(&number).is_ok() || delta.is_unsettled(object.id, number) {
                     delta.set_unsettled(object, number, new);
                 }
-                difference(old, new, &mut ranges);
-                let scattered = way == Way::Cold && !in_a_row;
-                let learned = !ranges.is_empty() && learn(delta, object, number, new, scattered);
-                self.add(delta, object, number, new, (&ranges, learned));
+                compare(delta, number, old, new);
             }
             Ok(())
         })

@@ -126,13 +126,13 @@ impl Queue {
         self.pending_bytes > QUEUE_BYTES_MAX
     }
 
-    /// Those of the pages from `first` on that are newer than the image.
-    pub(crate) fn not_in_image(&self, object: u64, first: u64, count: u64) -> Vec<Newer> {
+    /// Those of `pages` that are newer than the image, ascending.
+    pub(crate) fn not_in_image(&self, object: u64, pages: PageRange) -> Vec<Newer> {
         if self.overlay.is_empty() && self.unapplied.is_empty() {
             return Vec::new();
         }
         let find = |index: u64| {
-            let key = (object, first + index);
+            let key = (object, pages.start + index);
             let durable = self.unapplied.get(&key).map(|(_, patch)| patch.clone());
             let queued = self.overlay.get(&key).map(|(_, patch)| patch.clone());
             let newer = Newer {
@@ -141,7 +141,7 @@ impl Queue {
             };
             newer.patches.iter().any(Option::is_some).then_some(newer)
         };
-        (0..count).filter_map(find).collect()
+        (0..pages.len()).filter_map(find).collect()
     }
 
     /// Whether the image has all that is supplied for `pages`.
@@ -315,6 +315,14 @@ impl Newer {
     /// Whether some of it is not durable yet.
     pub(crate) fn is_queued(&self) -> bool {
         self.patches[1].is_some()
+    }
+
+    /// The page, where it is durable and kept as a whole.
+    pub(crate) fn durable_page(&self, page_size: PageSize) -> Option<&[u8]> {
+        match &self.patches {
+            [Some(durable), None] => durable.whole(page_size),
+            _ => None,
+        }
     }
 
     /// Whether nothing of the image is left to be seen.

@@ -3,6 +3,8 @@
 //!
 //! Invariant: the image is read while no lock is held; what it shows counts only if no page has changed meanwhile.
 
+use vmsync_core::PageRange;
+
 use crate::{
     disk::Result,
     limits::READ_TRIES,
@@ -35,72 +37,74 @@ impl Shared {
     ) -> Result<()> {
         let first = self.page_size.page_of(offset);
         let count = self.page_size.page_of(buffer.len() as u64);
-        let newer = queue.not_in_image(object.id, first, count);
+        let newer = queue.not_in_image(object.id, PageRange::new(first, first + count));
         self.compose(object, offset, buffer, &newer)
     }
 
     /// Reads what is supplied for whole pages, if none of them has changed since the epoch that is answered.
     fn read_once(&self, object: &Object, offset: u64, buffer: &mut [u8]) -> Result<u64> {
-        let (epoch, newer) = self.newer(object, offset, buffer.len());
+        let first = self.page_size.page_of(offset);
+        let count = self.page_size.page_of(buffer.len() as u64);
+        let (epoch, newer) = self.newer(object, PageRange::new(first, first + count));
         self.compose(object, offset, buffer, &newer)?;
         Ok(epoch)
     }
 
-    /// Reads what `new` is to be compared with, as [`Shared::read_once`] does. As long as bytes are left of `unread`, the
-    /// drive is not waited for: a page that is not in memory becomes one that differs from the new one in every byte. With
-    /// `keep`, pages that wait for their image are from now on kept whole. Answers with the pages of which something is only
-    /// queued as well, ascending.
+    /// Reads what `new` is to be compared with: the image, and `newer` over it. As long as bytes are left of `unread`, the drive
+    /// is not waited for: a page that is not in memory becomes one that differs from the new one in every byte, and the answer
+    /// `false`.
     pub(crate) fn read_base(
         &self,
         object: &Object,
         offset: u64,
         (new, buffer): (&[u8], &mut [u8]),
         unread: &mut usize,
-        keep: bool,
-    ) -> Result<(u64, Vec<u64>)> {
-        let (epoch, newer) = self.newer(object, offset, buffer.len());
-        let first = self.page_size.page_of(offset);
-        let queued = newer.iter().filter(|newer| newer.is_queued());
-        let queued: Vec<u64> = queued.map(|newer| first + newer.index as u64).collect();
+        newer: &[Newer],
+    ) -> Result<bool> {
         let length = self.page_size.bytes() as usize;
-        if self.hide_image(&newer, buffer) {
-            self.put(buffer, &newer);
-            return Ok((epoch, queued));
-        }
-        if object.image.read_cached(offset, buffer)? {
-            self.put(buffer, &newer);
-            if keep && !newer.is_empty() {
-                let mut queue = lock(&self.queue);
-                for newer in newer {
-                    let page = &buffer[newer.index * length..][..length];
-                    queue.keep_whole((object.id, first + newer.index as u64), &newer, page);
+        let mut all_read = true;
+        if !self.hide_image(newer, buffer) && !object.image.read_cached(offset, buffer)? {
+            let pages = new.chunks_exact(length).zip(buffer.chunks_exact_mut(length));
+            for (index, (new, base)) in pages.enumerate() {
+                let offset = offset + (index * length) as u64;
+                if object.image.read_cached(offset, base)? {
+                    continue;
+                }
+                if *unread >= length {
+                    *unread -= length;
+                    all_read = false;
+                    base.iter_mut().zip(new).for_each(|(old, new)| *old = !new);
+                } else {
+                    object.read(offset, base)?;
                 }
             }
-            return Ok((epoch, queued));
         }
-        let pages = new.chunks_exact(length).zip(buffer.chunks_exact_mut(length));
-        for (index, (new, base)) in pages.enumerate() {
-            let offset = offset + (index * length) as u64;
-            if object.image.read_cached(offset, base)? {
-                continue;
-            }
-            if *unread >= length {
-                *unread -= length;
-                base.iter_mut().zip(new).for_each(|(old, new)| *old = !new);
-            } else {
-                object.read(offset, base)?;
-            }
-        }
-        self.put(buffer, &newer);
-        Ok((epoch, queued))
+        self.put(buffer, newer);
+        Ok(all_read)
     }
 
-    /// The epoch, and the pages in `length` bytes from `offset` on that are newer than the image, ascending.
-    fn newer(&self, object: &Object, offset: u64, length: usize) -> (u64, Vec<Newer>) {
-        let first = self.page_size.page_of(offset);
-        let count = self.page_size.page_of(length as u64);
+    /// Keeps all of the pages of `base`, from `first` on, that wait for their image: they change again and again, and so need no
+    /// reading from now on.
+    pub(crate) fn keep_whole(&self, object: &Object, first: u64, newer: &[Newer], base: &[u8]) {
+        let mut newer = newer
+            .iter()
+            .filter(|newer| newer.durable_page(self.page_size).is_none())
+            .peekable();
+        if newer.peek().is_none() {
+            return;
+        }
+        let length = self.page_size.bytes() as usize;
+        let mut queue = lock(&self.queue);
+        for newer in newer {
+            let page = &base[newer.index * length..][..length];
+            queue.keep_whole((object.id, first + newer.index as u64), newer, page);
+        }
+    }
+
+    /// The epoch, and those of `pages` that are newer than the image, ascending.
+    pub(crate) fn newer(&self, object: &Object, pages: PageRange) -> (u64, Vec<Newer>) {
         let queue = lock(&self.queue);
-        (queue.epoch(), queue.not_in_image(object.id, first, count))
+        (queue.epoch(), queue.not_in_image(object.id, pages))
     }
 
     /// The image's bytes with `newer` ones over them.
