@@ -1,15 +1,15 @@
 //! Applying: durable pages go into their images.
 //!
 //! ```text
-//!   commit --> Queue::unapplied --(a while later, many at once)--> images (page cache) --checkpoint--> disk
+//!   commit --> Queue::ahead --(a while later, many at once)--> images (page cache) --checkpoint--> disk
 //! ```
 //!
 //! A page that is changed again and again is so written once, and no commit waits for an image.
 //!
 //! Invariants:
 //! - images change only here and in `checkpoint.rs`, while [`Shared::images`] is locked, and only to what is durable;
-//! - a page leaves `unapplied` after its image has it; one that cannot be written stays there, where the store finds
-//!   it, and is tried again later.
+//! - a page leaves `ahead` after its image has it; one that cannot be written stays there, where the store finds it, and is tried
+//!   again later.
 
 use std::{ops::RangeBounds, sync::Arc};
 
@@ -37,10 +37,10 @@ impl Shared {
         let _images = lock(&self.images);
         let waiting: Vec<Waiting> = {
             let queue = lock(&self.queue);
-            let chosen = queue.unapplied.range(range).take(pages_max);
-            let waiting = chosen.map(|((_, page), (object, patch))| Waiting {
+            let chosen = queue.ahead.durable_in(range).take(pages_max);
+            let waiting = chosen.map(|((_, page), object, patch)| Waiting {
                 object: object.clone(),
-                page: *page,
+                page,
                 patch: patch.clone(),
             });
             waiting.collect()
@@ -59,7 +59,8 @@ impl Shared {
         let learned: Vec<bool> = written.iter().map(|waiting| self.learn(waiting)).collect();
         let mut queue = lock(&self.queue);
         for (waiting, learned) in written.into_iter().zip(learned) {
-            let newest = queue.applied(waiting.object.id, waiting.page, &waiting.patch);
+            let key = (waiting.object.id, waiting.page);
+            let newest = queue.ahead.applied(key, &waiting.patch);
             if learned {
                 waiting.object.lines.applied(waiting.page, newest);
             }

@@ -49,7 +49,7 @@ fn run(shared: &Shared) {
             Work::Apply => {
                 let applied = shared.apply_waiting(.., APPLY_PAGES_MAX);
                 stuck = if applied.is_err() {
-                    lock(&shared.queue).unapplied.len()
+                    lock(&shared.queue).ahead.durable()
                 } else {
                     0
                 };
@@ -80,7 +80,7 @@ fn next(shared: &Shared, stuck: usize, applying: bool) -> Work {
             queue.thread_ready = false;
             return Work::Checkpoint;
         }
-        let unapplied = queue.unapplied.len();
+        let unapplied = queue.ahead.durable();
         let waiting = unapplied > stuck && unapplied >= APPLY_WAKE_PAGES;
         if unapplied > stuck && (apply_late || unapplied >= APPLY_PAGES_MIN) {
             queue.thread_ready = false;

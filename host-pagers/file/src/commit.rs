@@ -53,7 +53,7 @@ impl Shared {
             if !leads {
                 queue.flushing = false;
                 queue.urgent = queue.has_pending();
-                let many = queue.thread_idle && queue.unapplied.len() >= APPLY_WAKE_PAGES;
+                let many = queue.thread_idle && queue.ahead.durable() >= APPLY_WAKE_PAGES;
                 wake = queue.urgent || many;
                 room = queue.room_waiters > 0;
                 checkpoint = queue.checkpoint_wanted && !queue.has_thread;
@@ -148,7 +148,7 @@ impl Shared {
         let apply = {
             let mut queue = lock(&self.queue);
             queue.settle(group, sequence);
-            !queue.has_thread || queue.unapplied.len() > UNAPPLIED_PAGES_MAX
+            !queue.has_thread || queue.ahead.durable() > UNAPPLIED_PAGES_MAX
         };
         if apply {
             // Twice what came, so that less and less waits. What cannot be written stays in memory.

@@ -26,6 +26,7 @@ use std::{
 use vmsync_core::{ByteRange, PageRange, pager::Run};
 
 use crate::{
+    ahead::Newer,
     call::Call,
     delta::Delta,
     difference::{difference, difference_of_shared},
@@ -33,7 +34,6 @@ use crate::{
     limits::{COMPARE_PAGES, COMPARERS_MAX, COMPARERS_PAGES_MIN, SHOWN_PAGES_MIN},
     lines::prefetch,
     object::Object,
-    queue::Newer,
     store::{Background, Shared, lock},
 };
 
@@ -138,8 +138,8 @@ impl Shared {
             delta.seen_at(queue.epoch());
             for (run, known) in runs.iter().zip(known) {
                 let pages = self.pages(run);
-                let in_image = queue.is_in_image(object.id, pages);
-                let free = known && (in_image || (many && !queue.is_queued(object.id, pages)));
+                let in_image = queue.ahead.is_in_image(object.id, pages);
+                let free = known && (in_image || (many && !queue.ahead.is_queued(object.id, pages)));
                 let page = free.then(|| object.lines.claim(pages.start, delta.learner));
                 if let Some(page) = page.flatten() {
                     claimed.push((page, run));
@@ -149,7 +149,7 @@ impl Shared {
                     copied.push((run, Way::Cold, Vec::new()));
                 } else {
                     let way = if many { Way::Cold } else { Way::Hot };
-                    copied.push((run, way, queue.not_in_image(object.id, pages)));
+                    copied.push((run, way, queue.ahead.newer(object.id, pages)));
                 }
             }
         }

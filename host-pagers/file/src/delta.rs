@@ -16,6 +16,7 @@ use std::{
 use vmsync_core::{PagerError, PagerErrorKind};
 
 use crate::{
+    ahead::Key,
     disk::Result,
     layout::entry::encode_page,
     limits::PART_BYTES,
@@ -102,6 +103,10 @@ impl Drop for Delta {
 }
 
 impl Changed {
+    pub(crate) fn key(&self) -> Key {
+        (self.object.id, self.page)
+    }
+
     /// The page did not become what came back.
     pub(crate) fn give_up(&self) {
         if let Some(learner) = self.learner {

@@ -30,6 +30,7 @@
 //! Non-goals: several writers of one store, compression, encryption, shrinking objects.
 #![deny(unsafe_code)]
 
+mod ahead;
 mod apply;
 mod background;
 mod call;

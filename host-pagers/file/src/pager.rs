@@ -308,8 +308,8 @@ impl Pager for FileStore {
         let view = self.shared.view(object).ok()?;
         let stale = self.shared.options.read_only
             && lock(&self.shared.queue)
-                .unapplied
-                .range((view.object.id, 0)..(view.object.id + 1, 0))
+                .ahead
+                .durable_in((view.object.id, 0)..(view.object.id + 1, 0))
                 .next()
                 .is_some();
         let descriptor = view.object.image.descriptor().filter(|_| !stale)?;
@@ -325,14 +325,14 @@ impl Pager for FileStore {
         let Some(pages) = shared.page_size.widen(range) else {
             return Err(invalid(format!("the range {range} leaves 64 bits")));
         };
-        if lock(&shared.queue).is_queued(id, pages) {
+        if lock(&shared.queue).ahead.is_queued(id, pages) {
             // Calls that fail leave the image as it was, which is then what is supplied.
             let _ = shared.flush();
         }
         let waiting = (id, pages.start)..(id, pages.end);
         if lock(&shared.queue)
-            .unapplied
-            .range(waiting.clone())
+            .ahead
+            .durable_in(waiting.clone())
             .next()
             .is_none()
         {

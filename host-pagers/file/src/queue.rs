@@ -1,31 +1,29 @@
 //! [`Queue`]: calls on their way to the journal, and the state that changes with them.
 //!
 //! ```text
-//!   enqueue --> pending --take_group--> (journal) --> settle: catalog, touched, unapplied
-//!                  |                              '-> discard: as if never queued
-//!               overlay: page -> what queued calls change in it
+//!   enqueue --> pending --take_group--> (journal) --> settle: catalog, touched
+//!                  |                       |      '-> discard: as if never queued
+//!                  '------- ahead ---------'
 //! ```
 //!
 //! Invariants:
-//! - what the store supplies for a page is the image's bytes, over them those in `unapplied`, over these those in `overlay`;
+//! - what the store supplies for a page is the image's bytes, over them those in `ahead`;
 //! - a page changes what is supplied only together with its stamp;
 //! - `touched` and `sealed` name every page that the journal holds a record of, with its newest checksum;
 //! - the catalog is what the durable calls made it.
 
 use std::{
-    collections::{BTreeMap, VecDeque, btree_map::Entry},
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
 };
 
-use vmsync_core::{PageRange, PageSize};
-
 use crate::{
+    ahead::Ahead,
     call::Prepared,
     delta::Changed,
     layout::catalog::Catalog,
     limits::{GROUP_BYTES_MAX, QUEUE_BYTES_MAX, STAMP_COUNT},
     object::Object,
-    patch::Patch,
     sums::Sums,
 };
 
@@ -40,17 +38,6 @@ pub(crate) struct TouchedObject {
     pub(crate) suspect: bool,
 }
 
-/// Pages by object and number, with what is to be put into the image.
-pub(crate) type Unapplied = BTreeMap<(u64, u64), (Arc<Object>, Patch)>;
-
-/// What a page has that its image does not have.
-pub(crate) struct Newer {
-    /// The page, counted from the first that was asked for.
-    pub(crate) index: usize,
-    /// What is durable, and over it what is queued.
-    patches: [Option<Patch>; 2],
-}
-
 /// Objects by id.
 pub(crate) type Touched = BTreeMap<u64, TouchedObject>;
 
@@ -58,10 +45,7 @@ pub(crate) type Touched = BTreeMap<u64, TouchedObject>;
 pub(crate) struct Queue {
     pending: VecDeque<Prepared>,
     pending_bytes: usize,
-    /// With the number of the newest call that changes the page.
-    overlay: BTreeMap<(u64, u64), (u64, Patch)>,
-    /// Durable pages that are not in their images yet.
-    pub(crate) unapplied: Unapplied,
+    pub(crate) ahead: Ahead,
     epoch: u64,
     stamps: Box<[u64]>,
     pub(crate) catalog: Catalog,
@@ -93,8 +77,7 @@ impl Queue {
         Self {
             pending: VecDeque::new(),
             pending_bytes: 0,
-            overlay: BTreeMap::new(),
-            unapplied: BTreeMap::new(),
+            ahead: Ahead::default(),
             epoch: 0,
             stamps: vec![0; STAMP_COUNT].into(),
             catalog,
@@ -126,39 +109,6 @@ impl Queue {
         self.pending_bytes > QUEUE_BYTES_MAX
     }
 
-    /// Those of `pages` that are newer than the image, ascending.
-    pub(crate) fn not_in_image(&self, object: u64, pages: PageRange) -> Vec<Newer> {
-        if self.overlay.is_empty() && self.unapplied.is_empty() {
-            return Vec::new();
-        }
-        let find = |index: u64| {
-            let key = (object, pages.start + index);
-            let durable = self.unapplied.get(&key).map(|(_, patch)| patch.clone());
-            let queued = self.overlay.get(&key).map(|(_, patch)| patch.clone());
-            let newer = Newer {
-                index: index as usize,
-                patches: [durable, queued],
-            };
-            newer.patches.iter().any(Option::is_some).then_some(newer)
-        };
-        (0..pages.len()).filter_map(find).collect()
-    }
-
-    /// Whether the image has all that is supplied for `pages`.
-    pub(crate) fn is_in_image(&self, object: u64, pages: PageRange) -> bool {
-        let is_newer = |page| {
-            let key = (object, page);
-            self.unapplied.contains_key(&key) || self.overlay.contains_key(&key)
-        };
-        (self.overlay.is_empty() && self.unapplied.is_empty()) || !(pages.start..pages.end).any(is_newer)
-    }
-
-    /// Whether a queued call changes a page of `pages`.
-    pub(crate) fn is_queued(&self, object: u64, pages: PageRange) -> bool {
-        let queued = (object, pages.start)..(object, pages.end);
-        self.overlay.range(queued).next().is_some()
-    }
-
     /// Whether what is supplied for a page changed after `epoch`; perhaps also when it did not.
     pub(crate) fn changed_since(&self, object: u64, pages: (u64, u64), epoch: u64) -> bool {
         epoch != self.epoch && (pages.0..pages.1).any(|page| self.stamps[stamp(object, page)] > epoch)
@@ -169,12 +119,7 @@ impl Queue {
         self.mark(&call.changed);
         self.queued += 1;
         for changed in &call.changed {
-            let key = (changed.object.id, changed.page);
-            let mut patch = changed.patch.clone();
-            if let Some((_, older)) = self.overlay.get(&key) {
-                patch = patch.over(older);
-            }
-            self.overlay.insert(key, (self.queued, patch));
+            self.ahead.queue(changed, self.queued);
         }
         self.pending_bytes += call.len();
         self.pending.push_back(call);
@@ -233,9 +178,6 @@ impl Queue {
             }
             sequence += 1;
         }
-        if self.pending.is_empty() {
-            self.overlay.clear();
-        }
     }
 
     /// The pages `changed`, all of one object, were changed by call `sequence`, the newest that is settled.
@@ -247,33 +189,10 @@ impl Queue {
         let touched = touch(&mut self.touched, object);
         for changed in changed {
             touched.sums.set(changed.page, changed.sum);
-            let key = (object.id, changed.page);
-            match self.unapplied.entry(key) {
-                Entry::Occupied(mut waiting) => waiting.get_mut().1.absorb(&changed.patch),
-                Entry::Vacant(place) => drop(place.insert((object.clone(), changed.patch.clone()))),
-            }
-            // Where calls are left, newer ones may change the page.
-            if !self.pending.is_empty()
-                && self
-                    .overlay
-                    .get(&key)
-                    .is_some_and(|(newest, _)| *newest == self.settled)
-            {
-                self.overlay.remove(&key);
-            }
+            self.ahead.settle(changed, self.settled);
             if changed.learner.is_none() {
                 object.lines.settle(changed.page);
             }
-        }
-    }
-
-    /// Keeps all of `page`, which is what is supplied: it is changed again and again, and so needs no reading. Where it has
-    /// changed since `newer`, or some of it is only queued, nothing happens.
-    pub(crate) fn keep_whole(&mut self, key: (u64, u64), newer: &Newer, page: &[u8]) {
-        if let ([Some(patch), None], Some((_, waiting))) = (&newer.patches, self.unapplied.get_mut(&key))
-            && waiting.is(patch)
-        {
-            *waiting = Patch::of_page(page, &[(0, page.len())]);
         }
     }
 
@@ -282,53 +201,16 @@ impl Queue {
         for call in group {
             self.mark(&call.changed);
             for changed in &call.changed {
-                self.overlay.remove(&(changed.object.id, changed.page));
+                self.ahead.discard(changed.key());
                 changed.give_up();
             }
         }
         self.settled += group.len() as u64;
     }
 
-    /// A page is in its image; whether that is all that is supplied for it.
-    pub(crate) fn applied(&mut self, object: u64, page: u64, patch: &Patch) -> bool {
-        let key = (object, page);
-        let waiting = self.unapplied.get(&key);
-        let newest = waiting.is_some_and(|(_, newest)| newest.is(patch));
-        if newest {
-            self.unapplied.remove(&key);
-        }
-        newest && !self.overlay.contains_key(&key)
-    }
-
     /// The active segment is no longer the active one.
     pub(crate) fn seal(&mut self) {
         merge(&mut self.sealed, std::mem::take(&mut self.touched));
-    }
-}
-
-impl Newer {
-    /// Puts what is newer into `page`.
-    pub(crate) fn put(&self, page: &mut [u8]) {
-        self.patches.iter().flatten().for_each(|patch| patch.apply(page));
-    }
-
-    /// Whether some of it is not durable yet.
-    pub(crate) fn is_queued(&self) -> bool {
-        self.patches[1].is_some()
-    }
-
-    /// The page, where it is durable and kept as a whole.
-    pub(crate) fn durable_page(&self, page_size: PageSize) -> Option<&[u8]> {
-        match &self.patches {
-            [Some(durable), None] => durable.whole(page_size),
-            _ => None,
-        }
-    }
-
-    /// Whether nothing of the image is left to be seen.
-    pub(crate) fn hides_image(&self, page_size: PageSize) -> bool {
-        let whole = |patch: &Patch| patch.whole(page_size).is_some();
-        self.patches.iter().flatten().any(whole)
     }
 }
 

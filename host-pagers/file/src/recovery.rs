@@ -16,6 +16,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use vmsync_core::{PageSize, PagerError, PagerErrorKind};
 
 use crate::{
+    ahead::Ahead,
     disk::{Access, Disk, DiskFile, DiskLock, Result, Sharing},
     error::within,
     journal::{Found, Journal},
@@ -29,7 +30,7 @@ use crate::{
     object::Object,
     patch::Patch,
     problem::{Problem, Trouble},
-    queue::{Touched, Unapplied, touch},
+    queue::{Touched, touch},
     replay::{Replayed, for_each_page, replay_catalog, replay_pages},
     scan::{Log, Record, newest, read_slots, scan},
     store::Options,
@@ -46,7 +47,7 @@ pub(crate) struct Recovered {
     /// What the journal holds records of.
     pub(crate) touched: Touched,
     /// Replayed pages that are not in the images: of a read-only store.
-    pub(crate) unapplied: Unapplied,
+    pub(crate) ahead: Ahead,
 }
 
 /// Opens or creates the store on `disk`.
@@ -158,7 +159,7 @@ fn create(disk: &Arc<dyn Disk>, options: &Options, lock: Box<dyn DiskLock>) -> R
         journal,
         catalog: Catalog::default(),
         touched: Touched::new(),
-        unapplied: Unapplied::new(),
+        ahead: Ahead::default(),
     })
 }
 
@@ -212,12 +213,12 @@ fn recover(
             touch(&mut touched, &images.objects[&id]);
         }
     }
-    let unapplied = if options.read_only {
+    let ahead = if options.read_only {
         images.replay_in_memory(&records, &replayed)?
     } else {
         images.replay(&records, &replayed)?;
         strays.iter().try_for_each(|name| disk.remove(name))?;
-        Unapplied::new()
+        Ahead::default()
     };
     let store_file = (!options.read_only)
         .then(|| disk.open(STORE_NAME, Access::Write))
@@ -229,7 +230,7 @@ fn recover(
         journal,
         catalog: replayed.catalog,
         touched,
-        unapplied,
+        ahead,
     })
 }
 
@@ -317,7 +318,7 @@ impl Images {
         &self,
         records: &[Record],
         replayed: &Replayed,
-    ) -> std::result::Result<Unapplied, Trouble> {
+    ) -> std::result::Result<Ahead, Trouble> {
         let mut pages = BTreeMap::new();
         for (object, number) in replayed.sums.keys() {
             let mut page = vec![0; self.page_size.bytes() as usize];
@@ -325,13 +326,13 @@ impl Images {
             pages.insert((*object, *number), page);
         }
         replay_pages(records, self.page_size, u64::MAX, &mut pages)?;
-        let mut unapplied = Unapplied::new();
+        let mut ahead = Ahead::default();
         for (key, page) in pages {
             self.check(key, &page, replayed.sums[&key])?;
             let patch = Patch::of_page(&page, &[(0, page.len())]);
-            unapplied.insert(key, (self.objects[&key.0].clone(), patch));
+            ahead.insert(key, &self.objects[&key.0], patch);
         }
-        Ok(unapplied)
+        Ok(ahead)
     }
 
     fn check(&self, (object, number): (u64, u64), page: &[u8], sum: u64) -> std::result::Result<(), Trouble> {

@@ -3,7 +3,7 @@
 //! ```text
 //!   FileStore (the pager; stops everything when dropped)
 //!     '-- Shared --- handles, calls      what the runtime has open, and what it has returned   [pager.rs]
-//!           |------- queue               calls on their way, overlay, catalog                  [queue.rs]
+//!           |------- queue               calls on their way, catalog                           [queue.rs]
 //!           |------- journal             records, one sync for a group                         [commit.rs]
 //!           |------- images              durable pages on their way into them                  [apply.rs]
 //!           |------- checkpointer        superblock: which part of the journal is needed       [checkpoint.rs]
@@ -161,7 +161,7 @@ impl FileStore {
             .map(|touched| Arc::downgrade(&touched.object));
         let objects = recovered.touched.keys().copied().zip(objects).collect();
         let mut queue = Queue::new(recovered.catalog, recovered.touched);
-        queue.unapplied = recovered.unapplied;
+        queue.ahead = recovered.ahead;
         queue.has_thread = options.background == Background::Host;
         let checkpointer = Checkpointer::new(recovered.superblock, recovered.store_file);
         let shared = Arc::new(Shared {
@@ -340,7 +340,7 @@ impl Shared {
             let mut queue = lock(&self.queue);
             queue.touched.remove(&id);
             queue.sealed.remove(&id);
-            queue.unapplied.retain(|(object, _), _| *object != id);
+            queue.ahead.forget(id);
         }
         // Files that stay are removed at the next opening.
         let _ = self.disk.remove(&image_name(id));

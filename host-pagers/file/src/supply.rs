@@ -6,10 +6,11 @@
 use vmsync_core::PageRange;
 
 use crate::{
+    ahead::Newer,
     disk::Result,
     limits::READ_TRIES,
     object::Object,
-    queue::{Newer, Queue},
+    queue::Queue,
     store::{Shared, lock},
 };
 
@@ -37,7 +38,7 @@ impl Shared {
     ) -> Result<()> {
         let first = self.page_size.page_of(offset);
         let count = self.page_size.page_of(buffer.len() as u64);
-        let newer = queue.not_in_image(object.id, PageRange::new(first, first + count));
+        let newer = queue.ahead.newer(object.id, PageRange::new(first, first + count));
         self.compose(object, offset, buffer, &newer)
     }
 
@@ -97,14 +98,16 @@ impl Shared {
         let mut queue = lock(&self.queue);
         for newer in newer {
             let page = &base[newer.index * length..][..length];
-            queue.keep_whole((object.id, first + newer.index as u64), newer, page);
+            queue
+                .ahead
+                .keep_whole((object.id, first + newer.index as u64), newer, page);
         }
     }
 
     /// The epoch, and those of `pages` that are newer than the image, ascending.
     pub(crate) fn newer(&self, object: &Object, pages: PageRange) -> (u64, Vec<Newer>) {
         let queue = lock(&self.queue);
-        (queue.epoch(), queue.not_in_image(object.id, pages))
+        (queue.epoch(), queue.ahead.newer(object.id, pages))
     }
 
     /// The image's bytes with `newer` ones over them.
