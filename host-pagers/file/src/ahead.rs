@@ -194,3 +194,132 @@ impl Newer {
         [&self.durable, &self.queued].into_iter().flatten().any(whole)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use vmsync_core::pager::ObjectName;
+    use vmsync_pager_conformance::random::Random;
+
+    use super::*;
+    use crate::disk::{Access, Disk, memory::MemoryDisk};
+
+    const PAGE: usize = 4096;
+    const PAGES: u64 = 4;
+
+    /// A page as it should be.
+    #[derive(Clone)]
+    struct Model {
+        image: Vec<u8>,
+        durable: Vec<u8>,
+        /// Something durable is not in the image.
+        waits: bool,
+        queued: VecDeque<Vec<u8>>,
+        /// Who applies took this patch, and what the image will be.
+        applied: Option<(Patch, Vec<u8>)>,
+        /// The patch is another since.
+        kept: bool,
+    }
+
+    fn changed(object: &Arc<Object>, page: u64, new: &[u8], range: (usize, usize)) -> Changed {
+        Changed {
+            object: object.clone(),
+            page,
+            sum: 0,
+            patch: Patch::of_page(new, &[range]),
+            learner: None,
+        }
+    }
+
+    #[test]
+    fn what_is_supplied_is_the_image_and_what_is_ahead_of_it() {
+        let mut random = Random::from_environment("ahead");
+        let image = MemoryDisk::new().open("image", Access::Create).unwrap();
+        let name = ObjectName::new("object").unwrap();
+        let object = Arc::new(Object::new(1, &name, image, 0, PageSize::KIB_4));
+        let (mut ahead, mut numbers) = (Ahead::default(), (0, 0));
+        let mut calls = VecDeque::new();
+        let empty = Model {
+            image: vec![0; PAGE],
+            durable: vec![0; PAGE],
+            waits: false,
+            queued: VecDeque::new(),
+            applied: None,
+            kept: false,
+        };
+        let mut pages = vec![empty; PAGES as usize];
+        for _ in 0..20_000 {
+            let number = random.below(PAGES);
+            let page = &mut pages[number as usize];
+            match random.below(8) {
+                0..3 => {
+                    let mut new = page.queued.back().unwrap_or(&page.durable).clone();
+                    let start = random.below(PAGE as u64 - 8) as usize;
+                    random.fill(&mut new[start..start + 8]);
+                    let call = changed(&object, number, &new, (start, start + 8));
+                    numbers.0 += 1;
+                    ahead.queue(&call, numbers.0);
+                    calls.push_back(call);
+                    page.queued.push_back(new);
+                }
+                3 | 4 => {
+                    if let Some(call) = calls.pop_front() {
+                        numbers.1 += 1;
+                        ahead.settle(&call, numbers.1);
+                        let page = &mut pages[call.page as usize];
+                        page.durable = page.queued.pop_front().unwrap();
+                        page.waits = true;
+                    }
+                }
+                5 if random.once_in(8) => {
+                    numbers.1 = numbers.0;
+                    for call in calls.drain(..) {
+                        ahead.discard(call.key());
+                    }
+                    pages.iter_mut().for_each(|page| page.queued.clear());
+                }
+                5 => match page.applied.take() {
+                    None => {
+                        let waiting = ahead.durable_in((1, number)..=(1, number)).next();
+                        page.kept = false;
+                        page.applied = waiting.map(|(_, _, patch)| (patch.clone(), page.durable.clone()));
+                    }
+                    Some((patch, image)) => {
+                        let newest = page.waits && image == page.durable && !page.kept;
+                        page.image = image;
+                        page.waits &= !newest;
+                        let all = ahead.applied((1, number), &patch);
+                        assert_eq!(all, newest && page.queued.is_empty());
+                    }
+                },
+                6 => {
+                    let whole = PageRange::new(number, number + 1);
+                    for newer in ahead.newer(1, whole) {
+                        page.kept |= page.queued.is_empty();
+                        let supplied = page.queued.back().unwrap_or(&page.durable);
+                        ahead.keep_whole((1, number), &newer, supplied);
+                    }
+                }
+                _ => {
+                    let all = PageRange::new(0, PAGES);
+                    let mut supplied: Vec<Vec<u8>> = pages.iter().map(|page| page.image.clone()).collect();
+                    for newer in ahead.newer(1, all) {
+                        newer.put(&mut supplied[newer.index]);
+                    }
+                    for (number, (page, supplied)) in (0..).zip(pages.iter().zip(supplied)) {
+                        assert!(supplied == *page.queued.back().unwrap_or(&page.durable));
+                        let one = PageRange::new(number, number + 1);
+                        assert_eq!(ahead.is_queued(1, one), !page.queued.is_empty());
+                        let here = page.waits || !page.queued.is_empty();
+                        assert_eq!(ahead.is_in_image(1, one), !here);
+                    }
+                    assert_eq!(ahead.durable(), pages.iter().filter(|page| page.waits).count());
+                    assert!(ahead.is_in_image(2, all) && ahead.newer(2, all).is_empty());
+                }
+            }
+        }
+        ahead.forget(1);
+        assert_eq!(ahead.durable(), 0);
+    }
+}

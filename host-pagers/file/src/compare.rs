@@ -61,7 +61,7 @@ impl Shared {
     pub(crate) fn compare(&self, call: &mut Call, object: &Arc<Object>, runs: &[Run<'_>]) -> Result<()> {
         let (delta, unread) = (&mut call.delta, &mut call.unread_bytes_left);
         let (mut ascend, mut behind) = (true, delta.behind(object.id));
-        for pages in runs.iter().map(|run| self.pages(run)) {
+        for pages in runs.iter().map(|run| self.pages_of(run)) {
             ascend &= behind <= pages.start;
             behind = behind.max(pages.end);
         }
@@ -69,7 +69,7 @@ impl Shared {
         let threads = self.comparers(chunks.len());
         if !ascend {
             for run in runs {
-                let (epoch, newer) = self.newer(object, self.pages(run));
+                let (epoch, newer) = self.newer(object, self.pages_of(run));
                 delta.seen_at(epoch);
                 self.compare_copied(delta, unread, object, run, (Way::Again, newer))?;
             }
@@ -98,7 +98,7 @@ impl Shared {
     fn chunks<'a, 'b>(&self, runs: &'a [Run<'b>]) -> Vec<&'a [Run<'b>]> {
         let (mut chunks, mut start, mut pages) = (Vec::new(), 0, 0);
         for (index, run) in runs.iter().enumerate() {
-            pages += self.pages(run).len();
+            pages += self.pages_of(run).len();
             if pages >= COMPARE_PAGES || index + 1 == runs.len() {
                 chunks.push(&runs[start..=index]);
                 (start, pages) = (index + 1, 0);
@@ -128,16 +128,16 @@ impl Shared {
         object: &Arc<Object>,
         runs: &[Run<'_>],
     ) -> Result<()> {
-        let many = runs.iter().map(|run| self.pages(run).len()).sum::<u64>() >= SHOWN_PAGES_MIN;
+        let many = runs.iter().map(|run| self.pages_of(run).len()).sum::<u64>() >= SHOWN_PAGES_MIN;
         // Memory that nobody touched lately is waited for before the lock.
         let known = |pages: PageRange| pages.len() == 1 && object.lines.is_known(pages.start);
-        let known: Vec<bool> = runs.iter().map(|run| known(self.pages(run))).collect();
+        let known: Vec<bool> = runs.iter().map(|run| known(self.pages_of(run))).collect();
         let (mut claimed, mut shown, mut copied) = (Vec::new(), Vec::new(), Vec::new());
         {
             let queue = lock(&self.queue);
             delta.seen_at(queue.epoch());
             for (run, known) in runs.iter().zip(known) {
-                let pages = self.pages(run);
+                let pages = self.pages_of(run);
                 let in_image = queue.ahead.is_in_image(object.id, pages);
                 let free = known && (in_image || (many && !queue.ahead.is_queued(object.id, pages)));
                 let page = free.then(|| object.lines.claim(pages.start, delta.learner));
@@ -160,12 +160,12 @@ impl Shared {
                 prefetch(next.pages);
             }
             page.compare(run.pages, &mut ranges);
-            let page = self.pages(run).start;
+            let page = self.pages_of(run).start;
             self.add(delta, object, page, run.pages, (&ranges, true));
         }
         let places: Vec<ByteRange> = shown
             .iter()
-            .map(|run| self.page_size.byte_range(self.pages(run)))
+            .map(|run| self.page_size.byte_range(self.pages_of(run)))
             .collect();
         let mut shown = shown.into_iter();
         object.image.show_cached(&places, &mut |base| {
@@ -187,7 +187,7 @@ impl Shared {
         let base = base.chunks_exact(page_bytes / size_of::<u64>());
         let mut ranges = Vec::new();
         for (number, (old, new)) in
-            (self.pages(run).start..).zip(base.zip(run.pages.chunks_exact(page_bytes)))
+            (self.pages_of(run).start..).zip(base.zip(run.pages.chunks_exact(page_bytes)))
         {
             difference_of_shared(old, new, &mut ranges);
             let scattered = run.pages.len() == page_bytes;
@@ -206,7 +206,7 @@ impl Shared {
         (way, newer): (Way, Vec<Newer>),
     ) -> Result<()> {
         let page_bytes = self.page_size.bytes() as usize;
-        let pages = self.pages(run);
+        let pages = self.pages_of(run);
         let in_a_row = pages.len() > 1;
         let mut ranges = Vec::new();
         let mut compare = |delta: &mut Delta, number, old: &[u8], new: &[u8]| {
@@ -260,9 +260,8 @@ impl Shared {
         }
     }
 
-    fn pages(&self, run: &Run<'_>) -> PageRange {
-        let first = self.page_size.page_of(run.offset);
-        PageRange::new(first, first + self.page_size.page_of(run.pages.len() as u64))
+    fn pages_of(&self, run: &Run<'_>) -> PageRange {
+        self.pages(run.offset, run.pages.len())
     }
 }
 

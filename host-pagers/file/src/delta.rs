@@ -13,7 +13,7 @@ use std::{
     sync::{Arc, MutexGuard},
 };
 
-use vmsync_core::{PagerError, PagerErrorKind};
+use vmsync_core::{PageRange, PagerError, PagerErrorKind};
 
 use crate::{
     ahead::Key,
@@ -248,7 +248,7 @@ impl Shared {
     pub(crate) fn lock_if_fresh(&self, delta: &mut Delta) -> Result<MutexGuard<'_, Queue>> {
         delta.close_part();
         let queue = lock(&self.queue);
-        let is_stale = |id, number, epoch| queue.changed_since(id, (number, number + 1), epoch);
+        let is_stale = |id, number, epoch| queue.changed_since(id, PageRange::new(number, number + 1), epoch);
         let mut page = Vec::new();
         let unsettled = mem::take(&mut delta.unsettled);
         for changed in &delta.changed {

@@ -17,6 +17,8 @@ use std::{
     sync::Arc,
 };
 
+use vmsync_core::PageRange;
+
 use crate::{
     ahead::Ahead,
     call::Prepared,
@@ -110,8 +112,8 @@ impl Queue {
     }
 
     /// Whether what is supplied for a page changed after `epoch`; perhaps also when it did not.
-    pub(crate) fn changed_since(&self, object: u64, pages: (u64, u64), epoch: u64) -> bool {
-        epoch != self.epoch && (pages.0..pages.1).any(|page| self.stamps[stamp(object, page)] > epoch)
+    pub(crate) fn changed_since(&self, object: u64, pages: PageRange, epoch: u64) -> bool {
+        epoch != self.epoch && (pages.start..pages.end).any(|page| self.stamps[stamp(object, page)] > epoch)
     }
 
     /// Queues a call; answers with its ticket.

@@ -17,11 +17,10 @@ use crate::{
 impl Shared {
     /// Reads what is supplied for whole pages.
     pub(crate) fn read_supplied(&self, object: &Object, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        let first = self.page_size.page_of(offset);
-        let count = self.page_size.page_of(buffer.len() as u64);
+        let pages = self.pages(offset, buffer.len());
         for _ in 0..READ_TRIES {
             let epoch = self.read_once(object, offset, buffer)?;
-            if !lock(&self.queue).changed_since(object.id, (first, first + count), epoch) {
+            if !lock(&self.queue).changed_since(object.id, pages, epoch) {
                 return Ok(());
             }
         }
@@ -36,17 +35,13 @@ impl Shared {
         offset: u64,
         buffer: &mut [u8],
     ) -> Result<()> {
-        let first = self.page_size.page_of(offset);
-        let count = self.page_size.page_of(buffer.len() as u64);
-        let newer = queue.ahead.newer(object.id, PageRange::new(first, first + count));
+        let newer = queue.ahead.newer(object.id, self.pages(offset, buffer.len()));
         self.compose(object, offset, buffer, &newer)
     }
 
     /// Reads what is supplied for whole pages, if none of them has changed since the epoch that is answered.
     fn read_once(&self, object: &Object, offset: u64, buffer: &mut [u8]) -> Result<u64> {
-        let first = self.page_size.page_of(offset);
-        let count = self.page_size.page_of(buffer.len() as u64);
-        let (epoch, newer) = self.newer(object, PageRange::new(first, first + count));
+        let (epoch, newer) = self.newer(object, self.pages(offset, buffer.len()));
         self.compose(object, offset, buffer, &newer)?;
         Ok(epoch)
     }
@@ -102,6 +97,12 @@ impl Shared {
                 .ahead
                 .keep_whole((object.id, first + newer.index as u64), newer, page);
         }
+    }
+
+    /// The pages that `length` bytes from `offset` on are.
+    pub(crate) fn pages(&self, offset: u64, length: usize) -> PageRange {
+        let first = self.page_size.page_of(offset);
+        PageRange::new(first, first + self.page_size.page_of(length as u64))
     }
 
     /// The epoch, and those of `pages` that are newer than the image, ascending.

@@ -74,7 +74,10 @@ impl Report {
                 "ours": row.commit[0].median(),
                 "ours_with_stores": row.whole[0].median(),
                 "peers": peers,
-                "first_of_a_turn": row.first[0].median(),
+                "first_of_a_turn": {
+                    "ours": row.first[0].median(),
+                    "peers": self.peers(|index| row.first[index].median()),
+                },
                 "spread": spread(&row.commit[0]),
                 "journal_bytes": row.journal_bytes,
             }));
