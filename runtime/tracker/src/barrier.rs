@@ -31,8 +31,8 @@ use crate::{
 const KIND: TrackerKind = TrackerKind::Barrier;
 const WORD: u64 = size_of::<AtomicU64>() as u64;
 
-/// How many words are looked at between two branches while everything is clean.
-const BLOCK_WORDS: u64 = 16;
+/// How many cards are looked at between two branches while everything is clean.
+const BLOCK_CARDS: u64 = 128;
 
 /// The start of a page, as far as a straddling store can reach.
 type Head = u128;
@@ -249,13 +249,66 @@ fn skip_clean(table: &CardTable, mut at: u64, end: u64) -> u64 {
     // SAFETY: a whole word of cards inside the table, aligned.
     let word =
         |at: u64| unsafe { &*table.first.add(at as usize).cast::<AtomicU64>() }.load(Ordering::Relaxed);
-    while at + BLOCK_WORDS * WORD <= end
-        && (0..BLOCK_WORDS).fold(0, |sum, index| sum | word(at + index * WORD)) == 0
-    {
-        at += BLOCK_WORDS * WORD;
+    // SAFETY: a whole block of cards inside the table, aligned as words are.
+    while at + BLOCK_CARDS <= end && unsafe { is_block_clean(table.first.add(at as usize)) } {
+        at += BLOCK_CARDS;
     }
     while at + WORD <= end && word(at) == 0 {
         at += WORD;
     }
     at
+}
+
+/// Whether all [`BLOCK_CARDS`] from `first` on are clean. In assembly, because atomics are loaded eight bytes at a time at best: 1 GiB has
+/// 256 KiB of cards, which took 4.4 us, and 2.6 so.
+///
+/// # Safety
+/// They are readable, and aligned as a word is.
+#[cfg(target_arch = "x86_64")]
+unsafe fn is_block_clean(first: *const AtomicU8) -> bool {
+    let clean: u32;
+    // SAFETY: SSE2 is part of x86-64. What is loaded is what eight relaxed loads of two words each would load.
+    unsafe {
+        core::arch::asm!(
+            "movdqu {a}, [{first}]",
+            "movdqu {b}, [{first} + 16]",
+            "movdqu {c}, [{first} + 32]",
+            "movdqu {d}, [{first} + 48]",
+            "por {a}, {b}",
+            "por {c}, {d}",
+            "movdqu {b}, [{first} + 64]",
+            "movdqu {d}, [{first} + 80]",
+            "por {a}, {b}",
+            "por {c}, {d}",
+            "movdqu {b}, [{first} + 96]",
+            "movdqu {d}, [{first} + 112]",
+            "por {a}, {b}",
+            "por {c}, {d}",
+            "por {a}, {c}",
+            "pxor {b}, {b}",
+            "pcmpeqb {a}, {b}",
+            "pmovmskb {clean:e}, {a}",
+            first = in(reg) first,
+            clean = out(reg) clean,
+            a = out(xmm_reg) _,
+            b = out(xmm_reg) _,
+            c = out(xmm_reg) _,
+            d = out(xmm_reg) _,
+            options(readonly, nostack, preserves_flags),
+        );
+    }
+    clean == 0xffff
+}
+
+/// The same, word by word.
+///
+/// # Safety
+/// As above.
+#[cfg(not(target_arch = "x86_64"))]
+unsafe fn is_block_clean(first: *const AtomicU8) -> bool {
+    let words = (0..(BLOCK_CARDS / WORD) as usize).map(|index| {
+        // SAFETY: a whole word inside the block, aligned.
+        unsafe { &*first.cast::<AtomicU64>().add(index) }.load(Ordering::Relaxed)
+    });
+    words.fold(0, |sum, word| sum | word) == 0
 }
