@@ -135,9 +135,10 @@ impl Lines {
         }
     }
 
-    /// Whether `page` is likely to be claimed.
+    /// Whether `page` is likely to be claimed; then its sums are on their way to the processor.
     pub(crate) fn is_known(&self, page: u64) -> bool {
-        self.row(page).is_some_and(|row| row.known().is_some())
+        let row = self.row(page).filter(|row| row.known().is_some());
+        row.inspect(|row| prefetch(row.sums)).is_some()
     }
 
     /// Claims `page` for a call that compares it, if it is known. Nothing of it is queued.
@@ -237,17 +238,17 @@ fn zeroes(count: usize) -> Box<[AtomicU64]> {
     unsafe { Box::new_zeroed_slice(count).assume_init() }
 }
 
-/// Has the processor fetch `bytes` while it works on others: of a page that nobody touched lately its own prefetcher sees little.
+/// Has the processor fetch `memory` while it works on other: of a page that nobody touched lately its own prefetcher sees little.
 /// (Comparing 100 such pages took 106 us, then 85.)
-pub(crate) fn prefetch(bytes: &[u8]) {
+pub(crate) fn prefetch<T>(memory: &[T]) {
     #[cfg(target_arch = "x86_64")]
-    for line in bytes.chunks(64) {
+    for line in memory.chunks(64 / size_of::<T>()) {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         // SAFETY: a hint, which changes nothing, wherever it points.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = bytes;
+    let _ = memory;
 }
 
 #[cfg(test)]
