@@ -4,6 +4,7 @@
 //!   FileStore (the pager; stops everything when dropped)
 //!     '-- Shared --- handles, calls      what the runtime has open, and what it has returned   [pager.rs]
 //!           |------- queue               calls on their way, catalog                           [queue.rs]
+//!           |          '-- ahead         pages that have what their images do not have         [ahead.rs]
 //!           |------- journal             records, one sync for a group                         [commit.rs]
 //!           |------- images              durable pages on their way into them                  [apply.rs]
 //!           |------- checkpointer        superblock: which part of the journal is needed       [checkpoint.rs]

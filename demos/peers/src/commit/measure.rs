@@ -270,7 +270,7 @@ pub fn measure(folder: &Path, rounds: usize, seed: u64, rocksdb: bool) -> Result
         // Where a round takes long, fewer of them say as much; what differs by little needs more.
         let rounds = match workload.pages() {
             0..100 => 4 * rounds,
-            0..1000 => rounds,
+            100..1000 => rounds,
             1000..10_000 => rounds.div_ceil(2),
             _ => rounds.div_ceil(4),
         };
