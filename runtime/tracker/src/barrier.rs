@@ -312,3 +312,40 @@ unsafe fn is_block_clean(first: *const AtomicU8) -> bool {
     });
     words.fold(0, |sum, word| sum | word) == 0
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Blocks, words and single cards, wherever the table and the range begin and end.
+        #[test]
+        fn every_mark_in_a_range_is_taken_and_none_outside(
+            marks in prop::collection::btree_set(0u64..1000, 0..12),
+            skew in 0usize..24,
+            (start, end) in (0u64..=1000, 0u64..=1000),
+        ) {
+            let cards: Vec<AtomicU8> = (0..1024).map(|_| AtomicU8::new(0)).collect();
+            let table = CardTable { first: cards[skew..].as_ptr(), cards: 1000 };
+            // Neither is a card of the table's.
+            let outside = [skew.checked_sub(1), Some(skew + 1000)].map(|place| place.map(|place| &cards[place]));
+            outside.iter().flatten().for_each(|card| card.store(1, Ordering::Relaxed));
+            for mark in &marks {
+                // Any value but zero marks.
+                cards[skew + *mark as usize].store(1 << (mark % 8), Ordering::Relaxed);
+            }
+            let pages = PageRange { start: start.min(end), end: start.max(end) };
+            let mut found = Vec::new();
+            take_marks(&table, pages, |run| found.extend(run.start..run.end));
+            let expected: Vec<u64> = marks.iter().copied().filter(|page| pages.contains(*page)).collect();
+            prop_assert_eq!(found, expected);
+            for page in 0..1000 {
+                let left = cards[skew + page as usize].load(Ordering::Relaxed) != 0;
+                prop_assert_eq!(left, marks.contains(&page) && !pages.contains(page));
+            }
+            prop_assert!(outside.iter().flatten().all(|card| card.load(Ordering::Relaxed) == 1));
+        }
+    }
+}
