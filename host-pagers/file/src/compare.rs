@@ -207,11 +207,10 @@ impl Shared {
     ) -> Result<()> {
         let page_bytes = self.page_size.bytes() as usize;
         let pages = self.pages_of(run);
-        let in_a_row = pages.len() > 1;
+        let scattered = way == Way::Cold && pages.len() == 1;
         let mut ranges = Vec::new();
         let mut compare = |delta: &mut Delta, number, old: &[u8], new: &[u8]| {
             difference(old, new, &mut ranges);
-            let scattered = way == Way::Cold && !in_a_row;
             let learned = !ranges.is_empty() && learn(delta, object, number, new, scattered);
             self.add(delta, object, number, new, (&ranges, learned));
         };
@@ -226,7 +225,7 @@ impl Shared {
         BASE.with_borrow_mut(|base| {
             base.resize(run.pages.len(), 0);
             let all_read = self.read_base(object, run.offset, (run.pages, base), unread, &newer)?;
-            if all_read && (way == Way::Hot || (way == Way::Cold && in_a_row)) {
+            if all_read && way != Way::Again && !scattered {
                 self.keep_whole(object, pages.start, &newer, base);
             }
             if way == Way::Again {

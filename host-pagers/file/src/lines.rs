@@ -242,7 +242,7 @@ fn zeroes(count: usize) -> Box<[AtomicU64]> {
 /// (Comparing 100 such pages took 106 us, then 85.)
 pub(crate) fn prefetch<T>(memory: &[T]) {
     #[cfg(target_arch = "x86_64")]
-    for line in memory.chunks(64 / size_of::<T>()) {
+    for line in memory.chunks((64 / size_of::<T>()).max(1)) {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         // SAFETY: a hint, which changes nothing, wherever it points.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };

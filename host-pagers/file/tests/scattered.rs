@@ -143,6 +143,7 @@ fn run(seed: u64, background: Background, faults: bool) {
     };
     for step in 0..300 {
         let call = Client::call();
+        disk.set_cold(random.once_in(4));
         match random.below(20) {
             0 => {
                 run.returned(&mut random, call);

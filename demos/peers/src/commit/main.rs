@@ -66,8 +66,8 @@ fn main() -> Result<()> {
 fn remove_when_stopped(place: &Path) -> Result<()> {
     let place = place.to_owned();
     ctrlc::set_handler(move || {
-        // Files come into being until the process ends.
-        while place.exists() && std::fs::remove_dir_all(&place).is_err() {}
+        // Files come into being until the process ends: more than one try, but not for ever.
+        let _removed = (0..100).any(|_| std::fs::remove_dir_all(&place).is_ok());
         std::process::exit(130);
     })
     .context("cannot handle Ctrl-C")

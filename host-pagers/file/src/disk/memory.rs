@@ -15,7 +15,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -82,6 +82,7 @@ pub struct MemoryDisk {
 struct Shared {
     platter: Mutex<Platter>,
     readers: AtomicU64,
+    cold: AtomicBool,
 }
 
 /// What the disk holds.
@@ -146,6 +147,11 @@ impl MemoryDisk {
     /// Removes all faults.
     pub fn heal(&self) {
         lock(&self.shared.platter).faults.clear();
+    }
+
+    /// Whether the drive would have to be waited for, from now on, to read anything.
+    pub fn set_cold(&self, cold: bool) {
+        self.shared.cold.store(cold, Ordering::Relaxed);
     }
 
     /// How many changing operations were asked for.
@@ -222,7 +228,7 @@ impl MemoryDisk {
         Self {
             shared: Arc::new(Shared {
                 platter: Mutex::new(left),
-                readers: AtomicU64::new(0),
+                ..Shared::default()
             }),
         }
     }
@@ -253,7 +259,7 @@ impl MemoryDisk {
         Self {
             shared: Arc::new(Shared {
                 platter: Mutex::new(left),
-                readers: AtomicU64::new(0),
+                ..Shared::default()
             }),
         }
     }
@@ -492,6 +498,12 @@ impl DiskFile for MemoryFile {
         let count = buffer.len().min(content.now.len() - start);
         buffer[..count].copy_from_slice(&content.now[start..start + count]);
         Ok(count)
+    }
+
+    fn read_cached(&self, offset: u64, buffer: &mut [u8]) -> Result<bool> {
+        let count = self.read_at(offset, buffer)?;
+        buffer[count..].fill(0);
+        Ok(!self.disk.shared.cold.load(Ordering::Relaxed))
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
