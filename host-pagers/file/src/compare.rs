@@ -14,13 +14,10 @@
 
 use std::{
     cell::RefCell,
-    num::NonZero,
-    panic::resume_unwind,
     sync::{
-        Arc, LazyLock,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    thread,
 };
 
 use vmsync_core::{ByteRange, PageRange, pager::Run};
@@ -31,7 +28,8 @@ use crate::{
     delta::Delta,
     difference::{difference, difference_of_shared},
     disk::Result,
-    limits::{COMPARE_PAGES, COMPARERS_MAX, COMPARERS_PAGES_MIN, SHOWN_PAGES_MIN},
+    helpers::with_helpers,
+    limits::{COMPARE_PAGES, HELPER_CHUNKS, HELPERS_MAX, SHOWN_PAGES_MIN},
     lines::prefetch,
     object::Object,
     store::{Background, Shared, lock},
@@ -65,32 +63,55 @@ impl Shared {
             ascend &= behind <= pages.start;
             behind = behind.max(pages.end);
         }
-        let chunks: Vec<&[Run<'_>]> = self.chunks(runs);
-        let threads = self.comparers(chunks.len());
-        if !ascend {
+        if ascend {
+            self.compare_ascending(delta, unread, object, runs)?;
+        } else {
             for run in runs {
                 let (epoch, newer) = self.newer(object, self.pages_of(run));
                 delta.seen_at(epoch);
                 self.compare_copied(delta, unread, object, run, (Way::Again, newer))?;
             }
-        } else if threads < 2 {
-            for runs in chunks {
-                self.compare_chunk(delta, unread, object, runs)?;
-            }
-        } else {
-            let next = AtomicUsize::new(0);
-            let share = *unread / threads;
-            let found = on_threads(threads, || {
-                let (mut found, mut unread) = (Delta::default(), share);
-                while let Some(runs) = chunks.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    self.compare_chunk(&mut found, &mut unread, object, runs)?;
-                }
-                Ok((found, unread))
-            })?;
-            *unread = found.iter().map(|(_, unread)| unread).sum();
-            found.into_iter().for_each(|(found, _)| delta.append(found));
         }
         delta.set_behind(object.id, behind);
+        Ok(())
+    }
+
+    /// The same for pages none of which came back before.
+    fn compare_ascending(
+        &self,
+        delta: &mut Delta,
+        unread: &mut usize,
+        object: &Arc<Object>,
+        runs: &[Run<'_>],
+    ) -> Result<()> {
+        let chunks = self.chunks(runs);
+        let helpers = match self.options.background {
+            Background::Thread => (chunks.len() / HELPER_CHUNKS).saturating_sub(1).min(HELPERS_MAX),
+            Background::Caller | Background::Host => 0,
+        };
+        if helpers == 0 {
+            let mut chunks = chunks.into_iter();
+            return chunks.try_for_each(|runs| self.compare_chunk(delta, unread, object, runs));
+        }
+        let share = *unread / (helpers + 1);
+        let (next, found) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+        with_helpers(helpers, &|| {
+            let (mut delta, mut unread) = (Delta::default(), share);
+            let compared = loop {
+                let Some(runs) = chunks.get(next.fetch_add(1, Ordering::Relaxed)) else {
+                    break Ok(());
+                };
+                if let Err(error) = self.compare_chunk(&mut delta, &mut unread, object, runs) {
+                    break Err(error);
+                }
+            };
+            lock(&found).push((delta, share - unread, compared));
+        });
+        for (part, read, compared) in found.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            compared?;
+            *unread -= read;
+            delta.append(part);
+        }
         Ok(())
     }
 
@@ -105,19 +126,6 @@ impl Shared {
             }
         }
         chunks
-    }
-
-    /// How many threads compare so many chunks.
-    fn comparers(&self, chunks: usize) -> usize {
-        /// Asking reads files.
-        static PROCESSORS: LazyLock<usize> =
-            LazyLock::new(|| thread::available_parallelism().map_or(1, NonZero::get));
-        match self.options.background {
-            Background::Thread if chunks >= COMPARERS_PAGES_MIN / COMPARE_PAGES as usize => {
-                chunks.min(*PROCESSORS).min(COMPARERS_MAX)
-            }
-            _ => 1,
-        }
     }
 
     /// Adds what `runs`, none of which came back before, change.
@@ -271,17 +279,4 @@ fn learn(delta: &Delta, object: &Object, number: u64, new: &[u8], scattered: boo
         object.lines.forget(number);
     }
     learned
-}
-
-/// What `work` answers on this thread and up to `count - 1` others.
-fn on_threads<T: Send>(count: usize, work: impl Fn() -> Result<T> + Sync) -> Result<Vec<T>> {
-    thread::scope(|scope| {
-        let spawn = || thread::Builder::new().spawn_scoped(scope, &work).ok();
-        let others: Vec<_> = (1..count).filter_map(|_| spawn()).collect();
-        let mut answers = vec![work()];
-        for other in others {
-            answers.push(other.join().unwrap_or_else(|panic| resume_unwind(panic)));
-        }
-        answers.into_iter().collect()
-    })
 }

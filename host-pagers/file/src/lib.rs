@@ -41,6 +41,7 @@ mod delta;
 mod difference;
 pub mod disk;
 mod error;
+mod helpers;
 mod inspect;
 mod journal;
 mod layout;

@@ -17,7 +17,7 @@ use vmsync_pager_conformance::{
 use vmsync_pager_file::{
     Background, FileStore, Options,
     disk::memory::{Failure, Fault, MemoryDisk},
-    limits::COMPARERS_PAGES_MIN,
+    limits::{COMPARE_PAGES, HELPER_CHUNKS},
     verify_on,
 };
 
@@ -232,7 +232,7 @@ fn scattered_pages_of_calls_that_fail_leave_no_trace() {
 /// So many that several threads compare them: sums of what they found, and pages that are compared with the image as well.
 #[test]
 fn thousands_of_pages_at_once() {
-    const MANY: u64 = 3 * COMPARERS_PAGES_MIN as u64;
+    const MANY: u64 = 24 * HELPER_CHUNKS as u64 * COMPARE_PAGES;
     let mut random = Random::from_environment("thousands");
     let disk = MemoryDisk::new();
     let options = Options {
