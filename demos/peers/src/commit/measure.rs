@@ -269,9 +269,9 @@ pub fn measure(folder: &Path, rounds: usize, seed: u64, rocksdb: bool) -> Result
         eprintln!("{workload}");
         // Where a round takes long, fewer of them say as much; what differs by little needs more.
         let rounds = match workload.pages() {
-            0..100 => 4 * rounds,
-            100..1000 => rounds,
-            1000..10_000 => rounds.div_ceil(2),
+            0..10 => 16 * rounds,
+            10..100 => 4 * rounds,
+            100..10_000 => rounds,
             _ => rounds.div_ceil(4),
         };
         rows.push(field.workload(workload, rounds, &mut random)?);
