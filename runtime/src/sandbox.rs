@@ -7,11 +7,11 @@
 //! Who needs other imports or limits builds the store with Wasmtime's own types and
 //! [`crate::add_to_linker`]; this file is an example of how.
 
+use std::any::Any;
+
 use indexmap::IndexMap;
 use vmsync_core::{ByteRange, PagerError, abi::VmSync, tracker::TrackerKind};
-use wasmtime::{
-    Config, Engine, Func, Instance, Linker, Memory, Module, Store, TypedFunc, WasmParams, WasmResults,
-};
+use wasmtime::{Config, Engine, Instance, Linker, Memory, Module, Store, TypedFunc, WasmParams, WasmResults};
 
 use crate::{
     DurableInstance, DurableModule, Error, Grant, Host, HostOptions, Stats, Vm, add_to_linker,
@@ -155,8 +155,8 @@ pub struct Guest {
     store: Store<Vm>,
     instance: Instance,
     memory: Memory,
-    /// Exported functions that were called before.
-    functions: IndexMap<String, Func>,
+    /// Exported functions that were called before, each a [`TypedFunc`]: looking at a function's type takes a lock of the engine.
+    functions: IndexMap<String, Box<dyn Any + Send + Sync>>,
 }
 
 impl Guest {
@@ -176,7 +176,11 @@ impl Guest {
     ///
     /// # Errors
     /// When there is no such function of this type, or it traps.
-    pub fn call<P: WasmParams, R: WasmResults>(&mut self, name: &str, parameters: P) -> Result<R, Error> {
+    pub fn call<P, R>(&mut self, name: &str, parameters: P) -> Result<R, Error>
+    where
+        P: WasmParams + 'static,
+        R: WasmResults + 'static,
+    {
         let function = self.function::<P, R>(name)?;
         Ok(function.call(&mut self.store, parameters)?)
     }
@@ -188,21 +192,25 @@ impl Guest {
     /// When there is no such function of this type, or it traps.
     pub async fn call_async<P, R>(&mut self, name: &str, parameters: P) -> Result<R, Error>
     where
-        P: WasmParams + Sync,
-        R: WasmResults + Sync,
+        P: WasmParams + Sync + 'static,
+        R: WasmResults + Sync + 'static,
     {
         let function = self.function::<P, R>(name)?;
         Ok(function.call_async(&mut self.store, parameters).await?)
     }
 
-    fn function<P: WasmParams, R: WasmResults>(&mut self, name: &str) -> Result<TypedFunc<P, R>, Error> {
+    fn function<P, R>(&mut self, name: &str) -> Result<TypedFunc<P, R>, Error>
+    where
+        P: WasmParams + 'static,
+        R: WasmResults + 'static,
+    {
         let known = self.functions.get(name);
         // One of another type is looked up, for an error with its name.
-        if let Some(known) = known.and_then(|known| known.typed::<P, R>(&self.store).ok()) {
-            return Ok(known);
+        if let Some(known) = known.and_then(|known| known.downcast_ref::<TypedFunc<P, R>>()) {
+            return Ok(known.clone());
         }
         let found = self.instance.get_typed_func::<P, R>(&mut self.store, name)?;
-        self.functions.insert(name.to_owned(), *found.func());
+        self.functions.insert(name.to_owned(), Box::new(found.clone()));
         Ok(found)
     }
 

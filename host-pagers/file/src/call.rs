@@ -5,7 +5,10 @@
 //!   synchronize --> Prepared { entries, changed, changes, answers } --> queue
 //! ```
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::AtomicUsize},
+};
 
 use vmsync_core::{ByteRange, PagerError, pager::MemoryObjectControl};
 
@@ -26,7 +29,7 @@ pub(crate) struct Call {
     /// Bytes that came back.
     pub(crate) bytes: usize,
     /// See [`UNREAD_BYTES_MAX`].
-    pub(crate) unread_bytes_left: usize,
+    pub(crate) unread_bytes_left: AtomicUsize,
 }
 
 impl Default for Call {
@@ -36,7 +39,7 @@ impl Default for Call {
             objects: BTreeMap::new(),
             answers: Vec::new(),
             bytes: 0,
-            unread_bytes_left: UNREAD_BYTES_MAX,
+            unread_bytes_left: AtomicUsize::new(UNREAD_BYTES_MAX),
         }
     }
 }

@@ -29,7 +29,7 @@ use crate::{
     difference::{difference, difference_of_shared},
     disk::Result,
     helpers::with_helpers,
-    limits::{COMPARE_PAGES, HELPER_CHUNKS, HELPERS_MAX, SHOWN_PAGES_MIN},
+    limits::{COMPARE_PAGES, HELPER_PAGES, SHOWN_PAGES_MIN},
     lines::prefetch,
     object::Object,
     store::{Background, Shared, lock},
@@ -57,7 +57,7 @@ impl Shared {
     /// # Errors
     /// The disk's, reading the base: then the call is to be aborted.
     pub(crate) fn compare(&self, call: &mut Call, object: &Arc<Object>, runs: &[Run<'_>]) -> Result<()> {
-        let (delta, unread) = (&mut call.delta, &mut call.unread_bytes_left);
+        let (delta, unread) = (&mut call.delta, &call.unread_bytes_left);
         let (mut ascend, mut behind) = (true, delta.behind(object.id));
         for pages in runs.iter().map(|run| self.pages_of(run)) {
             ascend &= behind <= pages.start;
@@ -80,36 +80,36 @@ impl Shared {
     fn compare_ascending(
         &self,
         delta: &mut Delta,
-        unread: &mut usize,
+        unread: &AtomicUsize,
         object: &Arc<Object>,
         runs: &[Run<'_>],
     ) -> Result<()> {
         let chunks = self.chunks(runs);
+        let pages: u64 = runs.iter().map(|run| self.pages_of(run).len()).sum();
         let helpers = match self.options.background {
-            Background::Thread => (chunks.len() / HELPER_CHUNKS).saturating_sub(1).min(HELPERS_MAX),
+            Background::Thread => (pages / HELPER_PAGES).saturating_sub(1) as usize,
             Background::Caller | Background::Host => 0,
         };
+        let helpers = helpers.min(chunks.len().saturating_sub(1));
         if helpers == 0 {
             let mut chunks = chunks.into_iter();
             return chunks.try_for_each(|runs| self.compare_chunk(delta, unread, object, runs));
         }
-        let share = *unread / (helpers + 1);
         let (next, found) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
         with_helpers(helpers, &|| {
-            let (mut delta, mut unread) = (Delta::default(), share);
+            let mut delta = Delta::default();
             let compared = loop {
                 let Some(runs) = chunks.get(next.fetch_add(1, Ordering::Relaxed)) else {
                     break Ok(());
                 };
-                if let Err(error) = self.compare_chunk(&mut delta, &mut unread, object, runs) {
+                if let Err(error) = self.compare_chunk(&mut delta, unread, object, runs) {
                     break Err(error);
                 }
             };
-            lock(&found).push((delta, share - unread, compared));
+            lock(&found).push((delta, compared));
         });
-        for (part, read, compared) in found.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        for (part, compared) in found.into_inner().unwrap_or_else(PoisonError::into_inner) {
             compared?;
-            *unread -= read;
             delta.append(part);
         }
         Ok(())
@@ -132,7 +132,7 @@ impl Shared {
     fn compare_chunk(
         &self,
         delta: &mut Delta,
-        unread: &mut usize,
+        unread: &AtomicUsize,
         object: &Arc<Object>,
         runs: &[Run<'_>],
     ) -> Result<()> {
@@ -208,7 +208,7 @@ impl Shared {
     fn compare_copied(
         &self,
         delta: &mut Delta,
-        unread: &mut usize,
+        unread: &AtomicUsize,
         object: &Arc<Object>,
         run: &Run<'_>,
         (way, newer): (Way, Vec<Newer>),

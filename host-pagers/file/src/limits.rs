@@ -98,14 +98,14 @@ pub const LINES_PAGES_MAX: u64 = 1 << 20;
 /// Pages that a thread compares before it takes the next ones: 50 us where they are scattered.
 pub const COMPARE_PAGES: u64 = 64;
 
-/// A thread helps for so many times as many pages: with 250 pages for two threads nothing is gained, with 500 a fifth of the call.
-pub const HELPER_CHUNKS: usize = 4;
+/// A thread more compares for so many more pages: with two for 250 scattered pages nothing was gained, for 500 a fifth of the call.
+pub const HELPER_PAGES: u64 = 224;
 
-/// Threads that help whoever compares what a call returned: with more of them, memory is what they wait for.
+/// Threads that help: with more of them, memory is what they wait for.
 pub const HELPERS_MAX: usize = 7;
 
-/// How often somebody looks whether helpers are done before it sleeps: about as long as being woken again takes.
-pub const HELPER_SPINS: usize = 2000;
+/// How long somebody looks whether helpers are done before it sleeps: about as long as being woken again takes.
+pub const HELPER_SPIN: Duration = Duration::from_micros(50);
 
 /// Unequal bytes closer than this become one run: a run costs four bytes and some work of its own.
 pub const RUN_GAP_BYTES: usize = 8;

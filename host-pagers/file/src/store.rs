@@ -9,6 +9,7 @@
 //!           |------- images              durable pages on their way into them                  [apply.rs]
 //!           |------- checkpointer        superblock: which part of the journal is needed       [checkpoint.rs]
 //!           '------- background thread   late flushes, applying, checkpoints                   [background.rs]
+//!   helpers, of the process, stay: they have a share of comparing what a large call returned     [helpers.rs]
 //! ```
 //!
 //! Invariants:
@@ -49,7 +50,7 @@ use crate::{
 /// Who does what can wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Background {
-    /// A thread of the store, where threads can be made; else as [`Background::Caller`].
+    /// A thread of the store, where threads can be made; else as [`Background::Caller`]. Threads of the process help with large calls.
     #[default]
     Thread,
     /// Whoever calls: asynchronous calls stay queued until the next synchronous one, [`FileStore::flush`] or closing.

@@ -3,6 +3,8 @@
 //!
 //! Invariant: the image is read while no lock is held; what it shows counts only if no page has changed meanwhile.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use vmsync_core::PageRange;
 
 use crate::{
@@ -54,7 +56,7 @@ impl Shared {
         object: &Object,
         offset: u64,
         (new, buffer): (&[u8], &mut [u8]),
-        unread: &mut usize,
+        unread: &AtomicUsize,
         newer: &[Newer],
     ) -> Result<bool> {
         let length = self.page_size.bytes() as usize;
@@ -66,8 +68,11 @@ impl Shared {
                 if object.image.read_cached(offset, base)? {
                     continue;
                 }
-                if *unread >= length {
-                    *unread -= length;
+                let take = |left: usize| left.checked_sub(length);
+                if unread
+                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+                    .is_ok()
+                {
                     all_read = false;
                     base.iter_mut().zip(new).for_each(|(old, new)| *old = !new);
                 } else {

@@ -17,7 +17,7 @@ use vmsync_pager_conformance::{
 use vmsync_pager_file::{
     Background, FileStore, Options,
     disk::memory::{Failure, Fault, MemoryDisk},
-    limits::{COMPARE_PAGES, HELPER_CHUNKS},
+    limits::{HELPER_PAGES, UNREAD_BYTES_MAX},
     verify_on,
 };
 
@@ -232,7 +232,7 @@ fn scattered_pages_of_calls_that_fail_leave_no_trace() {
 /// So many that several threads compare them: sums of what they found, and pages that are compared with the image as well.
 #[test]
 fn thousands_of_pages_at_once() {
-    const MANY: u64 = 24 * HELPER_CHUNKS as u64 * COMPARE_PAGES;
+    const MANY: u64 = 24 * HELPER_PAGES;
     let mut random = Random::from_environment("thousands");
     let disk = MemoryDisk::new();
     let options = Options {
@@ -263,4 +263,40 @@ fn thousands_of_pages_at_once() {
     object.close();
     drop(store);
     assert_eq!(verify_on(&disk).expect("it can be read").problems, []);
+}
+
+/// However many threads compare, the drive is not waited for before the bytes of one call are used up.
+#[test]
+fn what_one_call_may_journal_unread_is_for_all_who_compare_it() {
+    const MANY: u64 = 3000;
+    const _: () = assert!((MANY as usize * PAGE) < UNREAD_BYTES_MAX);
+    let disk = MemoryDisk::new();
+    let options = Options {
+        background: Background::Thread,
+        ..Options::default()
+    };
+    let open = || FileStore::open_on(Arc::new(disk.clone()), &options).expect("the store opens");
+    let store = open();
+    let object = client(&store, "object", 2 * MANY).expect("it opens");
+    let call = Client::call();
+    let all = vec![1; 2 * MANY as usize * PAGE];
+    object.give_runs(call, &[(0, &all)]).expect("the run goes back");
+    object.sync(call, 0, 2 * MANY).expect("the disk works");
+    object.close();
+    drop(store);
+    // Nothing is known of any page, and none is in memory.
+    let store = open();
+    let object = client(&store, "object", 2 * MANY).expect("it opens");
+    disk.set_cold(true);
+    let mut page = vec![1; PAGE];
+    page[..8].fill(2);
+    let runs: Vec<(u64, &[u8])> = (0..MANY).map(|index| (2 * index, &page[..])).collect();
+    let call = Client::call();
+    object.give_runs(call, &runs).expect("the runs go back");
+    object.sync(call, 0, 2 * MANY).expect("the disk works");
+    let journaled = store.stats().bytes_journaled;
+    assert!(
+        journaled > MANY * PAGE as u64,
+        "{journaled} bytes: pages were read"
+    );
 }

@@ -29,7 +29,7 @@ const USAGE: &str = "use --json, --rounds N, --seed N, --folder DIR, --plot FILE
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let (mut json, mut rounds, mut seed, mut folder, mut plot) = (false, 72, 1, None, None);
+    let (mut json, mut rounds, mut seed, mut folder, mut plot) = (false, 24, 1, None, None);
     let mut rocksdb = false;
     while let Some(argument) = arguments.next() {
         let mut number = || -> Result<u64> { Ok(arguments.next().context("a number is missing")?.parse()?) };
