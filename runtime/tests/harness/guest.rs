@@ -109,7 +109,11 @@ impl Guest {
 
     /// Calls an export.
     #[track_caller]
-    pub fn call<A: WasmParams + Sync, R: WasmResults + Sync>(&mut self, name: &str, arguments: A) -> R {
+    pub fn call<A: WasmParams + Sync + 'static, R: WasmResults + Sync + 'static>(
+        &mut self,
+        name: &str,
+        arguments: A,
+    ) -> R {
         self.try_call(name, arguments)
             .unwrap_or_else(|error| panic!("{name}: {error}"))
     }
@@ -117,8 +121,8 @@ impl Guest {
     /// Calls an export that may trap.
     pub fn try_call<A, R>(&mut self, name: &str, arguments: A) -> Result<R, Error>
     where
-        A: WasmParams + Sync,
-        R: WasmResults + Sync,
+        A: WasmParams + Sync + 'static,
+        R: WasmResults + Sync + 'static,
     {
         if self.task {
             block_on(self.inner.call_async(name, arguments))
