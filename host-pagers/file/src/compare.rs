@@ -14,9 +14,10 @@
 
 use std::{
     cell::RefCell,
+    iter,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize},
     },
 };
 
@@ -57,34 +58,29 @@ impl Shared {
     /// # Errors
     /// The disk's, reading the base: then the call is to be aborted.
     pub(crate) fn compare(&self, call: &mut Call, object: &Arc<Object>, runs: &[Run<'_>]) -> Result<()> {
-        let (delta, unread) = (&mut call.delta, &call.unread_bytes_left);
-        let (mut ascend, mut behind) = (true, delta.behind(object.id));
+        let (mut ascend, mut behind) = (true, call.delta.behind(object.id));
         for pages in runs.iter().map(|run| self.pages_of(run)) {
             ascend &= behind <= pages.start;
             behind = behind.max(pages.end);
         }
         if ascend {
-            self.compare_ascending(delta, unread, object, runs)?;
+            self.compare_ascending(call, object, runs)?;
         } else {
             for run in runs {
                 let (epoch, newer) = self.newer(object, self.pages_of(run));
-                delta.seen_at(epoch);
+                call.delta.seen_at(epoch);
+                let (delta, unread) = (&mut call.delta, &call.unread_bytes_left);
                 self.compare_copied(delta, unread, object, run, (Way::Again, newer))?;
             }
         }
-        delta.set_behind(object.id, behind);
+        call.delta.set_behind(object.id, behind);
         Ok(())
     }
 
     /// The same for pages none of which came back before.
-    fn compare_ascending(
-        &self,
-        delta: &mut Delta,
-        unread: &AtomicUsize,
-        object: &Arc<Object>,
-        runs: &[Run<'_>],
-    ) -> Result<()> {
-        let chunks = self.chunks(runs);
+    fn compare_ascending(&self, call: &mut Call, object: &Arc<Object>, runs: &[Run<'_>]) -> Result<()> {
+        let (delta, unread) = (&mut call.delta, &call.unread_bytes_left);
+        let mut chunks = self.chunks(runs).into_iter();
         let pages: u64 = runs.iter().map(|run| self.pages_of(run).len()).sum();
         let helpers = match self.options.background {
             Background::Thread => (pages / HELPER_PAGES).saturating_sub(1) as usize,
@@ -92,21 +88,18 @@ impl Shared {
         };
         let helpers = helpers.min(chunks.len().saturating_sub(1));
         if helpers == 0 {
-            let mut chunks = chunks.into_iter();
             return chunks.try_for_each(|runs| self.compare_chunk(delta, unread, object, runs));
         }
-        let (next, found) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+        let (chunks, found) = (Mutex::new(chunks), Mutex::new(Vec::new()));
         with_helpers(helpers, &|| {
-            let mut delta = Delta::default();
-            let compared = loop {
-                let Some(runs) = chunks.get(next.fetch_add(1, Ordering::Relaxed)) else {
-                    break Ok(());
-                };
-                if let Err(error) = self.compare_chunk(&mut delta, unread, object, runs) {
-                    break Err(error);
-                }
-            };
-            lock(&found).push((delta, compared));
+            let mut part = Delta::default();
+            let compared = iter::from_fn(|| lock(&chunks).next())
+                .try_for_each(|runs| self.compare_chunk(&mut part, unread, object, runs));
+            if compared.is_err() {
+                // Nobody needs the rest.
+                lock(&chunks).by_ref().for_each(drop);
+            }
+            lock(&found).push((part, compared));
         });
         for (part, compared) in found.into_inner().unwrap_or_else(PoisonError::into_inner) {
             compared?;
