@@ -22,7 +22,7 @@ use crate::{
     layout::{image_name, sums_name, superblock::Superblock},
     queue::{Touched, TouchedObject, merge},
     replay::replay_pages,
-    scan::scan,
+    scan::{Record, scan},
     stats::count,
     store::{Shared, lock},
 };
@@ -194,14 +194,16 @@ impl Shared {
         file.sync()
     }
 
-    /// Writes every touched page of objects whose sync failed again, from the cache where its checksum is right, else
-    /// from the journal. Commits wait meanwhile.
+    /// Writes every touched page of objects whose sync failed again, with what the journal has of it over what the cache has:
+    /// a page that was lost from the cache may have been changed since, and its checksum taken over what was left. Commits
+    /// wait meanwhile.
     fn rewrite_suspects(&self, superblock: &Superblock, work: &mut Touched) -> Result<()> {
         if !work.values().any(|touched| touched.suspect) {
             return Ok(());
         }
-        let mut journal = lock(&self.journal);
+        let journal = lock(&self.journal);
         let _images = lock(&self.images);
+        let log = scan(self.disk.as_ref(), Access::Read, superblock)?;
         for touched in work.values().filter(|touched| touched.suspect) {
             // Its length may be what was lost.
             let id = touched.object.id;
@@ -215,7 +217,7 @@ impl Shared {
                 sums.append(&mut active.sums.clone());
             }
             for chunk in sums.sorted().chunks(REBUILD_PAGES) {
-                self.rewrite(superblock, &mut journal, touched, chunk)?;
+                self.rewrite(&log.records, journal.sequence_next(), touched, chunk)?;
             }
         }
         Ok(())
@@ -223,24 +225,19 @@ impl Shared {
 
     fn rewrite(
         &self,
-        superblock: &Superblock,
-        journal: &mut Journal,
+        records: &[Record],
+        sequence_next: u64,
         touched: &TouchedObject,
         sums: &[(u64, u64)],
     ) -> Result<()> {
         let (id, page_bytes) = (touched.object.id, self.page_size.bytes());
         let mut pages = BTreeMap::new();
-        let mut lost = false;
-        for (page, sum) in sums {
+        for (page, _) in sums {
             let mut bytes = vec![0; page_bytes as usize];
             touched.object.read(page * page_bytes, &mut bytes)?;
-            lost |= self.seed.page_sum(id, *page, &bytes) != *sum;
             pages.insert((id, *page), bytes);
         }
-        if lost {
-            let log = scan(self.disk.as_ref(), Access::Read, superblock)?;
-            replay_pages(&log.records, self.page_size, journal.sequence_next(), &mut pages)?;
-        }
+        replay_pages(records, self.page_size, sequence_next, &mut pages)?;
         for (page, sum) in sums {
             let bytes = &pages[&(id, *page)];
             if self.seed.page_sum(id, *page, bytes) != *sum {

@@ -58,6 +58,10 @@ pub const OBJECT_BYTES_MAX: u64 = 1 << 44;
 /// and 1024 is a usual limit of those.
 pub const OBJECTS_TOUCHED_MAX: usize = 128;
 
+/// Calls, generations, superblocks and objects are numbered up to here, which a billion a second do not reach in a hundred
+/// years: what is read from a file and is above it is damage, so no count overflows.
+pub const NUMBER_MAX: u64 = 1 << 62;
+
 /// Objects in a store: the catalog is written into every segment.
 pub const OBJECTS_MAX: usize = 1 << 16;
 

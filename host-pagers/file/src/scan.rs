@@ -120,21 +120,18 @@ pub(crate) fn scan(disk: &dyn Disk, access: Access, superblock: &Superblock) -> 
     };
     let mut candidates = Vec::new();
     for segment in open_segments(disk, access, seed)? {
-        match segment.found {
-            Found::Valid(header) => {
-                log.generation_next = log.generation_next.max(header.generation + 1);
-                if header.generation >= superblock.generation {
-                    candidates.push((header, segment));
-                } else {
-                    log.free.push(segment);
-                }
+        let generation = match segment.found {
+            Found::Valid(header) if header.generation >= superblock.generation => {
+                candidates.push((header, segment));
+                header.generation
             }
-            Found::Blank | Found::Damaged => {
+            Found::Valid(_) | Found::Blank | Found::Damaged => {
                 let generation = lost_generation(&segment, superblock, seed)?;
-                log.generation_next = log.generation_next.max(generation + 1);
                 log.free.push(segment);
+                generation
             }
-        }
+        };
+        log.generation_next = log.generation_next.max(generation + 1);
     }
     candidates.sort_by_key(|(header, _)| header.generation);
     check_order(superblock, &candidates)?;
@@ -175,8 +172,8 @@ fn check_order(superblock: &Superblock, candidates: &[(SegmentHeader, SegmentFil
     Ok(())
 }
 
-/// The generation of the records in a segment without a header, 0 where there are none. Calls in it mean that the
-/// header was there once.
+/// The generation of the records in a segment whose header does not count, 0 where there are none. Calls from the checkpoint
+/// on mean that another header was there once: it is broken, or one of an earlier life of the file was written over it.
 fn lost_generation(segment: &SegmentFile, superblock: &Superblock, seed: Seed) -> Result<u64, Trouble> {
     let start = SEGMENT_HEADER_BYTES as u64;
     let Some((snapshot, _, _)) = read_record(segment.file.as_ref(), start, segment.length, seed)? else {
@@ -188,7 +185,10 @@ fn lost_generation(segment: &SegmentFile, superblock: &Superblock, seed: Seed) -
     let behind = start + snapshot.record_bytes() as u64;
     let call = read_record(segment.file.as_ref(), behind, segment.length, seed)?;
     if call.is_some_and(|(header, _, _)| header.generation == snapshot.generation) {
-        let what = format!("the header of generation {} is broken", snapshot.generation);
+        let what = format!(
+            "the header of generation {} is broken or lost",
+            snapshot.generation
+        );
         return Err(Problem::new(segment_name(segment.slot), 0, what).into());
     }
     Ok(snapshot.generation)

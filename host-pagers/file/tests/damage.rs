@@ -252,3 +252,48 @@ fn what_is_no_store_is_told_apart() {
     let missing = FileStore::open_on(Arc::new(MemoryDisk::new()), &options).err();
     assert_eq!(missing.map(|error| error.kind), Some(PagerErrorKind::NotFound));
 }
+
+/// Calls in the checkpoint's segment and in one behind it, and files that wait to be used again: as a kill leaves them.
+fn several_segments() -> MemoryDisk {
+    let disk = MemoryDisk::new();
+    let options = Options {
+        checkpoint_bytes: 1 << 20,
+        ..common::tiny()
+    };
+    let store = FileStore::open_on(Arc::new(disk.clone()), &options).unwrap();
+    let object = client(&store, "object", PAGES).unwrap();
+    // Three of them fill a segment.
+    (1..10).for_each(|byte| object.commit_full(0, byte));
+    store.checkpoint().unwrap();
+    (10..15).for_each(|byte| object.commit_full(1, byte));
+    std::mem::forget(store);
+    disk.after_kill()
+}
+
+/// The journal files of `disk`, the newest last.
+fn segments_by_age(disk: &MemoryDisk) -> Vec<String> {
+    let mut names: Vec<_> = (0..8)
+        .map(|slot| format!("journal-{slot}"))
+        .filter_map(|name| Some((disk.content(&name)?[8], name)))
+        .collect();
+    names.sort();
+    names.into_iter().map(|(_, name)| name).collect()
+}
+
+/// The header of a file's earlier life, over that of the newest segment: its calls were reported.
+#[test]
+fn a_header_that_came_back_is_noticed() {
+    let disk = several_segments();
+    let names = segments_by_age(&disk);
+    let (oldest, newest) = (&names[0], &names[names.len() - 1]);
+    let journal = inspect_on(&disk).unwrap().journal;
+    assert!(journal.segments > 1 && journal.segments_free > 0, "{journal:?}");
+    assert!(open(&disk.after_kill()).is_ok());
+    let stale = disk.after_kill();
+    let header = disk.content(oldest).unwrap()[..512].to_vec();
+    stale.tamper(newest, |content| content[..512].copy_from_slice(&header));
+    let error = open(&stale).err().expect("is refused");
+    assert_eq!(error.kind, PagerErrorKind::Damaged);
+    assert!(error.message.contains(newest), "{error}");
+    assert!(!verify_on(&stale).unwrap().problems.is_empty());
+}

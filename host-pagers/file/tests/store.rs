@@ -52,6 +52,28 @@ fn a_second_opener_is_refused() {
     assert_eq!(verify(folder.path()).unwrap().problems, []);
 }
 
+/// A copy without `LOCK`, as an import makes it.
+#[test]
+fn a_reader_who_comes_first_is_seen_by_a_writer() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(FileStore::open(folder.path(), &small()).unwrap());
+    std::fs::remove_file(folder.path().join("LOCK")).unwrap();
+    let reader = FileStore::open(folder.path(), &read_only()).unwrap();
+    let writer = FileStore::open(folder.path(), &small()).err();
+    assert_eq!(writer.map(|error| error.kind), Some(PagerErrorKind::Busy));
+    drop(reader);
+    drop(FileStore::open(folder.path(), &small()).unwrap());
+}
+
+/// Looking for a store leaves nothing where there is none.
+#[test]
+fn a_reader_of_a_folder_without_a_store_leaves_it_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let found = FileStore::open(folder.path(), &read_only()).err();
+    assert_eq!(found.map(|error| error.kind), Some(PagerErrorKind::NotFound));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
 #[test]
 fn a_reader_sees_the_journal_and_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();

@@ -27,7 +27,10 @@ use vmsync_core::{ByteRange, PagerError, PagerErrorKind};
 
 #[cfg(target_os = "linux")]
 use crate::disk::view::View;
-use crate::disk::{Access, Disk, DiskFile, DiskLock, Result, Sharing, direct::Direct, fill_with_zeroes};
+use crate::{
+    disk::{Access, Disk, DiskFile, DiskLock, Result, Sharing, direct::Direct, fill_with_zeroes},
+    layout::STORE_NAME,
+};
 
 /// The file that openers lock.
 const LOCK_NAME: &str = "LOCK";
@@ -77,12 +80,8 @@ impl NativeDisk {
     /// # Errors
     /// [`PagerErrorKind::NotFound`] where it does not exist; whatever making it fails with.
     pub fn new(path: &Path, folder: Folder) -> Result<Self> {
-        if folder == Folder::Created && !path.is_dir() {
-            std::fs::create_dir_all(path).map_err(|error| {
-                let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-                failed("cannot make the folder", path, errno)
-            })?;
-            sync_parent(path)?;
+        if folder == Folder::Created && !path.join(STORE_NAME).exists() {
+            make_folder(path)?;
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let descriptor = rustix::fs::open(path, flags, Mode::empty())
@@ -94,7 +93,28 @@ impl NativeDisk {
     }
 }
 
-/// Makes the name of a new folder durable.
+/// Makes the folder at `path` and those that it lies in, where they are missing, and their names durable. Also the name of a
+/// folder that is there: who made it may have been killed before that was done.
+fn make_folder(path: &Path) -> Result<()> {
+    let missing: Vec<&Path> = path
+        .ancestors()
+        .take_while(|folder| !folder.as_os_str().is_empty() && !folder.is_dir())
+        .collect();
+    std::fs::create_dir_all(path).map_err(|error| {
+        let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+        failed("cannot make the folder", path, errno)
+    })?;
+    if missing.is_empty() {
+        // Somebody else may own the folder that it lies in.
+        return match sync_parent(path) {
+            Err(error) if error.kind == PagerErrorKind::Denied => Ok(()),
+            synced => synced,
+        };
+    }
+    missing.into_iter().try_for_each(sync_parent)
+}
+
+/// Makes the name of a folder durable.
 fn sync_parent(path: &Path) -> Result<()> {
     let parent = path
         .parent()
@@ -179,16 +199,23 @@ impl Disk for NativeDisk {
             Sharing::Shared => (OFlags::RDONLY, FlockOperation::NonBlockingLockShared),
         };
         let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
-        let descriptor = match rustix::fs::openat(&*self.folder, LOCK_NAME, flags | OFlags::CLOEXEC, mode) {
-            Ok(descriptor) => descriptor,
-            // A store that was copied to a read-only place may have no lock file, and then no writer either.
+        let open = |flags| rustix::fs::openat(&*self.folder, LOCK_NAME, flags | OFlags::CLOEXEC, mode);
+        let opened = match open(flags) {
+            // A copy of a store may have no lock file: the writer that comes next is to find one. Where none can be made
+            // there is no writer either.
             Err(Errno::NOENT) if sharing == Sharing::Shared => {
-                return Ok(Box::new(NativeLock {
-                    descriptor: None,
-                    owner: std::process::id(),
-                }));
+                let is_store = self.path.join(STORE_NAME).exists();
+                is_store
+                    .then(|| open(OFlags::RDWR | OFlags::CREATE).ok())
+                    .flatten()
             }
-            Err(errno) => return Err(failed("cannot open", &path, errno)),
+            opened => Some(opened.map_err(|errno| failed("cannot open", &path, errno))?),
+        };
+        let Some(descriptor) = opened else {
+            return Ok(Box::new(NativeLock {
+                descriptor: None,
+                owner: std::process::id(),
+            }));
         };
         match rustix::fs::flock(&descriptor, operation) {
             Ok(()) => {}

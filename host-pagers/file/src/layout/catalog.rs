@@ -19,7 +19,7 @@ use crate::{
         Cursor,
         entry::{CatalogChange, decode_name},
     },
-    limits::OBJECTS_MAX,
+    limits::{NUMBER_MAX, OBJECT_BYTES_MAX, OBJECTS_MAX},
 };
 
 /// An address that stands for none.
@@ -89,7 +89,7 @@ impl Catalog {
                 self.names.remove(&entry.name);
             }
             CatalogChange::Create { object, size, name } => {
-                self.next = self.next.max(object + 1);
+                self.next = self.next.max(object.saturating_add(1));
                 let entry = CatalogEntry {
                     name: name.clone(),
                     size: *size,
@@ -102,16 +102,17 @@ impl Catalog {
         Some(())
     }
 
-    /// The call `sequence` changed pages of `object`.
+    /// The call `sequence` changed pages of `object`. `None` as above: versions only rise.
     pub(crate) fn touch(&mut self, object: u64, sequence: u64) -> Option<()> {
         let entry = self.objects.get_mut(&object)?;
-        assert!(sequence >= entry.version, "versions only rise");
-        entry.version = sequence;
+        entry.version = (sequence >= entry.version).then_some(sequence)?;
         Some(())
     }
 
     fn insert(&mut self, id: u64, entry: CatalogEntry) -> Option<()> {
-        if self.objects.contains_key(&id) || self.names.contains_key(&entry.name) {
+        let used = self.objects.contains_key(&id) || self.names.contains_key(&entry.name);
+        let large = id >= NUMBER_MAX || entry.size > OBJECT_BYTES_MAX || self.len() >= OBJECTS_MAX;
+        if used || large {
             return None;
         }
         self.names.insert(entry.name.clone(), id);
@@ -153,7 +154,7 @@ impl Catalog {
             let address = Some(cursor.u64()?).filter(|address| *address != ADDRESS_NONE);
             let flags = cursor.u8()?;
             let name = decode_name(&mut cursor)?;
-            if flags != 0 || id >= catalog.next {
+            if flags != 0 || id >= catalog.next || catalog.next > NUMBER_MAX {
                 return None;
             }
             catalog.insert(
@@ -201,6 +202,16 @@ mod tests {
             name: ObjectName::new("one").unwrap(),
         };
         assert_eq!(catalog.apply(&again), None, "names are used once");
+        for object in [NUMBER_MAX, u64::MAX] {
+            let name = ObjectName::new("beyond").unwrap();
+            let beyond = CatalogChange::Create {
+                object,
+                size: 0,
+                name,
+            };
+            assert_eq!(catalog.clone().apply(&beyond), None, "ids are counted");
+        }
+        assert_eq!(catalog.touch(2, 39), None, "versions only rise");
         let bytes = catalog.encode();
         assert!((0..bytes.len()).all(|length| Catalog::decode(&bytes[..length]).is_none()));
     }

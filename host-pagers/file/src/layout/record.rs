@@ -8,7 +8,7 @@
 
 use crate::{
     layout::{Cursor, Seed, align_up},
-    limits::RECORD_ALIGN,
+    limits::{NUMBER_MAX, RECORD_ALIGN},
 };
 
 pub(crate) const MAGIC: u32 = u32::from_le_bytes(*b"vmsR");
@@ -84,7 +84,7 @@ impl RecordHeader {
         let (generation, sequence) = (cursor.u64()?, cursor.u64()?);
         let (chain, body_sum, _) = (cursor.u64()?, cursor.u64()?, cursor.u64()?);
         let checksum = cursor.u64()?;
-        if checksum != seed.checksum(&used[..HEADER_BYTES - 8]) {
+        if checksum != seed.checksum(&used[..HEADER_BYTES - 8]) || generation.max(sequence) > NUMBER_MAX {
             return None;
         }
         Some((

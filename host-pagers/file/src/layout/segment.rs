@@ -10,7 +10,7 @@
 
 use crate::{
     layout::{Cursor, Seed},
-    limits::{SECTOR_BYTES, SEGMENT_HEADER_BYTES},
+    limits::{NUMBER_MAX, SECTOR_BYTES, SEGMENT_HEADER_BYTES},
 };
 
 const MAGIC: [u8; 8] = *b"vmsync-J";
@@ -75,7 +75,8 @@ impl SegmentHeader {
             chain: cursor.u64()?,
             capacity: cursor.u64()?,
         };
-        (cursor.u64()? == seed.checksum(&used[..ENCODED_BYTES - 8])).then_some(header)
+        let counts = header.generation.max(header.sequence) <= NUMBER_MAX;
+        (cursor.u64()? == seed.checksum(&used[..ENCODED_BYTES - 8]) && counts).then_some(header)
     }
 }
 

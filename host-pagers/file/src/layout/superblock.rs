@@ -9,7 +9,7 @@ use vmsync_core::PageSize;
 
 use crate::{
     layout::{Cursor, FORMAT_VERSION, Seed, VERSIONS_READ},
-    limits::{SECTOR_BYTES, SLOT_BYTES},
+    limits::{NUMBER_MAX, SECTOR_BYTES, SLOT_BYTES},
 };
 
 /// Says that this is a store of ours.
@@ -122,7 +122,9 @@ impl Superblock {
         };
         let front = &used[..used.len() - cursor.0.len()];
         let checksum = Seed::of(superblock.nonce).checksum(front);
-        Some(if cursor.u64()? == checksum {
+        let counts = [superblock.number, superblock.generation, superblock.sequence];
+        let counts = counts.iter().all(|number| *number <= NUMBER_MAX);
+        Some(if cursor.u64()? == checksum && counts {
             Slot::Valid(superblock)
         } else {
             Slot::Damaged
