@@ -18,7 +18,7 @@ use vmsync_core::{PagerError, PagerErrorKind};
 use crate::{
     disk::{Access, DiskFile, Result},
     error::damaged,
-    journal::{Journal, Seal},
+    journal::Seal,
     layout::{image_name, sums_name, superblock::Superblock},
     queue::{Touched, TouchedObject, merge},
     replay::replay_pages,

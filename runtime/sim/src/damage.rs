@@ -3,9 +3,9 @@
 //!
 //! A damaged disk passes if opening or verifying tells, or if it holds what it held before: then no live byte was hit.
 //! One exception: the journal's end, when it is damaged, looks as a torn record does, for which the state before it is
-//! right. How many records went is not checked, only that what is left was a state of the store.
+//! right. So it passes where it reaches into the last record of the newest segment, and what is left was a state of the store.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use vmsync_pager_file::limits::SECTOR_BYTES;
 
@@ -17,6 +17,10 @@ use crate::{
     platter::{Image, write},
     random::Random,
 };
+
+/// Where a segment has its generation, and a record its segment's, in bytes.
+const GENERATION_AT: usize = 8;
+const RECORD_GENERATION_AT: usize = 16;
 
 /// A way to damage a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +76,7 @@ pub fn damage(
         let mut damaged = image.clone();
         let damage = OFTEN[random.below(OFTEN.len())];
         let damage = untold.unwrap_or(damage);
-        let what = spoil(&mut damaged, damage, random);
+        let spoilt = spoil(&mut damaged, damage, random);
         if damaged == *image {
             continue;
         }
@@ -86,7 +90,9 @@ pub fn damage(
             Finding::Refused(_) => seen.detected += 1,
             Finding::Nothing if !has_images(image) => seen.torn += 1,
             Finding::Holds(found) if found == *state => seen.harmless += 1,
-            Finding::Holds(found) if what.contains("journal-") && earlier.contains(&&found) => seen.torn += 1,
+            Finding::Holds(found) if spoilt.is_of_the_end(image) && earlier.contains(&&found) => {
+                seen.torn += 1
+            }
             other => {
                 let found = match other {
                     Finding::Holds(found) => format!("{found:?}"),
@@ -94,7 +100,7 @@ pub fn damage(
                 };
                 return Err((
                     Breach::Undetected,
-                    format!("{what}: found {found} instead of {state:?}"),
+                    format!("{}: found {found} instead of {state:?}", spoilt.what),
                 ));
             }
         }
@@ -107,30 +113,66 @@ fn has_images(image: &Image) -> bool {
     image.keys().any(|name| name.starts_with("object-"))
 }
 
-/// Does `damage` to one file; says what.
-fn spoil(image: &mut Image, damage: Damage, random: &mut Random) -> String {
+/// What was done to which file.
+#[derive(Default)]
+struct Spoilt {
+    name: String,
+    /// The bytes that are not what they were; of what is missing all.
+    bytes: Range<usize>,
+    what: String,
+}
+
+impl Spoilt {
+    /// Whether it reaches into the last record of the newest segment of `image`: what is left looks as after a power cut.
+    fn is_of_the_end(&self, image: &Image) -> bool {
+        let segments = image.iter().filter(|(name, _)| name.starts_with("journal-"));
+        let newest = segments.max_by_key(|(_, bytes)| number(bytes, GENERATION_AT));
+        newest.is_some_and(|(name, bytes)| *name == self.name && self.bytes.end > last_record(bytes))
+    }
+}
+
+/// The number in eight bytes, 0 where they are not there.
+fn number(bytes: &[u8], at: usize) -> u64 {
+    let found = bytes.get(at..at + 8);
+    found.map_or(0, |found| {
+        u64::from_le_bytes(found.try_into().expect("eight bytes"))
+    })
+}
+
+/// Where the last record of a segment begins; only as the format says, so that the store's own reading is not what judges it.
+fn last_record(segment: &[u8]) -> usize {
+    let generation = number(segment, GENERATION_AT);
+    let places = (PAGE..segment.len()).step_by(8);
+    let is_record = |at: &usize| {
+        segment[*at..].starts_with(b"vmsR") && number(segment, *at + RECORD_GENERATION_AT) == generation
+    };
+    places.rev().find(is_record).unwrap_or(0)
+}
+
+/// Does `damage` to one file.
+fn spoil(image: &mut Image, damage: Damage, random: &mut Random) -> Spoilt {
     let names: Vec<String> = image
         .iter()
         .filter(|(name, bytes)| !bytes.is_empty() && *name != "LOCK")
         .map(|(name, _)| name.clone())
         .collect();
     if names.is_empty() {
-        return "nothing".into();
+        return Spoilt::default();
     }
     let name = names[random.below(names.len())].clone();
     let other = names[random.below(names.len())].clone();
     let source = image[&other].clone();
     let content = Arc::make_mut(image.get_mut(&name).expect("one of the names"));
     let length = content.len();
-    match damage {
+    let (bytes, what) = match damage {
         Damage::Cut => {
-            let length = random.below(length);
-            content.truncate(length);
-            format!("{name} cut to {length} bytes")
+            let left = random.below(length);
+            content.truncate(left);
+            (left..length, format!("{name} cut to {left} bytes"))
         }
         Damage::Missing => {
             image.remove(&name);
-            format!("{name} missing")
+            (0..length, format!("{name} missing"))
         }
         Damage::Misdirected => {
             let unit = [SECTOR_BYTES, PAGE][random.below(2)];
@@ -141,20 +183,25 @@ fn spoil(image: &mut Image, damage: Damage, random: &mut Random) -> String {
             let bytes = &source[from * unit..source.len().min((from + 1) * unit)];
             write(content, to * unit, bytes);
             content.truncate(length);
-            format!("{unit} bytes at unit {from} of {other} written over unit {to} of {name}")
+            let what = format!("{unit} bytes at unit {from} of {other} written over unit {to} of {name}");
+            (to * unit..(to + 1) * unit, what)
         }
         Damage::Phantom => {
             let sector = random.below(length.div_ceil(SECTOR_BYTES)) * SECTOR_BYTES;
             let end = length.min(sector + SECTOR_BYTES);
             content[sector..end].fill(0);
-            format!("a sector at {sector} of {name} never written")
+            (
+                sector..end,
+                format!("a sector at {sector} of {name} never written"),
+            )
         }
         Damage::Rot => {
             let bit = live_bit(content, random);
             content[bit / 8] ^= 1 << (bit % 8);
-            format!("bit {bit} of {name} flipped")
+            (bit / 8..bit / 8 + 1, format!("bit {bit} of {name} flipped"))
         }
-    }
+    };
+    Spoilt { name, bytes, what }
 }
 
 /// A bit near bytes that are not zero: most of a file may be room.
