@@ -136,7 +136,7 @@ impl Error {
             Self::Host {
                 call: "memory_object_open",
                 result: KernReturn::InvalidArgument,
-            } => "give a name of 1 to 255 bytes without `/`, `..` and NUL",
+            } => "give a name of 1 to 255 of the characters A-Z a-z 0-9 . _ -, without a dot in front",
             Self::Host {
                 call: "vm_map",
                 result: KernReturn::NoAccess,

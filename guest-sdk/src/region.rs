@@ -123,8 +123,10 @@ impl Region {
     /// Makes every change durable, and waits for it.
     ///
     /// # Errors
-    /// [`Error::Host`]: nothing of this call is durable then; what was dirty stays dirty, and another call
-    /// returns it again.
+    /// [`Error::Host`]: nothing of this call is durable then, or, where the pager did not answer in time
+    /// ([`KernReturn::Aborted`]), all of it may be; what was dirty stays dirty, and another call returns it again.
+    ///
+    /// [`KernReturn::Aborted`]: crate::KernReturn::Aborted
     pub fn flush(&self) -> Result<()> {
         self.msync(VmSync::SYNCHRONOUS)
     }

@@ -87,8 +87,8 @@
  *     KERN_INVALID_ADDRESS      the range is not allocated, or (CONTIGUOUS) has a hole
  *     KERN_PROTECTION_FAILURE   the protection forbids it
  *     KERN_NO_SPACE             the range is mapped already, or memory cannot grow: another address, a smaller size
- *     KERN_INVALID_ARGUMENT     a flag is unknown or two contradict each other; a size is 0; a name has not 1 to 255
- *                               bytes, or has '/', '..' or NUL in it
+ *     KERN_INVALID_ARGUMENT     a flag is unknown or two contradict each other; a size is 0; a name is not 1 to 255
+ *                               of A-Z a-z 0-9 . _ -, or has a dot in front
  *     KERN_FAILURE              nothing of this call is durable; the changes are kept: call again
  *     KERN_RESOURCE_SHORTAGE    the same, because storage or a quota is full
  *     KERN_NO_ACCESS            the host does not grant this object or right, or it is mapped for stores elsewhere
@@ -395,7 +395,7 @@ static inline const char *vms_strerror(kern_return_t kr)
     case KERN_INVALID_ADDRESS: return "KERN_INVALID_ADDRESS: the range is not allocated";
     case KERN_PROTECTION_FAILURE: return "KERN_PROTECTION_FAILURE: the protection forbids it";
     case KERN_NO_SPACE: return "KERN_NO_SPACE: no free place; link with a larger --global-base, or map it first";
-    case KERN_INVALID_ARGUMENT: return "KERN_INVALID_ARGUMENT: check flags, sizes and names (1 to 255 bytes, no '/', '..', NUL)";
+    case KERN_INVALID_ARGUMENT: return "KERN_INVALID_ARGUMENT: check flags, sizes and names (1 to 255 of A-Z a-z 0-9 . _ -, no dot in front)";
     case KERN_FAILURE: return "KERN_FAILURE: not durable; the changes are kept, call again";
     case KERN_RESOURCE_SHORTAGE: return "KERN_RESOURCE_SHORTAGE: storage or a quota is full; free some, call again";
     case KERN_NO_ACCESS: return "KERN_NO_ACCESS: the host does not grant this object or right, or it is mapped for stores elsewhere";

@@ -23,7 +23,7 @@ pub unsafe trait HeapMemory {
     /// Makes every change durable, all or nothing.
     ///
     /// # Errors
-    /// Nothing is durable then, and everything is as it was.
+    /// Nothing is durable then, or all of it where the pager did not answer in time; what was changed stays changed.
     fn flush(&mut self) -> Result<()>;
 
     /// Undoes every change since the last flush.

@@ -11,6 +11,7 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 use crate::{
     output::print_line,
     run::{Run, exit_code, parameters, show},
+    store_name::StoreName,
 };
 
 /// The name of an instance that was not given one.
@@ -29,19 +30,12 @@ impl FromStr for DurableArgument {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        // A colon that is followed by a path belongs to the path.
-        let (store, name) = match text.rsplit_once(':') {
-            Some((store, name)) if !name.contains('/') && !store.is_empty() => (store, name),
-            _ => (text, NAME),
-        };
-        if store.is_empty() {
+        let (store, name) = StoreName::folder_with_object(text)?;
+        if store.as_os_str().is_empty() {
             return Err("name a folder for the store: STORE or STORE:NAME".into());
         }
-        let name = ObjectName::new(name).map_err(|error| error.to_string())?;
-        Ok(Self {
-            store: store.into(),
-            name,
-        })
+        let name = ObjectName::new(name.unwrap_or(NAME)).map_err(|error| error.to_string())?;
+        Ok(Self { store, name })
     }
 }
 
@@ -149,7 +143,9 @@ mod tests {
         assert_eq!(parse("folder"), Ok(("folder".into(), NAME.into())));
         assert_eq!(parse("a:b/folder"), Ok(("a:b/folder".into(), NAME.into())));
         assert_eq!(parse("folder:counter"), Ok(("folder".into(), "counter".into())));
+        assert_eq!(parse("file:folder"), Ok(("folder".into(), NAME.into())));
         assert!(parse("").unwrap_err().contains("name a folder"));
+        assert!(parse("s3://bucket/state").unwrap_err().contains("is no folder"));
         assert!(parse("folder:.x").unwrap_err().contains("begins with a dot"));
     }
 }

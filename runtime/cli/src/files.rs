@@ -24,6 +24,12 @@ impl FromStr for FilesArgument {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (store, guest) = text.split_once("::").unwrap_or((text, text));
+        // Otherwise a colon is part of the folder's name.
+        let folder = if store.contains("://") {
+            StoreName::folder_with_object(store)?.0
+        } else {
+            store.into()
+        };
         if store.is_empty() {
             return Err(format!(
                 "\"{text}\" names no store: write STORE or STORE::GUEST, where STORE is a folder"
@@ -40,7 +46,7 @@ impl FromStr for FilesArgument {
             prefix.push_str("_2F");
         }
         Ok(Self {
-            store: store.into(),
+            store: folder,
             prefix,
         })
     }
@@ -96,6 +102,7 @@ mod tests {
     fn what_is_wrong_is_said() {
         let error = |text: &str| text.parse::<FilesArgument>().unwrap_err();
         assert!(error("::data").contains("names no store"));
+        assert!(error("s3://bucket/files::data").contains("is no folder"));
         assert!(error("../store").contains("write ../store::GUEST"));
     }
 }

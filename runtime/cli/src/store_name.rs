@@ -75,6 +75,19 @@ impl StoreName {
         Ok((store, object))
     }
 
+    /// Reads `text` as `FOLDER` or `FOLDER:OBJECT`.
+    ///
+    /// # Errors
+    /// What is wrong with it; a URL is no folder.
+    pub fn folder_with_object(text: &str) -> Result<(PathBuf, Option<&str>), String> {
+        match Self::with_object(text)? {
+            (Self::Folder(folder), object) => Ok((folder, object)),
+            (url, _) => Err(format!(
+                "{url} is no folder: this is kept in a store on this machine only"
+            )),
+        }
+    }
+
     /// Whether it names nothing.
     pub fn is_empty(&self) -> bool {
         matches!(self, Self::Folder(folder) if folder.as_os_str().is_empty())

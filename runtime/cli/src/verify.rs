@@ -1,4 +1,4 @@
-//! `vmsync verify`: every checksum of a store. Exit code 1 and the first bad place where something is wrong.
+//! `vmsync verify`: every checksum of a store. Exit code 1 and each bad place where something is wrong.
 
 use std::{path::PathBuf, process::ExitCode};
 
