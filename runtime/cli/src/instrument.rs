@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use serde_json::json;
-use vmsync::instrument::{Analyses, MemoryChoice, Options, instrument};
+use vmsync::instrument::{Analyses, Options, instrument};
 
 use crate::output::{print_json, print_line};
 
@@ -30,9 +30,6 @@ pub struct Instrument {
     /// Where to write the instrumented module.
     #[arg(short, long)]
     output: PathBuf,
-    /// The exported memory to track.
-    #[arg(long, default_value = "memory")]
-    memory: String,
     /// Leave an analysis out that saves marks (repeatable).
     #[arg(long, value_name = "ANALYSIS")]
     without: Vec<Analysis>,
@@ -47,7 +44,6 @@ impl Instrument {
             .with_context(|| format!("cannot read the module {}", self.input.display()))?;
         let with = |analysis| !self.without.contains(&analysis);
         let options = Options {
-            memory: MemoryChoice::Export(self.memory.clone()),
             analyses: Analyses {
                 shadow_stack: with(Analysis::ShadowStack),
                 coalesce: with(Analysis::Coalesce),
