@@ -14,7 +14,7 @@ use std::{ops::Range, sync::Arc};
 
 use vmsync_core::PageSize;
 
-use crate::layout::entry::{RUN_HEADER_BYTES, encode_run, read_runs};
+use crate::layout::entry::{PageEntry, RUN_HEADER_BYTES, encode_run, read_runs};
 
 /// See the head of the file.
 #[derive(Clone)]
@@ -41,6 +41,12 @@ impl Patch {
         }
         let runs = 0..entries.len();
         Self::new(&Arc::new(entries), runs)
+    }
+
+    /// What a journaled entry changes, copied; `None` where that is nothing.
+    pub(crate) fn of_entry(entry: &PageEntry<'_>) -> Option<Self> {
+        let runs = entry.encoded_runs();
+        (!runs.is_empty()).then(|| Self::new(&Arc::new(runs.to_vec()), 0..runs.len()))
     }
 
     /// Where in the page, and what.

@@ -31,7 +31,7 @@ use crate::{
     patch::Patch,
     problem::{Problem, Trouble},
     queue::{Touched, touch},
-    replay::{Replayed, for_each_page, replay_catalog, replay_pages},
+    replay::{Replayed, for_each_page, replay_catalog},
     scan::{Log, Record, newest, read_slots, scan},
     store::Options,
 };
@@ -313,24 +313,32 @@ impl Images {
         Ok(())
     }
 
-    /// The same in memory.
+    /// The same in memory, which holds the bytes that changed.
     fn replay_in_memory(
         &self,
         records: &[Record],
         replayed: &Replayed,
     ) -> std::result::Result<Ahead, Trouble> {
-        let mut pages = BTreeMap::new();
-        for (object, number) in replayed.sums.keys() {
-            let mut page = vec![0; self.page_size.bytes() as usize];
-            self.objects[object].read(number * self.page_size.bytes(), &mut page)?;
-            pages.insert((*object, *number), page);
-        }
-        replay_pages(records, self.page_size, u64::MAX, &mut pages)?;
-        let mut ahead = Ahead::default();
-        for (key, page) in pages {
-            self.check(key, &page, replayed.sums[&key])?;
-            let patch = Patch::of_page(&page, &[(0, page.len())]);
-            ahead.insert(key, &self.objects[&key.0], patch);
+        let mut patches = BTreeMap::new();
+        for_each_page(records, self.page_size, u64::MAX, |entry| {
+            if let (Some(_), Some(patch)) = (self.objects.get(&entry.object), Patch::of_entry(&entry)) {
+                patches
+                    .entry((entry.object, entry.page))
+                    .and_modify(|older| *older = patch.over(older))
+                    .or_insert(patch);
+            }
+            Ok(())
+        })?;
+        let (mut ahead, mut page) = (Ahead::default(), vec![0; self.page_size.bytes() as usize]);
+        for (key, sum) in &replayed.sums {
+            let object = &self.objects[&key.0];
+            object.read(key.1 * self.page_size.bytes(), &mut page)?;
+            let patch = patches.remove(key);
+            patch.iter().for_each(|patch| patch.apply(&mut page));
+            self.check(*key, &page, *sum)?;
+            if let Some(patch) = patch {
+                ahead.insert(*key, object, patch);
+            }
         }
         Ok(ahead)
     }

@@ -77,6 +77,11 @@ impl<'a> PageEntry<'a> {
         read_runs(self.runs)
     }
 
+    /// The runs as they are encoded.
+    pub(crate) fn encoded_runs(&self) -> &'a [u8] {
+        self.runs
+    }
+
     /// Puts the runs into `page`.
     pub(crate) fn apply(&self, page: &mut [u8]) {
         for (start, bytes) in self.runs() {
