@@ -49,13 +49,14 @@ fn a_store_goes_through_one_file_and_goes_on_where_it_was() {
     );
     for name in names(copy.as_ref()) {
         let read = |store: &str| fs::read(Path::new(store).join(&name)).unwrap();
-        assert!(read(&store) == read(&copy), "{name}");
+        if name == "LOCK" {
+            // Made anew by who compared the checksums, not by who had the store open.
+            assert!(read(&copy).is_empty() && !read(&store).is_empty());
+        } else {
+            assert!(read(&store) == read(&copy), "{name}");
+        }
     }
-    assert!(
-        !names(copy.as_ref())
-            .iter()
-            .any(|name| name == "notes" || name == "LOCK")
-    );
+    assert!(!names(copy.as_ref()).iter().any(|name| name == "notes"));
     let map = format!("counter={copy}");
     let module = place.path("counter.wat");
     let add = ["run", "--invoke", "add", "--map", &map, &module, "--", "2"];
