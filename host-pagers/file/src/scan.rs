@@ -176,7 +176,8 @@ fn check_order(superblock: &Superblock, candidates: &[(SegmentHeader, SegmentFil
 /// on mean that another header was there once: it is broken, or one of an earlier life of the file was written over it.
 fn lost_generation(segment: &SegmentFile, superblock: &Superblock, seed: Seed) -> Result<u64, Trouble> {
     let start = SEGMENT_HEADER_BYTES as u64;
-    let Some((snapshot, _, _)) = read_record(segment.file.as_ref(), start, segment.length, seed)? else {
+    // The header says enough: every file that waits to be used again is looked at, and a catalog may be large.
+    let Some((snapshot, _)) = read_record_header(segment.file.as_ref(), start, seed)? else {
         return Ok(0);
     };
     if snapshot.kind != RecordKind::Snapshot || snapshot.generation < superblock.generation {
@@ -194,6 +195,17 @@ fn lost_generation(segment: &SegmentFile, superblock: &Superblock, seed: Seed) -
     Ok(snapshot.generation)
 }
 
+/// The header at `offset` and its checksum; `None` where the bytes are not one.
+fn read_record_header(
+    file: &dyn DiskFile,
+    offset: u64,
+    seed: Seed,
+) -> Result<Option<(RecordHeader, u64)>, Trouble> {
+    let mut bytes = [0; HEADER_BYTES];
+    let count = file.read_at(offset, &mut bytes)?;
+    Ok(RecordHeader::decode(&bytes[..count], seed))
+}
+
 /// The record at `offset`: header, checksum, body; `None` where the bytes are not one.
 fn read_record(
     file: &dyn DiskFile,
@@ -201,11 +213,7 @@ fn read_record(
     capacity: u64,
     seed: Seed,
 ) -> Result<Option<(RecordHeader, u64, Vec<u8>)>, Trouble> {
-    let mut bytes = [0; HEADER_BYTES];
-    if file.read_at(offset, &mut bytes)? < HEADER_BYTES {
-        return Ok(None);
-    }
-    let Some((header, sum)) = RecordHeader::decode(&bytes, seed) else {
+    let Some((header, sum)) = read_record_header(file, offset, seed)? else {
         return Ok(None);
     };
     let length = header.length as usize;
