@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use vmsync_core::tracker::TrackerKind;
-use vmsync_instrument::{InstrumentError, Options, instrument};
+use vmsync_instrument::{InstrumentError, Options, Stamp, instrument};
 
 use crate::{Error, Host};
 
@@ -20,7 +20,7 @@ pub struct Prepared<'a> {
 }
 
 /// Makes `wasm` (binary or text) ready to run under `host`: with the `barrier` tracker its stores are instrumented, unless they
-/// are already.
+/// are already, for pages of the size that this host has.
 ///
 /// An instrumented guest marks what a loop stores to before the loop begins. So [`crate::Vm::msync`] must not be called
 /// from a callback that interrupts the guest (Wasmtime's epochs and fuel), only from a host function that the guest calls
@@ -39,16 +39,35 @@ pub fn prepare<'a>(host: &Host, wasm: &'a [u8]) -> Result<Prepared<'a>, Error> {
         ..Options::default()
     };
     let done = match instrument(&wasm, &options) {
-        Err(InstrumentError::AlreadyInstrumented { .. }) => return Ok(Prepared { wasm, stack_end: 0 }),
+        Err(InstrumentError::AlreadyInstrumented { stamp, .. }) => {
+            let stack_end = check_stamp(stamp, options.page_size_shift)?;
+            return Ok(Prepared { wasm, stack_end });
+        }
         done => done.map_err(|error| Error::Guest(format!("{error}")))?,
     };
-    let stack_end = done
-        .report
-        .shadow_stack
-        .and_then(|stack| stack.high)
-        .map_or(0, u64::from);
     Ok(Prepared {
+        stack_end: done.report.stack_end(),
         wasm: Cow::Owned(done.wasm),
-        stack_end,
     })
+}
+
+/// The end of the shadow stack of a guest that was instrumented before. Cards for pages of another size would leave stores out.
+fn check_stamp(stamp: Option<Stamp>, page_size_shift: u32) -> Result<u64, Error> {
+    let Some(stamp) = stamp else {
+        let message = format!(
+            "the module exports `{CARDS_EXPORT}` and has no custom section of that name, which says what its cards are: instrument \
+             it again, and keep that section"
+        );
+        return Err(Error::Guest(message));
+    };
+    if stamp.page_size_shift == page_size_shift {
+        return Ok(stamp.stack_end);
+    }
+    let bytes = |shift: u32| 1u64.checked_shl(shift).unwrap_or(0);
+    let message = format!(
+        "the module was instrumented for pages of {} bytes, and this host has pages of {}: give it the module as it was before",
+        bytes(stamp.page_size_shift),
+        bytes(page_size_shift)
+    );
+    Err(Error::Guest(message))
 }

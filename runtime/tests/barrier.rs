@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use vmsync::{Grant, ObjectName, Sandbox, TrackerKind, instrument::instrument};
+use vmsync::{Grant, ObjectName, Sandbox, TrackerKind, instrument::instrument, prepare};
 use vmsync_pager_memory::{MemoryPager, Options};
 
 /// Maps 4 MiB and copies into them as compilers unroll it: by 32 bytes while at least 16 are left, which counts down past
@@ -55,6 +55,47 @@ fn a_module_that_was_instrumented_before_runs_as_it_is() {
     guest.call::<_, ()>("copy", (65536, 100)).expect("no trap");
     assert_eq!(guest.call::<(), i32>("sync", ()).expect("no trap"), 0);
     assert_eq!(guest.stats().pages_returned, 2, "the page, and the one behind it");
+}
+
+/// A stack of 1000 bytes below 2000, with a store to it that needs no mark.
+const STACK: &str = r#"(module
+  (memory (export "memory") 1)
+  (global $stack (export "__stack_pointer") (mut i32) (i32.const 2000))
+  (func (export "use")
+    (global.set $stack (i32.sub (global.get $stack) (i32.const 16)))
+    (i32.store (global.get $stack) (i32.const 1))
+    (global.set $stack (i32.add (global.get $stack) (i32.const 16)))))"#;
+
+fn instrumented(page_size_shift: u32) -> Vec<u8> {
+    let options = vmsync::instrument::Options {
+        page_size_shift,
+        ..Default::default()
+    };
+    let stack = wat::parse_str(STACK).expect("good text");
+    instrument(&stack, &options).expect("it can be").wasm
+}
+
+#[test]
+fn a_module_that_was_instrumented_before_keeps_its_stack_to_itself() {
+    let host = sandbox().host().clone();
+    let now = prepare(&host, STACK.as_bytes()).expect("a good guest");
+    let before = instrumented(host.options().page_size.shift());
+    let before = prepare(&host, &before).expect("a good guest");
+    assert_eq!((now.stack_end, before.stack_end), (2000, 2000));
+}
+
+#[test]
+fn cards_that_say_nothing_to_this_host_are_refused() {
+    let host = sandbox().host().clone();
+    let shift = host.options().page_size.shift();
+    let other = if shift == 12 { 13 } else { 12 };
+    let refused = |wasm: &[u8]| prepare(&host, wasm).expect_err("other cards").to_string();
+    let message = refused(&instrumented(other));
+    let sizes = [other, shift].map(|shift| format!("pages of {}", 1 << shift));
+    assert!(sizes.iter().all(|size| message.contains(size)), "{message}");
+    let unsaid = r#"(module (memory (export "memory") 1) (memory (export "vmsync1:cards") 16))"#;
+    let message = refused(unsaid.as_bytes());
+    assert!(message.contains("instrument it again"), "{message}");
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use crate::function::Rewritten;
 use crate::plan::Plan;
-use crate::report::CARDS_EXPORT;
+use crate::report::{CARDS_EXPORT, Stamp};
 use alloc::vec::Vec;
 use wasm_encoder::Encode;
 use wasmparser::{BinaryReader, CustomSectionReader};
@@ -55,6 +55,9 @@ pub(crate) enum Kept {
 /// Decides about one custom section.
 pub(crate) fn keep(plan: &Plan, section: &CustomSectionReader<'_>, bodies: &Bodies) -> Kept {
     let name = section.name();
+    if name == CARDS_EXPORT {
+        return Kept::Dropped;
+    }
     if name == "name" {
         return renamed(plan, section.data(), bodies).map_or(Kept::Same, Kept::Data);
     }
@@ -67,6 +70,26 @@ pub(crate) fn keep(plan: &Plan, section: &CustomSectionReader<'_>, bodies: &Bodi
         Kept::Dropped
     } else {
         Kept::Same
+    }
+}
+
+impl Stamp {
+    /// Its section's content.
+    pub(crate) fn encode(self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.page_size_shift.encode(&mut out);
+        self.stack_end.encode(&mut out);
+        out
+    }
+
+    /// What [`Stamp::encode`] made.
+    pub(crate) fn decode(data: &[u8]) -> Option<Self> {
+        let mut reader = BinaryReader::new(data, 0);
+        let stamp = Self {
+            page_size_shift: reader.read_var_u32().ok()?,
+            stack_end: reader.read_var_u64().ok()?,
+        };
+        reader.eof().then_some(stamp)
     }
 }
 
@@ -135,6 +158,19 @@ fn remapped(data: &[u8], bodies: &Bodies) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stamp_reads_as_it_was_written() {
+        let stamp = Stamp {
+            page_size_shift: 14,
+            stack_end: 1 << 40,
+        };
+        let mut bytes = stamp.encode();
+        assert_eq!(Stamp::decode(&bytes), Some(stamp));
+        bytes.push(0);
+        assert_eq!(Stamp::decode(&bytes), None);
+        assert_eq!(Stamp::decode(&[]), None);
+    }
 
     #[test]
     fn metadata_moves_with_its_instruction() {

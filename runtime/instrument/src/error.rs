@@ -4,6 +4,7 @@
 //! - no input bytes make this crate panic: every refusal is a value of this type;
 //! - an error leaves nothing behind: there is no partly instrumented module.
 
+use crate::report::Stamp;
 use alloc::string::{String, ToString};
 use wasm_encoder::reencode;
 
@@ -48,6 +49,8 @@ pub enum InstrumentError {
     AlreadyInstrumented {
         /// Name of the export found.
         export: &'static str,
+        /// What was said of the table when it was made; `None` where the section that says so was removed since.
+        stamp: Option<Stamp>,
     },
     /// An option is out of its range, or does not fit the module.
     #[error("bad option: {reason}")]

@@ -86,7 +86,7 @@ mod wasi;
 
 pub use error::{InstrumentError, InstrumentErrorKind};
 pub use options::{Analyses, Cards, MemoryChoice, Options};
-pub use report::{CARDS_EXPORT, CardsLocation, Instrumented, Report, ShadowStack};
+pub use report::{CARDS_EXPORT, CardsLocation, Instrumented, Report, ShadowStack, Stamp};
 #[doc(hidden)]
 pub use store::StoreKind;
 

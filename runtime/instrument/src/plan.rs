@@ -10,7 +10,7 @@
 use crate::error::InstrumentError;
 use crate::limits;
 use crate::options::{Analyses, Cards, MemoryChoice, Options};
-use crate::report::{CARDS_EXPORT, CardsLocation, ShadowStack};
+use crate::report::{CARDS_EXPORT, CardsLocation, ShadowStack, Stamp};
 use crate::wasi::{self, Wrapped};
 use alloc::format;
 use alloc::vec::Vec;
@@ -91,6 +91,9 @@ struct Contents<'a> {
     memory_exports: Vec<(&'a str, u32)>,
     globals: Vec<Global>,
     stack_pointer: Option<u32>,
+    /// Whether the module has a card table already, and what is said of it.
+    instrumented: bool,
+    stamp: Option<Stamp>,
 }
 
 #[derive(Debug)]
@@ -235,12 +238,21 @@ impl<'a> Contents<'a> {
                             reason: "a relocatable object: link it first",
                         });
                     }
+                    if section.name() == CARDS_EXPORT {
+                        contents.stamp = Stamp::decode(section.data());
+                    }
                     if let KnownCustom::Name(names) = section.as_known() {
                         contents.names(names);
                     }
                 }
                 _ => {}
             }
+        }
+        if contents.instrumented {
+            return Err(InstrumentError::AlreadyInstrumented {
+                export: CARDS_EXPORT,
+                stamp: contents.stamp,
+            });
         }
         Ok(contents)
     }
@@ -279,9 +291,7 @@ impl<'a> Contents<'a> {
     fn exports(&mut self, reader: wasmparser::ExportSectionReader<'a>) -> Result<(), InstrumentError> {
         for export in reader {
             let export = export?;
-            if export.name == CARDS_EXPORT {
-                return Err(InstrumentError::AlreadyInstrumented { export: CARDS_EXPORT });
-            }
+            self.instrumented |= export.name == CARDS_EXPORT;
             match export.kind {
                 ExternalKind::Memory => self.memory_exports.push((export.name, export.index)),
                 ExternalKind::Global if export.name == STACK_POINTER => {
@@ -403,7 +413,7 @@ mod tests {
     fn what_is_instrumented_stays_so() {
         let text = r#"(module (memory (export "memory") 1) (memory (export "vmsync1:cards") 16))"#;
         let error = plan_wat(text, &Options::default()).unwrap_err();
-        assert!(matches!(error, InstrumentError::AlreadyInstrumented { .. }));
+        assert!(matches!(error, InstrumentError::AlreadyInstrumented { stamp: None, .. }));
     }
 
     #[test]

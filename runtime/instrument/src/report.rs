@@ -10,6 +10,15 @@ use alloc::vec::Vec;
 /// Name of the export that is the card memory. The number is the version of the contract in the crate's head.
 pub const CARDS_EXPORT: &str = "vmsync1:cards";
 
+/// What a host has to know of a module that was instrumented before: a custom section beside the export, of the same name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// Binary logarithm of the bytes that a card stands for.
+    pub page_size_shift: u32,
+    /// Nothing may be mapped below this address: stores to the shadow stack have no marks.
+    pub stack_end: u64,
+}
+
 /// An instrumented module.
 #[derive(Clone, Debug)]
 pub struct Instrumented {
@@ -38,6 +47,14 @@ pub struct CardsLocation {
     pub page_size_shift: u32,
     /// How many bytes at the head of the page after a marked one may have changed without a mark.
     pub suspect_bytes: u32,
+}
+
+impl Report {
+    /// Nothing may be mapped below this address: stores to the shadow stack have no marks.
+    pub fn stack_end(&self) -> u64 {
+        let high = self.shadow_stack.as_ref().and_then(|stack| stack.high);
+        high.map_or(0, u64::from)
+    }
 }
 
 impl CardsLocation {

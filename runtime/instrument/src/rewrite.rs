@@ -13,7 +13,7 @@ use crate::marks::Marker;
 use crate::options::Options;
 use crate::plan::{self, Plan};
 use crate::redirect;
-use crate::report::{CARDS_EXPORT, Instrumented, Report};
+use crate::report::{CARDS_EXPORT, Instrumented, Report, Stamp};
 use crate::section;
 use crate::store::StoreKind;
 use crate::verify;
@@ -59,10 +59,20 @@ pub(crate) fn instrument(
         done: Done::default(),
     };
     assembly.sections(&mut report)?;
+    report.shadow_stack = plan.shadow_stack.clone().filter(|_| report.skipped_stack > 0);
+    if plan.own_cards {
+        let stamp = Stamp {
+            page_size_shift: plan.cards.page_size_shift,
+            stack_end: report.stack_end(),
+        };
+        assembly.module.section(&CustomSection {
+            name: CARDS_EXPORT.into(),
+            data: stamp.encode().into(),
+        });
+    }
     let out = assembly.module.finish();
     verify::output(&out)?;
     report.bytes_out = out.len() as u64;
-    report.shadow_stack = plan.shadow_stack.clone().filter(|_| report.skipped_stack > 0);
     Ok(Instrumented {
         wasm: out,
         cards: plan.cards,

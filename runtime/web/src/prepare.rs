@@ -69,10 +69,9 @@ pub fn prepare(wasm: &[u8], inline: bool) -> Result<Prepared, JsValue> {
         ..Options::default()
     };
     let done = instrument(&wasm, &options).map_err(|error| refuse(format!("{error}")))?;
-    let stack = done.report.shadow_stack.and_then(|stack| stack.high);
     Ok(Prepared {
+        stack_end: done.report.stack_end(),
         wasm: done.wasm,
-        stack_end: stack.map_or(0, u64::from),
         cards_offset: done.cards.offset,
         cards_count: done.cards.len,
         cards_inline: done.cards.export.is_none(),
