@@ -193,7 +193,11 @@ impl<R: Root, M: HeapMemory> Heap<R, M> {
     /// Where the memory is read-only, or the undoing fails: then the changes could neither be kept nor dropped.
     ///
     /// # Errors
-    /// That of `work`; [`Error::Host`] where flushing failed.
+    /// That of `work`; [`Error::Host`] where flushing failed. Where the pager did not answer in time
+    /// ([`KernReturn::Aborted`]), undoing waits until it does, and the heap is then as the pager has it: with all of the
+    /// changes if they became durable after all.
+    ///
+    /// [`KernReturn::Aborted`]: crate::KernReturn::Aborted
     pub fn transaction<T, E: From<Error>>(
         &mut self,
         work: impl for<'h> FnOnce(&mut R::In<'h>, Alloc<'h>) -> core::result::Result<T, E>,

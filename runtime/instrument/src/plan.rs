@@ -413,7 +413,10 @@ mod tests {
     fn what_is_instrumented_stays_so() {
         let text = r#"(module (memory (export "memory") 1) (memory (export "vmsync1:cards") 16))"#;
         let error = plan_wat(text, &Options::default()).unwrap_err();
-        assert!(matches!(error, InstrumentError::AlreadyInstrumented { stamp: None, .. }));
+        assert!(matches!(
+            error,
+            InstrumentError::AlreadyInstrumented { stamp: None, .. }
+        ));
     }
 
     #[test]
