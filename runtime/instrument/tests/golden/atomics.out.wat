@@ -531,4 +531,5 @@
     i32.const 1
     memory.atomic.notify
   )
+  (@custom "vmsync1:cards" (after code) "\0c\00")
 )

@@ -136,4 +136,5 @@
       end
     end
   )
+  (@custom "vmsync1:cards" (after code) "\0c\00")
 )

@@ -100,4 +100,5 @@
       br_if 0 (;@1;)
     end
   )
+  (@custom "vmsync1:cards" (after code) "\0c\00")
 )

@@ -305,4 +305,5 @@
       end
     end
   )
+  (@custom "vmsync1:cards" (after code) "\0c\00")
 )
