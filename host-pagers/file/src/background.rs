@@ -42,10 +42,7 @@ fn run(shared: &Shared) {
         applying = matches!(work, Work::Apply);
         match work {
             Work::Stop => return,
-            Work::Flush(ticket) => {
-                shared.gather();
-                shared.flush_until(ticket);
-            }
+            Work::Flush(ticket) => shared.flush_until(ticket),
             Work::Apply => {
                 let applied = shared.apply_waiting(.., APPLY_PAGES_MAX);
                 stuck = if applied.is_err() {

@@ -22,7 +22,7 @@ use crate::{
     error::within,
     journal::Journal,
     layout::record::record_bytes,
-    limits::{APPLY_WAKE_PAGES, BACK_PRESSURE, GATHER_YIELDS_MAX, OBJECTS_TOUCHED_MAX, UNAPPLIED_PAGES_MAX},
+    limits::{APPLY_WAKE_PAGES, BACK_PRESSURE, OBJECTS_TOUCHED_MAX, UNAPPLIED_PAGES_MAX},
     queue::Group,
     stats::count,
     store::{Shared, lock},
@@ -69,19 +69,6 @@ impl Shared {
         if checkpoint {
             // The journal goes on growing where it fails, until the bound of the back-pressure.
             let _ = self.checkpoint_sealed();
-        }
-    }
-
-    /// Lets the threads that the last group woke queue their next calls, so that they share a sync.
-    pub(crate) fn gather(&self) {
-        let mut queued = lock(&self.queue).queued;
-        for _ in 0..GATHER_YIELDS_MAX {
-            std::thread::yield_now();
-            let now = lock(&self.queue).queued;
-            if now == queued {
-                return;
-            }
-            queued = now;
         }
     }
 

@@ -38,10 +38,6 @@ pub const BACK_PRESSURE: u64 = 4;
 /// comes before the next checkpoint ends. More are removed.
 pub const SEGMENTS_FREE_MAX: usize = 4;
 
-/// How often the flushing thread steps back for others that are about to queue calls. Each time at least one of them
-/// has to have done so; together it is little beside a sync.
-pub const GATHER_YIELDS_MAX: usize = 32;
-
 /// A group is closed at so many bytes: above it the write takes longer than the sync that it would share.
 pub const GROUP_BYTES_MAX: usize = 8 << 20;
 
