@@ -22,7 +22,7 @@ use crate::{
 /// How an operation fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// `EIO`: nothing is written; of a sync: pending writes are lost or not, and count as clean.
+    /// `EIO`: nothing is written; of a sync: pending writes are lost, torn or not, and count as clean.
     Io,
     /// `ENOSPC`, the same way.
     NoSpace,

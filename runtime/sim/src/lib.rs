@@ -30,7 +30,7 @@
 //! | `EIO`, `ENOSPC` | one to four operations in a row change nothing and fail |
 //! | short write | the first half arrives, and an error |
 //! | false alarm | everything is done, and an error |
-//! | failed sync | some pending writes arrive, the others never will, reads still see them all |
+//! | failed sync | some pending writes arrive, of some only sectors, the others never will; reads still see them all |
 //! | cut during recovery | a life begins with a recovery, and is cut everywhere as well |
 //!
 //! To be told, by opening or verifying, or to hit nothing that counts:

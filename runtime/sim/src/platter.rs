@@ -35,7 +35,7 @@ pub enum Change {
     SetLength(FileNumber, usize),
     /// A file became durable.
     Sync(FileNumber),
-    /// A sync failed: some pending writes arrived, as the number decides, and the others never will.
+    /// A sync failed: of the pending writes some arrived, of others some sectors, as the number decides; the rest never will.
     Lose(FileNumber, u64),
 }
 
@@ -126,23 +126,25 @@ impl Platter {
                 self.pending.push(Pending::Bytes(*file, *offset, bytes.clone()));
             }
             Change::SetLength(file, length) => self.pending.push(Pending::Length(*file, *length)),
-            Change::SyncNames => self.settle(Pending::is_name, |_| true),
-            Change::Sync(file) => self.settle(|pending| pending.file() == Some(*file), |_| true),
+            Change::SyncNames => self.settle(Pending::is_name, |_, _| true),
+            Change::Sync(file) => self.settle(|pending| pending.file() == Some(*file), |_, _| true),
             Change::Lose(file, salt) => {
-                let arrives = |number: usize| Random::new(salt ^ number as u64).once_in(2);
+                // Half arrive, a quarter is torn, a quarter gone.
+                let arrives = |number: usize, sector: usize| {
+                    let mut random = Random::new(salt ^ number as u64);
+                    random.once_in(2) || (random.once_in(2) && Tear::Some(random.number()).keeps(sector))
+                };
                 self.settle(|pending| pending.file() == Some(*file), arrives);
             }
         }
     }
 
-    /// Takes the pending changes that are `chosen`, and makes durable those of them that `arrive`.
-    fn settle(&mut self, chosen: impl Fn(&Pending) -> bool, arrives: impl Fn(usize) -> bool) {
+    /// Takes the pending changes that are `chosen`, and makes durable those sectors of them, by number, that `arrive`.
+    fn settle(&mut self, chosen: impl Fn(&Pending) -> bool, arrives: impl Fn(usize, usize) -> bool) {
         let (taken, left) = std::mem::take(&mut self.pending).into_iter().partition(chosen);
         self.pending = left;
         for (number, pending) in Vec::into_iter(taken).enumerate() {
-            if arrives(number) {
-                pending.apply(&mut self.names, &mut self.files, |_| true);
-            }
+            pending.apply(&mut self.names, &mut self.files, |sector| arrives(number, sector));
         }
     }
 
@@ -179,6 +181,7 @@ impl Pending {
         }
     }
 
+    /// What has no sectors counts as one.
     fn apply(
         &self,
         names: &mut BTreeMap<String, FileNumber>,
@@ -186,6 +189,7 @@ impl Pending {
         keeps: impl Fn(usize) -> bool,
     ) {
         match self {
+            Self::Create(..) | Self::Remove(_) | Self::Length(..) if !keeps(0) => {}
             Self::Create(name, file) => drop(names.insert(name.clone(), *file)),
             Self::Remove(name) => drop(names.remove(name)),
             Self::Length(file, length) => Arc::make_mut(files.entry(*file).or_default()).resize(*length, 0),
