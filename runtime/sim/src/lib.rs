@@ -2,7 +2,8 @@
 //! change of the disk.
 //!
 //! ```text
-//!   seed --> run --> Life: tasks take turns on a store on a SimDisk   [life, task, disk]
+//!   seed --> Shape: how large everything is   [shape]
+//!        --> run --> Life: tasks take turns on a store on a SimDisk   [life, task, disk]
 //!                     |      trace of the disk, history of what was promised and when   [history]
 //!                     v
 //!                   cut_everywhere: replays the trace onto a Platter, and before each change ...   [platter, cuts]
@@ -25,7 +26,7 @@
 //! |---|---|
 //! | power cut | before every write, length, sync, creation and removal, and after the last |
 //! | lost, reordered unsynced writes | every subset of up to six pending changes, samples of more; names and lengths too |
-//! | torn write | first, last or any sectors of 512 bytes of one write arrive |
+//! | torn write | first, last or any sectors of 512 bytes of one write arrive; every fourth seed has catalogs, every 32nd checksums of several |
 //! | killed process | at any operation, also of a recovery: its writes stay in the cache, unsynced; the next process goes on; then the power goes |
 //! | `EIO`, `ENOSPC` | one to four operations in a row change nothing and fail |
 //! | short write | the first half arrives, and an error |
@@ -71,4 +72,5 @@ pub mod limits;
 pub mod platter;
 pub mod random;
 pub mod run;
+pub mod shape;
 pub mod task;

@@ -9,7 +9,7 @@
 //! - after every turn that can change something the store supplies what the model says, whatever failed;
 //! - the model has two states: what is supplied, and what is left of it if all that is queued fails.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use vmsync_core::{
     ByteRange, PageSize, PagerError, PagerErrorKind,
@@ -23,11 +23,12 @@ use crate::{
     disk::{Failure, Fault, SimDisk},
     history::{Breach, Contents, History, Print, Step, print},
     limits::{
-        ATTEMPTS, FAULT_OPERATIONS_MAX, FAULTS_MAX, KILL_ONCE_IN, KILL_OPERATIONS_MAX, NAMES, PAGE,
-        PAGES_FIRST_MAX, PAGES_MAX, TASKS, TURNS,
+        ATTEMPTS, FAULT_OPERATIONS_MAX, FAULTS_MAX, KILL_ONCE_IN, KILL_OPERATIONS_MAX, NEIGHBOURS_MAX, PAGE,
+        SUMS_IN_SECTOR, TASKS, TURNS,
     },
     platter::{Change, Image},
     random::Random,
+    shape::Shape,
     task::{Call, Ear, Open, Resident, Task},
 };
 
@@ -82,6 +83,7 @@ pub fn contents(store: &FileStore, first: u64) -> Result<Contents, PagerError> {
 }
 
 struct World {
+    shape: Shape,
     disk: SimDisk,
     store: Option<Arc<FileStore>>,
     tasks: Vec<Task>,
@@ -99,6 +101,7 @@ impl Life {
     /// # Errors
     /// What the store did wrong while it ran.
     pub fn record(
+        shape: &Shape,
         base: &Image,
         state: Option<Print>,
         seed: u64,
@@ -108,6 +111,7 @@ impl Life {
         let disk = SimDisk::traced(base, seed);
         disk.spoil(bug);
         let mut world = World {
+            shape: shape.clone(),
             disk,
             store: None,
             tasks: (0..TASKS).map(|_| Task::default()).collect(),
@@ -202,7 +206,7 @@ impl World {
             }
         };
         let first = self.numbers + 1;
-        self.numbers += NAMES.len() as u64;
+        self.numbers += self.shape.names.len() as u64;
         let found = contents(&store, first).map_err(|error| lost(format!("{what}: {error}")))?;
         let state = print(&found);
         if self.history.steps.iter().any(|step| step.state.is_some()) {
@@ -310,7 +314,7 @@ impl World {
 
     fn read(&mut self) -> Result<Contents, Broken> {
         let first = self.numbers + 1;
-        self.numbers += NAMES.len() as u64;
+        self.numbers += self.shape.names.len() as u64;
         contents(&self.store(), first).map_err(|error| lost(format!("the store does not read: {error}")))
     }
 
@@ -372,7 +376,7 @@ impl World {
     }
 
     fn remove(&mut self) -> Result<(), Broken> {
-        let name = NAMES[self.random.below(NAMES.len())];
+        let name = &self.shape.names[self.random.below(self.shape.names.len())].clone();
         let start = self.disk.position();
         let outcome = self.store().remove_object(&object_name(name));
         let what = format!("remove {name}");
@@ -408,15 +412,17 @@ impl World {
 
     /// Opens an object that no task has open: makes it, grows it or takes it as it is.
     fn open(&mut self, task: usize) -> Result<(), Broken> {
-        let free: Vec<_> = NAMES.into_iter().filter(|name| !self.is_open(name)).collect();
+        let names = self.shape.names.iter();
+        let free: Vec<_> = names.filter(|name| !self.is_open(name)).cloned().collect();
         if free.is_empty() || self.tasks[task].open.len() >= 2 {
             return self.close(task);
         }
-        let name = free[self.random.below(free.len())];
+        let name = &free[self.random.below(free.len())];
         let before = self.supplied.get(name).map_or(0, |bytes| bytes.len() / PAGE);
+        let (first, most) = self.shape.pages(name);
         let pages = match before {
-            0 => 1 + self.random.below(PAGES_FIRST_MAX),
-            _ => (before + self.random.below(2)).min(PAGES_MAX),
+            0 => first.start + self.random.below(first.len()),
+            _ => (before + self.random.below(2)).min(most),
         };
         let (object, ear) = (ObjectId(self.number()), Arc::new(Ear::default()));
         let request = InitRequest {
@@ -426,7 +432,7 @@ impl World {
             write: true,
         };
         let mut would = self.supplied.clone();
-        would.entry(name.into()).or_default().resize(pages * PAGE, 0);
+        would.entry(name.clone()).or_default().resize(pages * PAGE, 0);
         let start = self.disk.position();
         let what = format!("open {name} with {pages} pages instead of {before}");
         match self
@@ -440,7 +446,7 @@ impl World {
                     ear,
                     resident,
                 };
-                self.tasks[task].open.insert(name.into(), open);
+                self.tasks[task].open.insert(name.clone(), open);
                 if would == self.supplied {
                     return Ok(());
                 }
@@ -479,25 +485,30 @@ impl World {
         for _ in 0..=self.random.below(4) {
             let names: Vec<String> = self.tasks[task].open.keys().cloned().collect();
             let name = &names[self.random.below(names.len())];
-            let expected = &self.supplied[name];
-            let page = self.random.below(expected.len() / PAGE);
-            let store = self.store.clone().expect("open");
-            let open = self.tasks[task].open.get_mut(name).expect("one of its names");
-            if !open.resident.contains_key(&page) {
-                let mut bytes = vec![0; PAGE];
-                let offset = (page * PAGE) as u64;
-                store
-                    .data_request(open.object, offset, VmProt::READ | VmProt::WRITE, &mut bytes)
-                    .map_err(|error| lost(format!("page {page} of {name} does not read: {error}")))?;
-                if bytes != expected[page * PAGE..(page + 1) * PAGE] {
-                    return Err(mixed(format!("page {page} of {name} is supplied wrongly")));
-                }
-                open.resident.insert(page, Resident { bytes, dirty: false });
+            for page in some_pages(&mut self.random, self.supplied[name].len() / PAGE) {
+                self.change_page(task, name, page)?;
             }
-            let resident = open.resident.get_mut(&page).expect("made so above");
-            resident.dirty = true;
-            scribble(&mut self.random, &mut resident.bytes);
         }
+        Ok(())
+    }
+
+    fn change_page(&mut self, task: usize, name: &str, page: usize) -> Result<(), Broken> {
+        let store = self.store();
+        let open = self.tasks[task].open.get_mut(name).expect("one of its names");
+        if !open.resident.contains_key(&page) {
+            let mut bytes = vec![0; PAGE];
+            let offset = (page * PAGE) as u64;
+            store
+                .data_request(open.object, offset, VmProt::READ | VmProt::WRITE, &mut bytes)
+                .map_err(|error| lost(format!("page {page} of {name} does not read: {error}")))?;
+            if bytes != self.supplied[name][page * PAGE..(page + 1) * PAGE] {
+                return Err(mixed(format!("page {page} of {name} is supplied wrongly")));
+            }
+            open.resident.insert(page, Resident { bytes, dirty: false });
+        }
+        let resident = open.resident.get_mut(&page).expect("made so above");
+        resident.dirty = true;
+        scribble(&mut self.random, &mut resident.bytes);
         Ok(())
     }
 
@@ -643,6 +654,18 @@ impl World {
 
 fn object_name(name: &str) -> ObjectName {
     ObjectName::new(name).expect("the names are valid")
+}
+
+/// One of so many pages; where their checksums lie in several sectors, mostly neighbours with checksums in two of them.
+fn some_pages(random: &mut Random, pages: usize) -> Range<usize> {
+    if pages <= SUMS_IN_SECTOR || random.once_in(4) {
+        let page = random.below(pages);
+        return page..page + 1;
+    }
+    let middle = SUMS_IN_SECTOR * (1 + random.below((pages - 1) / SUMS_IN_SECTOR));
+    let before = 1 + random.below(NEIGHBOURS_MAX);
+    let behind = 1 + random.below(NEIGHBOURS_MAX);
+    middle - before..pages.min(middle + behind)
 }
 
 /// Changes some bytes of a page, or all, or none.

@@ -1,5 +1,7 @@
 //! Every bound of the simulator and its reason.
 
+use vmsync_pager_file::limits::SECTOR_BYTES;
+
 /// Objects that tasks use; more than tasks, so that some are always free to be opened, and calls cover several.
 pub const NAMES: [&str; 5] = ["alpha", "beta", "gamma", "delta", "epsilon"];
 
@@ -14,6 +16,18 @@ pub const PAGES_FIRST_MAX: usize = 3;
 
 /// Pages that an object grows to: small, so that calls meet on the same ones.
 pub const PAGES_MAX: usize = 6;
+
+/// Pages that an object of many begins with: its checksums lie in three sectors.
+pub const PAGES_WIDE: usize = 2 * SUMS_IN_SECTOR + 2;
+
+/// Objects of a run that has one of many pages.
+pub const NAMES_WIDE: usize = 3;
+
+/// Checksums in a sector.
+pub const SUMS_IN_SECTOR: usize = SECTOR_BYTES / 8;
+
+/// Pages on either side of such a sector's end that a task changes together, at most.
+pub const NEIGHBOURS_MAX: usize = 6;
 
 /// Turns that the tasks of one life get together: enough for a few checkpoints on the smallest segments.
 pub const TURNS: usize = 90;

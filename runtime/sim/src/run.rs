@@ -11,6 +11,7 @@ use crate::{
     limits::{DAMAGE_ONCE_IN, LIVES},
     platter::{Change, Choice, Image, Platter},
     random::Random,
+    shape::Shape,
 };
 
 /// What came of a seed.
@@ -31,14 +32,14 @@ pub struct Outcome {
 /// Runs `seed`, on a store with a bug where one is given. Lives after the first violation are not lived.
 pub fn run(seed: u64, canary: Option<Canary>) -> Outcome {
     let mut outcome = Outcome::default();
-    let mut random = Random::new(seed);
+    let (shape, mut random) = (Shape::of(seed), Random::new(seed));
     let (mut base, mut state, mut past) = (Image::new(), None, Vec::new());
     for number in 0..LIVES {
         let faulty = match canary {
             None => random.once_in(2),
             Some(canary) => canary.needs_faults(),
         };
-        let life = match Life::record(&base, state.take(), random.number(), faulty, canary) {
+        let life = match Life::record(&shape, &base, state.take(), random.number(), faulty, canary) {
             Ok(life) => life,
             Err((breach, why)) => {
                 outcome.violation = Some((breach, format!("life {number}, {why}")));

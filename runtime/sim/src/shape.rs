@@ -1,0 +1,48 @@
+//! [`Shape`]: how large the things are that a seed works on. Most seeds work on small ones, so that they are quick.
+//!
+//! ```text
+//!   seed mod 4 = 3     long names: a catalog lies in several sectors
+//!   seed mod 32 = 13   an object of many pages: so do its checksums
+//! ```
+
+use std::ops::Range;
+
+use vmsync_core::abi::NAME_BYTES_MAX;
+
+use crate::limits::{NAMES, NAMES_WIDE, PAGES_FIRST_MAX, PAGES_MAX, PAGES_WIDE};
+
+/// See the head of the file.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    /// Objects that tasks use.
+    pub names: Vec<String>,
+    /// Pages of the first of them where it has many.
+    pub pages_wide: Option<usize>,
+}
+
+impl Shape {
+    /// The shape of `seed`.
+    pub fn of(seed: u64) -> Self {
+        let length = if seed % 4 == 3 { NAME_BYTES_MAX } else { 0 };
+        let pages_wide = (seed % 32 == 13).then_some(PAGES_WIDE);
+        // With few others it is open most of the time.
+        let count = if pages_wide.is_some() {
+            NAMES_WIDE
+        } else {
+            NAMES.len()
+        };
+        let names = NAMES[..count].iter();
+        Self {
+            names: names.map(|name| format!("{name:-<length$}")).collect(),
+            pages_wide,
+        }
+    }
+
+    /// Pages that `name` may begin with, and that it grows to.
+    pub fn pages(&self, name: &str) -> (Range<usize>, usize) {
+        match self.pages_wide {
+            Some(wide) if name == self.names[0] => (wide..wide + 1, wide + PAGES_MAX),
+            _ => (1..1 + PAGES_FIRST_MAX, PAGES_MAX),
+        }
+    }
+}
