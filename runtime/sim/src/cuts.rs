@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use vmsync_core::PagerErrorKind;
+use vmsync_core::{PageSize, PagerErrorKind};
 use vmsync_pager_file::{FileStore, Options, inspect_on, verify_on};
 
 use crate::{
@@ -67,7 +67,7 @@ pub enum Look {
 }
 
 /// Verifies, opens and reads the disk `image`, as a new process would.
-pub fn find(image: &Image, how: Look) -> Result<Finding, Broken> {
+pub fn find(image: &Image, page_size: PageSize, how: Look) -> Result<Finding, Broken> {
     let look = || {
         let disk = SimDisk::new(image, 1 << 40);
         if inspect_on(&disk).is_err_and(|error| error.kind == PagerErrorKind::NotFound) {
@@ -83,8 +83,8 @@ pub fn find(image: &Image, how: Look) -> Result<Finding, Broken> {
             }
         }
         let read_only = how == Look::VerifyAndReadOnly;
-        let read_only_finding = read_only.then(|| open(image, true)).flatten();
-        let found = open(image, false);
+        let read_only_finding = read_only.then(|| open(image, page_size, true)).flatten();
+        let found = open(image, page_size, false);
         match (found, read_only_finding) {
             (Some(found), Some(other)) if found != other => {
                 let what = format!("opened for reading it is {other:?}, for writing {found:?}");
@@ -97,12 +97,12 @@ pub fn find(image: &Image, how: Look) -> Result<Finding, Broken> {
 }
 
 /// Opens and reads; `None` where a reader is told to let a writer open first.
-fn open(image: &Image, read_only: bool) -> Option<Finding> {
+fn open(image: &Image, page_size: PageSize, read_only: bool) -> Option<Finding> {
     let disk = SimDisk::new(image, 1 << 40);
     let options = Options {
         create: false,
         read_only,
-        ..options()
+        ..options(page_size)
     };
     let found = match FileStore::open_on(Arc::new(disk.clone()), &options) {
         Ok(store) => {
@@ -208,7 +208,7 @@ pub fn cut_everywhere(
                         true => Look::VerifyAndReadOnly,
                         false => Look::Verify,
                     };
-                    let finding = find(&image, how).map_err(fail)?;
+                    let finding = find(&image, life.page_size, how).map_err(fail)?;
                     seen.entry(sum).or_insert(finding)
                 }
             };

@@ -7,13 +7,14 @@
 
 use std::{ops::Range, sync::Arc};
 
-use vmsync_pager_file::limits::SECTOR_BYTES;
+use vmsync_core::PageSize;
+use vmsync_pager_file::limits::{BLOCK_BYTES, SECTOR_BYTES, SEGMENT_HEADER_BYTES};
 
 use crate::{
     cuts::{Finding, Look, find},
     history::{Breach, Print},
     life::Broken,
-    limits::{DAMAGES, PAGE},
+    limits::DAMAGES,
     platter::{Image, write},
     random::Random,
 };
@@ -29,7 +30,7 @@ pub enum Damage {
     Cut,
     /// All of it is missing.
     Missing,
-    /// Other bytes of the disk stand in a sector or page of it.
+    /// Other bytes of the disk stand in a sector or block of it.
     Misdirected,
     /// A sector was never written.
     Phantom,
@@ -56,7 +57,7 @@ pub struct Seen {
 /// # Errors
 /// Damage that nobody saw.
 pub fn damage(
-    image: &Image,
+    (image, page_size): (&Image, PageSize),
     (state, earlier): (&Print, &[&Print]),
     random: &mut Random,
     seen: &mut Seen,
@@ -86,7 +87,7 @@ pub fn damage(
             None if random.once_in(4) => Look::VerifyAndReadOnly,
             None => Look::Verify,
         };
-        match find(&damaged, look)? {
+        match find(&damaged, page_size, look)? {
             Finding::Refused(_) => seen.detected += 1,
             Finding::Nothing if !has_images(image) => seen.torn += 1,
             Finding::Holds(found) if found == *state => seen.harmless += 1,
@@ -142,7 +143,7 @@ fn number(bytes: &[u8], at: usize) -> u64 {
 /// Where the last record of a segment begins; only as the format says, so that the store's own reading is not what judges it.
 fn last_record(segment: &[u8]) -> usize {
     let generation = number(segment, GENERATION_AT);
-    let places = (PAGE..segment.len()).step_by(8);
+    let places = (SEGMENT_HEADER_BYTES..segment.len()).step_by(8);
     let is_record = |at: &usize| {
         segment[*at..].starts_with(b"vmsR") && number(segment, *at + RECORD_GENERATION_AT) == generation
     };
@@ -175,7 +176,7 @@ fn spoil(image: &mut Image, damage: Damage, random: &mut Random) -> Spoilt {
             (0..length, format!("{name} missing"))
         }
         Damage::Misdirected => {
-            let unit = [SECTOR_BYTES, PAGE][random.below(2)];
+            let unit = [SECTOR_BYTES, BLOCK_BYTES][random.below(2)];
             let (from, to) = (
                 random.below(source.len().div_ceil(unit)),
                 random.below(length.div_ceil(unit)),

@@ -39,7 +39,7 @@
 //! | fault | here |
 //! |---|---|
 //! | bit rot | one bit of any file |
-//! | misdirected write | a sector or page of one file over one of the same or another |
+//! | misdirected write | a sector or block of one file over one of the same or another |
 //! | phantom write | a sector that reads as zeroes |
 //! | truncation, loss | a file is cut, or missing |
 //!

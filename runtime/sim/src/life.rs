@@ -23,7 +23,7 @@ use crate::{
     disk::{Failure, Fault, SimDisk},
     history::{Breach, Contents, History, Print, Step, print},
     limits::{
-        ATTEMPTS, FAULT_OPERATIONS_MAX, FAULTS_MAX, KILL_ONCE_IN, KILL_OPERATIONS_MAX, NEIGHBOURS_MAX, PAGE,
+        ATTEMPTS, FAULT_OPERATIONS_MAX, FAULTS_MAX, KILL_ONCE_IN, KILL_OPERATIONS_MAX, NEIGHBOURS_MAX,
         SUMS_IN_SECTOR, TASKS, TURNS,
     },
     platter::{Change, Image},
@@ -38,6 +38,8 @@ pub type Broken = (Breach, String);
 /// A recorded life of a store.
 #[derive(Clone, Debug)]
 pub struct Life {
+    /// The page size of the store.
+    pub page_size: PageSize,
     /// The disk before.
     pub base: Image,
     /// What was done to it.
@@ -49,8 +51,9 @@ pub struct Life {
 }
 
 /// The smallest segments, so that a short life meets roll-overs and checkpoints; no thread, so that the seed decides.
-pub fn options() -> Options {
+pub fn options(page_size: PageSize) -> Options {
     Options {
+        page_size,
         segment_bytes: 16 << 10,
         checkpoint_bytes: 16 << 10,
         background: Background::Caller,
@@ -67,7 +70,7 @@ pub fn contents(store: &FileStore, first: u64) -> Result<Contents, PagerError> {
     for ((name, attributes), number) in store.list().into_iter().zip(first..) {
         let object = ObjectId(number);
         let request = InitRequest {
-            page_size: PageSize::KIB_4,
+            page_size: store.page_size(),
             size_min: 0,
             create: false,
             write: false,
@@ -138,6 +141,7 @@ impl Life {
         world.end();
         let faults = world.disk.failed();
         Ok(Self {
+            page_size: shape.page_size,
             base: base.clone(),
             trace: world.disk.take_trace(),
             history: world.history,
@@ -195,7 +199,7 @@ impl World {
     /// Opens the store; what it then holds must be allowed by the history.
     fn open_store(&mut self, what: &str) -> Result<(), Broken> {
         let start = self.disk.position();
-        let open = || FileStore::open_on(Arc::new(self.disk.clone()), &options());
+        let open = || FileStore::open_on(Arc::new(self.disk.clone()), &options(self.shape.page_size));
         let opened = (0..ATTEMPTS).find_map(|_| open().ok());
         let store = match opened {
             Some(store) => store,
@@ -418,7 +422,11 @@ impl World {
             return self.close(task);
         }
         let name = &free[self.random.below(free.len())];
-        let before = self.supplied.get(name).map_or(0, |bytes| bytes.len() / PAGE);
+        let page_bytes = self.shape.page();
+        let before = self
+            .supplied
+            .get(name)
+            .map_or(0, |bytes| bytes.len() / page_bytes);
         let (first, most) = self.shape.pages(name);
         let pages = match before {
             0 => first.start + self.random.below(first.len()),
@@ -426,13 +434,16 @@ impl World {
         };
         let (object, ear) = (ObjectId(self.number()), Arc::new(Ear::default()));
         let request = InitRequest {
-            page_size: PageSize::KIB_4,
-            size_min: (pages * PAGE) as u64,
+            page_size: self.shape.page_size,
+            size_min: (pages * page_bytes) as u64,
             create: true,
             write: true,
         };
         let mut would = self.supplied.clone();
-        would.entry(name.clone()).or_default().resize(pages * PAGE, 0);
+        would
+            .entry(name.clone())
+            .or_default()
+            .resize(pages * page_bytes, 0);
         let start = self.disk.position();
         let what = format!("open {name} with {pages} pages instead of {before}");
         match self
@@ -485,7 +496,7 @@ impl World {
         for _ in 0..=self.random.below(4) {
             let names: Vec<String> = self.tasks[task].open.keys().cloned().collect();
             let name = &names[self.random.below(names.len())];
-            for page in some_pages(&mut self.random, self.supplied[name].len() / PAGE) {
+            for page in some_pages(&mut self.random, self.supplied[name].len() / self.shape.page()) {
                 self.change_page(task, name, page)?;
             }
         }
@@ -493,15 +504,20 @@ impl World {
     }
 
     fn change_page(&mut self, task: usize, name: &str, page: usize) -> Result<(), Broken> {
-        let store = self.store();
+        let (store, page_bytes) = (self.store(), self.shape.page());
         let open = self.tasks[task].open.get_mut(name).expect("one of its names");
         if !open.resident.contains_key(&page) {
-            let mut bytes = vec![0; PAGE];
-            let offset = (page * PAGE) as u64;
+            let start = page * page_bytes;
+            let mut bytes = vec![0; page_bytes];
             store
-                .data_request(open.object, offset, VmProt::READ | VmProt::WRITE, &mut bytes)
+                .data_request(
+                    open.object,
+                    start as u64,
+                    VmProt::READ | VmProt::WRITE,
+                    &mut bytes,
+                )
                 .map_err(|error| lost(format!("page {page} of {name} does not read: {error}")))?;
-            if bytes != self.supplied[name][page * PAGE..(page + 1) * PAGE] {
+            if bytes != self.supplied[name][start..start + page_bytes] {
                 return Err(mixed(format!("page {page} of {name} is supplied wrongly")));
             }
             open.resident.insert(page, Resident { bytes, dirty: false });
@@ -562,10 +578,11 @@ impl World {
                     )
                 })
                 .collect();
+            let page_bytes = self.shape.page();
             let runs: Vec<Run<'_>> = joined
                 .iter()
                 .map(|(page, bytes)| Run {
-                    offset: (page * PAGE) as u64,
+                    offset: (page * page_bytes) as u64,
                     pages: bytes,
                     flags,
                 })
@@ -631,8 +648,8 @@ impl World {
         );
         let mut would = self.supplied.clone();
         for (name, page, bytes) in &call.pages {
-            would.get_mut(name).expect("open objects stay")[page * PAGE..(page + 1) * PAGE]
-                .copy_from_slice(bytes);
+            let object = would.get_mut(name).expect("open objects stay");
+            object[page * bytes.len()..(page + 1) * bytes.len()].copy_from_slice(bytes);
         }
         if let Some(Err(error)) = outcomes.pop() {
             self.refused(&error, &what)?;

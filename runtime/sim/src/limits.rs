@@ -8,14 +8,14 @@ pub const NAMES: [&str; 5] = ["alpha", "beta", "gamma", "delta", "epsilon"];
 /// Tasks that take turns.
 pub const TASKS: usize = 3;
 
-/// The page size in bytes.
-pub const PAGE: usize = 4096;
-
 /// Pages that an object begins with, at most.
 pub const PAGES_FIRST_MAX: usize = 3;
 
 /// Pages that an object grows to: small, so that calls meet on the same ones.
 pub const PAGES_MAX: usize = 6;
+
+/// Pages that an object grows to where pages are large: few, so that a disk is copied quickly.
+pub const PAGES_LARGE_MAX: usize = 2;
 
 /// Pages that an object of many begins with: its checksums lie in three sectors.
 pub const PAGES_WIDE: usize = 2 * SUMS_IN_SECTOR + 2;

@@ -94,7 +94,7 @@ impl Outcome {
         cut.map_err(|failure| (failure.broken.0, told(&life, &failure)))?;
         past.extend(life.history.steps.into_iter().filter_map(|step| step.state));
         let left = left.expect("every index was met");
-        match find(&left, Look::Verify)? {
+        match find(&left, life.page_size, Look::Verify)? {
             Finding::Holds(found) => Ok((left, Some(found))),
             _ => Ok((left, None)),
         }
@@ -111,7 +111,7 @@ fn damage_at(
 ) -> Result<(), Broken> {
     let kept = vec![true; platter.pending()];
     let image = platter.cut(&Choice { kept, torn: None });
-    let Finding::Holds(state) = find(&image, Look::Verify)? else {
+    let Finding::Holds(state) = find(&image, life.page_size, Look::Verify)? else {
         return Ok(());
     };
     let steps = &life.history.steps;
@@ -125,7 +125,7 @@ fn damage_at(
         .collect();
     let states = before.iter().filter_map(|step| step.state.as_ref());
     let earlier: Vec<&Print> = states.chain(past).collect();
-    damage(&image, (&state, &earlier), random, seen, untold)
+    damage((&image, life.page_size), (&state, &earlier), random, seen, untold)
 }
 
 /// A failure in words, with the steps around it.

@@ -3,17 +3,21 @@
 //! ```text
 //!   seed mod 4 = 3     long names: a catalog lies in several sectors
 //!   seed mod 32 = 13   an object of many pages: so do its checksums
+//!   seed mod 32 = 14   pages of 16 KiB
+//!   seed mod 32 = 30   pages of 64 KiB
 //! ```
 
 use std::ops::Range;
 
-use vmsync_core::abi::NAME_BYTES_MAX;
+use vmsync_core::{PageSize, abi::NAME_BYTES_MAX};
 
-use crate::limits::{NAMES, NAMES_WIDE, PAGES_FIRST_MAX, PAGES_MAX, PAGES_WIDE};
+use crate::limits::{NAMES, NAMES_WIDE, PAGES_FIRST_MAX, PAGES_LARGE_MAX, PAGES_MAX, PAGES_WIDE};
 
 /// See the head of the file.
 #[derive(Clone, Debug)]
 pub struct Shape {
+    /// The page size of the store.
+    pub page_size: PageSize,
     /// Objects that tasks use.
     pub names: Vec<String>,
     /// Pages of the first of them where it has many.
@@ -23,6 +27,11 @@ pub struct Shape {
 impl Shape {
     /// The shape of `seed`.
     pub fn of(seed: u64) -> Self {
+        let page_size = match seed % 32 {
+            14 => PageSize::KIB_16,
+            30 => PageSize::KIB_64,
+            _ => PageSize::KIB_4,
+        };
         let length = if seed % 4 == 3 { NAME_BYTES_MAX } else { 0 };
         let pages_wide = (seed % 32 == 13).then_some(PAGES_WIDE);
         // With few others it is open most of the time.
@@ -33,15 +42,23 @@ impl Shape {
         };
         let names = NAMES[..count].iter();
         Self {
+            page_size,
             names: names.map(|name| format!("{name:-<length$}")).collect(),
             pages_wide,
         }
+    }
+
+    /// A page in bytes.
+    pub fn page(&self) -> usize {
+        self.page_size.bytes() as usize
     }
 
     /// Pages that `name` may begin with, and that it grows to.
     pub fn pages(&self, name: &str) -> (Range<usize>, usize) {
         match self.pages_wide {
             Some(wide) if name == self.names[0] => (wide..wide + 1, wide + PAGES_MAX),
+            // Large pages are few.
+            _ if self.page_size != PageSize::KIB_4 => (1..2, PAGES_LARGE_MAX),
             _ => (1..1 + PAGES_FIRST_MAX, PAGES_MAX),
         }
     }
