@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   missing or late syncs     change what reached the disk and when: the trace is spoilt, and cut          lost, reordered, torn writes
-//!   a failure that is ignored the disk does not tell the store of it                                       EIO, ENOSPC, short writes, failed syncs
+//!   a failure that is ignored the disk does not tell the store of it                                       EIO, also of reads, ENOSPC, short writes, failed syncs
 //!   damage that is not told   the disk is damaged, and nobody verifies it                                  rot, misdirected and phantom writes
 //! ```
 
@@ -40,7 +40,7 @@ pub enum Canary {
 
 impl Canary {
     /// All of them, by the name that the command knows.
-    pub const ALL: [(&'static str, Self); 13] = [
+    pub const ALL: [(&'static str, Self); 14] = [
         ("journal-not-synced", Self::JournalNotSynced),
         ("images-not-synced", Self::ImagesNotSynced),
         ("sums-not-synced", Self::SumsNotSynced),
@@ -50,6 +50,7 @@ impl Canary {
         ("eio-ignored", Self::Ignored(Failure::Io)),
         ("enospc-ignored", Self::Ignored(Failure::NoSpace)),
         ("short-write-ignored", Self::Ignored(Failure::Short)),
+        ("read-error-ignored", Self::Ignored(Failure::Read)),
         ("failed-sync-ignored", Self::FailedSyncIgnored),
         ("rot-untold", Self::Untold(Damage::Rot)),
         ("misdirected-untold", Self::Untold(Damage::Misdirected)),

@@ -10,14 +10,14 @@ use std::{
     sync::Arc,
 };
 
-use vmsync_core::{PageSize, PagerErrorKind};
+use vmsync_core::{PageSize, PagerError, PagerErrorKind};
 use vmsync_pager_file::{FileStore, Options, inspect_on, verify_on};
 
 use crate::{
-    disk::SimDisk,
+    disk::{self, Fault, SimDisk},
     history::{Breach, Print, print},
     life::{Broken, Life, contents, options},
-    limits::{READ_ONLY_ONCE_IN, SUBSETS_ALL_MAX, SUBSETS_SAMPLED, TEARS},
+    limits::{READ_FAILS_ONCE_IN, READ_ONLY_ONCE_IN, READS_OF_LOOK, SUBSETS_ALL_MAX, SUBSETS_SAMPLED, TEARS},
     platter::{Choice, Image, Platter, Tear, image_sum},
     random::Random,
 };
@@ -83,8 +83,8 @@ pub fn find(image: &Image, page_size: PageSize, how: Look) -> Result<Finding, Br
             }
         }
         let read_only = how == Look::VerifyAndReadOnly;
-        let read_only_finding = read_only.then(|| open(image, page_size, true)).flatten();
-        let found = open(image, page_size, false);
+        let read_only_finding = read_only.then(|| opened(image, page_size, true)).flatten();
+        let found = opened(image, page_size, false);
         match (found, read_only_finding) {
             (Some(found), Some(other)) if found != other => {
                 let what = format!("opened for reading it is {other:?}, for writing {found:?}");
@@ -93,32 +93,76 @@ pub fn find(image: &Image, page_size: PageSize, how: Look) -> Result<Finding, Br
             (found, _) => Ok(found.expect("only a reader has to come back later")),
         }
     };
+    without_panic(look)
+}
+
+fn without_panic<T>(look: impl FnOnce() -> Result<T, Broken>) -> Result<T, Broken> {
     catch_unwind(AssertUnwindSafe(look)).unwrap_or_else(|_| Err((Breach::Lost, "the store panics".into())))
 }
 
-/// Opens and reads; `None` where a reader is told to let a writer open first.
-fn open(image: &Image, page_size: PageSize, read_only: bool) -> Option<Finding> {
+/// What opening `image` shows; `None` where a reader is told to let a writer open first.
+fn opened(image: &Image, page_size: PageSize, read_only: bool) -> Option<Finding> {
     let disk = SimDisk::new(image, 1 << 40);
+    Some(match open(&disk, page_size, read_only) {
+        Ok(found) => Finding::Holds(found),
+        Err(error) if read_only && error.kind == PagerErrorKind::Denied => return None,
+        Err(error) if error.kind == PagerErrorKind::NotFound => Finding::Nothing,
+        Err(error) => Finding::Refused(format!("it does not open: {error}")),
+    })
+}
+
+/// Opens and reads.
+fn open(disk: &SimDisk, page_size: PageSize, read_only: bool) -> Result<Print, PagerError> {
     let options = Options {
         create: false,
         read_only,
         ..options(page_size)
     };
-    let found = match FileStore::open_on(Arc::new(disk.clone()), &options) {
-        Ok(store) => {
-            let found = contents(&store, 0);
-            // What it holds was read; its closing would only take a checkpoint.
-            disk.freeze();
-            drop(store);
-            found
-        }
-        Err(error) if read_only && error.kind == PagerErrorKind::Denied => return None,
-        Err(error) if error.kind == PagerErrorKind::NotFound => return Some(Finding::Nothing),
-        Err(error) => Err(error),
+    let store = FileStore::open_on(Arc::new(disk.clone()), &options)?;
+    let found = contents(&store, 0);
+    // What it holds was read; its closing would only take a checkpoint.
+    disk.freeze();
+    drop(store);
+    Ok(print(&found?))
+}
+
+/// A read fails while the disk `image`, which holds `state`, is verified, and while it is opened and read: verifying says so,
+/// opening says so or shows the same, and the next opening shows the same.
+fn look_while_a_read_fails(
+    (image, page_size): (&Image, PageSize),
+    state: &Print,
+    random: &mut Random,
+) -> Result<(), Broken> {
+    let mut failing = || {
+        let (disk, number) = (SimDisk::new(image, 1 << 40), random.below(READS_OF_LOOK) as u64);
+        disk.inject(Fault {
+            operations: number..number + 1,
+            failure: disk::Failure::Read,
+        });
+        (disk, format!("while read {number} fails"))
     };
-    Some(match found {
-        Ok(found) => Finding::Holds(print(&found)),
-        Err(error) => Finding::Refused(format!("it does not open: {error}")),
+    without_panic(|| {
+        let (disk, when) = failing();
+        let report = verify_on(&disk);
+        if disk.failed() > 0
+            && !report
+                .as_ref()
+                .is_err_and(|error| error.kind == PagerErrorKind::Io)
+        {
+            return Err((Breach::Undetected, format!("{when}, verifying says {report:?}")));
+        }
+        let (disk, when) = failing();
+        match open(&disk, page_size, false) {
+            Err(error) if disk.failed() > 0 && error.kind == PagerErrorKind::Io => {}
+            Ok(found) if found == *state => {}
+            other => return Err((Breach::Mixed, format!("{when}, opening gives {other:?}"))),
+        }
+        disk.heal();
+        disk.thaw();
+        match open(&disk, page_size, false) {
+            Ok(found) if found == *state => Ok(()),
+            other => Err((Breach::Lost, format!("opened again it gives {other:?}"))),
+        }
     })
 }
 
@@ -209,6 +253,14 @@ pub fn cut_everywhere(
                         false => Look::Verify,
                     };
                     let finding = find(&image, life.page_size, how).map_err(fail)?;
+                    // The disk decides, so that a look more changes nothing in what follows.
+                    let mut random = Random::new(sum);
+                    if let Finding::Holds(state) = &finding
+                        && random.once_in(READ_FAILS_ONCE_IN)
+                    {
+                        look_while_a_read_fails((&image, life.page_size), state, &mut random)
+                            .map_err(fail)?;
+                    }
                     seen.entry(sum).or_insert(finding)
                 }
             };

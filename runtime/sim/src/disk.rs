@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! - a read sees every write before it, as a page cache does, also what a failed sync lost;
-//! - only changes are counted, traced and failed;
+//! - only changes are traced; they and reads are counted, each on their own, and failed;
 //! - the clock and the operating system are never asked.
 
 use std::{
@@ -30,12 +30,14 @@ pub enum Failure {
     Short,
     /// An error although everything was done.
     FalseAlarm,
+    /// `EIO` of a read, a length, a list or the opening of a file that is there.
+    Read,
 }
 
 /// Operations that fail, by number.
 #[derive(Clone, Debug)]
 pub struct Fault {
-    /// Which.
+    /// Which: changes, or reads where these fail.
     pub operations: Range<u64>,
     /// How.
     pub failure: Failure,
@@ -56,6 +58,7 @@ struct State {
     bug: Option<Canary>,
     failed: u64,
     operations: u64,
+    reads: u64,
     /// Reads that were asked not to wait.
     cached_reads: u64,
     nonces: u64,
@@ -104,6 +107,11 @@ impl SimDisk {
     /// How many changing operations were asked for.
     pub fn operations(&self) -> u64 {
         self.state().operations
+    }
+
+    /// How many reads were asked for.
+    pub fn reads(&self) -> u64 {
+        self.state().reads
     }
 
     /// How many failed on demand.
@@ -171,10 +179,8 @@ impl State {
         }
         let number = self.operations;
         self.operations += 1;
-        let hit = self
-            .faults
-            .iter()
-            .find(|fault| fault.operations.contains(&number));
+        let hits = |fault: &&Fault| fault.failure != Failure::Read && fault.operations.contains(&number);
+        let hit = self.faults.iter().find(hits);
         let Some(failure) = hit.map(|fault| fault.failure) else {
             self.apply(change);
             return Ok(());
@@ -201,6 +207,21 @@ impl State {
             _ => PagerErrorKind::Io,
         };
         Err(error(kind, "an injected error on", name))
+    }
+
+    /// Whether the next read works; `false`: it fails, and the store is not told.
+    fn attempt_read(&mut self, name: &str) -> Result<bool> {
+        let number = self.reads;
+        self.reads += 1;
+        let hits = |fault: &Fault| fault.failure == Failure::Read && fault.operations.contains(&number);
+        if !self.faults.iter().any(hits) {
+            return Ok(true);
+        }
+        self.failed += 1;
+        match self.bug.is_some_and(|bug| bug.ignores(Failure::Read, false)) {
+            true => Ok(false),
+            false => Err(error(PagerErrorKind::Io, "an injected error reading", name)),
+        }
     }
 
     fn apply(&mut self, change: Change) {
@@ -243,7 +264,10 @@ impl SimFile {
 
 impl DiskFile for SimFile {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
-        let state = self.disk.state();
+        let mut state = self.disk.state();
+        if !state.attempt_read(&self.name)? {
+            return Ok(0);
+        }
         let content = &state.files[&self.file];
         let start = usize::try_from(offset).map_or(content.len(), |start| start.min(content.len()));
         let count = buffer.len().min(content.len() - start);
@@ -272,7 +296,13 @@ impl DiskFile for SimFile {
     }
 
     fn length(&self) -> Result<u64> {
-        Ok(self.disk.state().files[&self.file].len() as u64)
+        let mut state = self.disk.state();
+        let works = state.attempt_read(&self.name)?;
+        Ok(if works {
+            state.files[&self.file].len() as u64
+        } else {
+            0
+        })
     }
 
     fn set_len(&self, length: u64) -> Result<()> {
@@ -300,8 +330,14 @@ impl Drop for SimLock {
 impl Disk for SimDisk {
     fn open(&self, name: &str, access: Access) -> Result<Box<dyn DiskFile>> {
         let mut state = self.state();
-        let file = match state.names.get(name) {
-            Some(file) => *file,
+        let file = match state.names.get(name).copied() {
+            Some(file) => {
+                // Without a file nobody can go on: this is told even where failures are ignored.
+                if !state.attempt_read(name)? {
+                    return Err(error(PagerErrorKind::Io, "an injected error on", name));
+                }
+                file
+            }
             None if access == Access::Create => {
                 let file = state.file_next;
                 state.attempt(name, Change::Create(name.into(), file))?;
@@ -326,7 +362,9 @@ impl Disk for SimDisk {
     }
 
     fn list(&self) -> Result<Vec<String>> {
-        Ok(self.state().names.keys().cloned().collect())
+        let mut state = self.state();
+        let works = state.attempt_read("the folder")?;
+        Ok(state.names.keys().filter(|_| works).cloned().collect())
     }
 
     fn sync_names(&self) -> Result<()> {

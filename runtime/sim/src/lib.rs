@@ -18,6 +18,8 @@
 //! After any cut all objects together read as after one and the same step: the last one that was reported as durable,
 //! or a later one that had begun. A call that failed counts as begun until something later is reported as durable.
 //!
+//! A read that fails is told, by opening and verifying too, and changes nothing: when reads work again, all is there.
+//!
 //! # The fault model
 //!
 //! To be survived, in any combination that a seed makes:
@@ -30,6 +32,7 @@
 //! | killed process | at any operation, also of a recovery: its writes stay in the cache, unsynced; the next process goes on; then the power goes |
 //! | `EIO`, `ENOSPC` | one to four operations in a row change nothing and fail |
 //! | short write | the first half arrives, and an error |
+//! | `EIO` of reads | one to four reads, lengths, lists or openings of files in a row fail, while tasks run; one, while a disk is verified or opened |
 //! | false alarm | everything is done, and an error |
 //! | failed sync | some pending writes arrive, of some only sectors, the others never will; reads still see them all |
 //! | cut during recovery | a life begins with a recovery, and is cut everywhere as well |

@@ -24,7 +24,7 @@ use crate::{
     history::{Breach, Contents, History, Print, Step, print},
     limits::{
         ATTEMPTS, FAULT_OPERATIONS_MAX, FAULTS_MAX, KILL_ONCE_IN, KILL_OPERATIONS_MAX, NEIGHBOURS_MAX,
-        SUMS_IN_SECTOR, TASKS, TURNS,
+        READ_FAULTS_MAX, READS_OF_LIFE, SUMS_IN_SECTOR, TASKS, TURNS,
     },
     platter::{Change, Image},
     random::Random,
@@ -193,6 +193,14 @@ impl World {
                 failure: failures[self.random.below(failures.len())],
             });
         }
+        for _ in 0..self.random.below(READ_FAULTS_MAX + 1) {
+            let first = self.disk.reads() + self.random.below(READS_OF_LIFE) as u64;
+            let count = 1 + self.random.below(FAULT_OPERATIONS_MAX) as u64;
+            self.disk.inject(Fault {
+                operations: first..first + count,
+                failure: Failure::Read,
+            });
+        }
         Ok(())
     }
 
@@ -200,23 +208,29 @@ impl World {
     fn open_store(&mut self, what: &str) -> Result<(), Broken> {
         let start = self.disk.position();
         let open = || FileStore::open_on(Arc::new(self.disk.clone()), &options(self.shape.page_size));
-        let opened = (0..ATTEMPTS).find_map(|_| open().ok());
-        let store = match opened {
-            Some(store) => store,
-            None => {
+        let mut attempts = 0;
+        let store = loop {
+            let error = match open() {
+                Ok(store) => break store,
+                Err(error) => error,
+            };
+            if attempts == ATTEMPTS {
+                return Err(lost(format!("{what}: the store does not open: {error}")));
+            }
+            self.refused(&error, what)?;
+            // Another process tries.
+            self.disk.thaw();
+            attempts += 1;
+            if attempts == ATTEMPTS {
                 self.disk.heal();
-                self.disk.thaw();
-                open().map_err(|error| lost(format!("{what}: the store does not open: {error}")))?
             }
         };
-        let first = self.numbers + 1;
-        self.numbers += self.shape.names.len() as u64;
-        let found = contents(&store, first).map_err(|error| lost(format!("{what}: {error}")))?;
+        self.store = Some(store);
+        let found = self.read()?;
         let state = print(&found);
         if self.history.steps.iter().any(|step| step.state.is_some()) {
             self.history.judge(usize::MAX, Some(&state))?;
         }
-        self.store = Some(store);
         (self.supplied, self.firm) = (found.clone(), found);
         // A fresh store is durable when it is open; what a recovery found may still be on its way.
         let promised = self.history.steps[0].state.is_none() && self.history.steps.len() == 1;
@@ -317,9 +331,16 @@ impl World {
     }
 
     fn read(&mut self) -> Result<Contents, Broken> {
-        let first = self.numbers + 1;
-        self.numbers += self.shape.names.len() as u64;
-        contents(&self.store(), first).map_err(|error| lost(format!("the store does not read: {error}")))
+        loop {
+            let (failed, first) = (self.disk.failed(), self.numbers + 1);
+            self.numbers += self.shape.names.len() as u64;
+            match contents(&self.store(), first) {
+                Ok(found) => return Ok(found),
+                // The disk's reads work again after a few.
+                Err(error) if self.disk.failed() > failed => self.refused(&error, "reading")?,
+                Err(error) => return Err(lost(format!("the store does not read: {error}"))),
+            }
+        }
     }
 
     /// Something failed that would have given `would`. What is supplied is as before, with what is queued or without.
@@ -363,7 +384,9 @@ impl World {
         let start = self.disk.position();
         match self.store().checkpoint() {
             Ok(()) => self.written(start, "checkpoint"),
-            Err(_) => self.failed(start, &self.supplied.clone(), "checkpoint"),
+            Err(error) => self
+                .refused(&error, "checkpoint")
+                .and_then(|()| self.failed(start, &self.supplied.clone(), "checkpoint")),
         }
     }
 
@@ -371,7 +394,9 @@ impl World {
         let start = self.disk.position();
         match self.store().flush() {
             Ok(()) => self.written(start, "flush"),
-            Err(_) => self.failed(start, &self.supplied.clone(), "flush"),
+            Err(error) => self
+                .refused(&error, "flush")
+                .and_then(|()| self.failed(start, &self.supplied.clone(), "flush")),
         }
     }
 
@@ -509,14 +534,10 @@ impl World {
         if !open.resident.contains_key(&page) {
             let start = page * page_bytes;
             let mut bytes = vec![0; page_bytes];
-            store
-                .data_request(
-                    open.object,
-                    start as u64,
-                    VmProt::READ | VmProt::WRITE,
-                    &mut bytes,
-                )
-                .map_err(|error| lost(format!("page {page} of {name} does not read: {error}")))?;
+            let access = VmProt::READ | VmProt::WRITE;
+            if let Err(error) = store.data_request(open.object, start as u64, access, &mut bytes) {
+                return self.refused(&error, &format!("reading page {page} of {name}"));
+            }
             if bytes != self.supplied[name][start..start + page_bytes] {
                 return Err(mixed(format!("page {page} of {name} is supplied wrongly")));
             }
@@ -554,9 +575,7 @@ impl World {
         let mut call = self.tasks[task].call.take().expect("only then it goes on");
         let store = self.store();
         if self.random.once_in(40) {
-            store.abort(call.id);
-            self.tasks[task].mark_dirty(&call.pages);
-            return self.compare("abort");
+            return self.abort(task, &call);
         }
         if let Some((name, ..)) = call.pages.get(call.returned) {
             let flags = ReturnFlags {
@@ -587,9 +606,10 @@ impl World {
                     flags,
                 })
                 .collect();
-            store
-                .data_return_runs(call.id, object, &runs)
-                .map_err(|error| lost(format!("{count} pages of {name} do not go back: {error}")))?;
+            if let Err(error) = store.data_return_runs(call.id, object, &runs) {
+                self.refused(&error, &format!("returning {count} pages of {name}"))?;
+                return self.abort(task, &call);
+            }
             call.returned += count;
             self.tasks[task].call = Some(call);
             return Ok(());
@@ -611,6 +631,12 @@ impl World {
             return Ok(());
         }
         self.conclude(task, &call, start, answer)
+    }
+
+    fn abort(&mut self, task: usize, call: &Call) -> Result<(), Broken> {
+        self.store().abort(call.id);
+        self.tasks[task].mark_dirty(&call.pages);
+        self.compare("abort")
     }
 
     fn range(&self, name: &str) -> ByteRange {

@@ -50,6 +50,18 @@ pub const FAULTS_MAX: usize = 4;
 /// Operations that fail in one window, at most.
 pub const FAULT_OPERATIONS_MAX: usize = 4;
 
+/// Windows of failing reads in one life, at most.
+pub const READ_FAULTS_MAX: usize = 4;
+
+/// Reads among which they begin: about as many as a life has.
+pub const READS_OF_LIFE: usize = 1000;
+
+/// One disk of so many is looked at once more, while a read fails.
+pub const READ_FAILS_ONCE_IN: usize = 32;
+
+/// Reads of which one fails then: about as many as looking takes.
+pub const READS_OF_LOOK: usize = 64;
+
 /// One cut of so many also gets its disks damaged.
 pub const DAMAGE_ONCE_IN: usize = 16;
 
