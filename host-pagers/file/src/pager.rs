@@ -247,6 +247,8 @@ impl Shared {
             }
             queue.catalog.take_id()
         };
+        // An image beside a superblock whose name did not survive would count as damage.
+        lock(&self.journal).make_durable()?;
         let image = self.disk.open(&image_name(id), Access::Create)?;
         image.set_len(0)?;
         image.set_len(size)?;

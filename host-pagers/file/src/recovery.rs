@@ -6,7 +6,7 @@
 //!
 //! Invariants:
 //! - nothing is changed before the whole journal has been read and found sound;
-//! - what was read is durable before an image changes, a file goes, or a segment follows it; a store that was closed is,
+//! - what was read is durable before an image is made or changes, a file goes, or a segment follows it; a store that was closed is,
 //!   and one whose journal is empty waits for its first commit, so that both open without a sync;
 //! - every page that the journal names has its checksum after replay, or the store does not open;
 //! - a read-only opening changes nothing: replayed pages stay in memory.

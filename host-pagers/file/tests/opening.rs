@@ -231,6 +231,33 @@ fn a_kill_and_then_a_power_cut_lose_nothing() {
     }
 }
 
+/// A process is killed while it makes a store: what it wrote, and the names, stay in the cache. The next one opens that and
+/// makes an object, and the power goes meanwhile. An image without a superblock would be refused as damage.
+#[test]
+fn a_kill_while_a_store_is_made_and_then_a_power_cut_leave_what_opens() {
+    let trace = life();
+    let mut random = Random::new(3);
+    let made = trace
+        .iter()
+        .rposition(|change| matches!(change, Change::Create(name) if name == "object-1"))
+        .unwrap();
+    for killed in 0..=made {
+        let disk = replayed(&MemoryDisk::new(), &trace[..killed]);
+        let store = open(&disk).unwrap();
+        let object = client(&store, "object", 1).unwrap();
+        let changes = [&trace[..killed], &disk.trace()].concat();
+        drop((object, store));
+        for cut in killed..=changes.len() {
+            let disk = replayed(&MemoryDisk::new(), &changes[..cut]);
+            for left in power_cuts(&disk, &mut random) {
+                if let Err(error) = open(&left) {
+                    panic!("killed at {killed}, cut at {cut}: {error}");
+                }
+            }
+        }
+    }
+}
+
 /// A sync fails, whose pages the kernel then counts as clean, and the process is killed before it can write them again:
 /// the cache shows what no later sync will make durable. Lengths are part of that.
 #[test]
