@@ -31,6 +31,7 @@
 //! | torn write | first, last or any sectors of 512 bytes of one write arrive; every fourth seed has catalogs, every 32nd checksums of several |
 //! | killed process | at any operation, also of a recovery: its writes stay in the cache, unsynced; the next process goes on; then the power goes |
 //! | `EIO`, `ENOSPC` | one to four operations in a row change nothing and fail |
+//! | faults of an opening | the same, and failing reads, from before a life's first opening on; further attempts go on with what the failed one left |
 //! | short write | the first half arrives, and an error |
 //! | `EIO` of reads | one to four reads, lengths, lists or openings of files in a row fail, while tasks run; one, while a disk is verified or opened |
 //! | false alarm | everything is done, and an error |

@@ -24,7 +24,8 @@ use crate::{
     history::{Breach, Contents, History, Print, Step, print},
     limits::{
         ATTEMPTS, FAULT_OPERATIONS_MAX, FAULTS_MAX, KILL_ONCE_IN, KILL_OPERATIONS_MAX, NEIGHBOURS_MAX,
-        READ_FAULTS_MAX, READS_OF_LIFE, SUMS_IN_SECTOR, TASKS, TURNS,
+        OPERATIONS_OF_LIFE, OPERATIONS_OF_OPENING, READS_OF_LIFE, READS_OF_OPENING, SUMS_IN_SECTOR, TASKS,
+        TURNS,
     },
     platter::{Change, Image},
     random::Random,
@@ -180,28 +181,33 @@ impl World {
     }
 
     fn begin(&mut self) -> Result<(), Broken> {
+        if self.faulty && self.random.once_in(2) {
+            self.inject_faults(OPERATIONS_OF_OPENING, READS_OF_OPENING);
+        }
         self.open_store("open")?;
-        if !self.faulty {
-            return Ok(());
-        }
-        for _ in 0..=self.random.below(FAULTS_MAX) {
-            let first = self.disk.operations() + self.random.below(400) as u64;
-            let count = 1 + self.random.below(FAULT_OPERATIONS_MAX) as u64;
-            let failures = [Failure::Io, Failure::NoSpace, Failure::Short, Failure::FalseAlarm];
-            self.disk.inject(Fault {
-                operations: first..first + count,
-                failure: failures[self.random.below(failures.len())],
-            });
-        }
-        for _ in 0..self.random.below(READ_FAULTS_MAX + 1) {
-            let first = self.disk.reads() + self.random.below(READS_OF_LIFE) as u64;
-            let count = 1 + self.random.below(FAULT_OPERATIONS_MAX) as u64;
-            self.disk.inject(Fault {
-                operations: first..first + count,
-                failure: Failure::Read,
-            });
+        if self.faulty {
+            self.inject_faults(OPERATIONS_OF_LIFE, READS_OF_LIFE);
         }
         Ok(())
+    }
+
+    /// Some of the next so many operations and reads will fail.
+    fn inject_faults(&mut self, operations: usize, reads: usize) {
+        const FAILURES: [Failure; 4] = [Failure::Io, Failure::NoSpace, Failure::Short, Failure::FalseAlarm];
+        for _ in 0..=self.random.below(FAULTS_MAX) {
+            let failure = FAILURES[self.random.below(FAILURES.len())];
+            self.inject_fault(failure, self.disk.operations(), operations);
+        }
+        for _ in 0..self.random.below(FAULTS_MAX + 1) {
+            self.inject_fault(Failure::Read, self.disk.reads(), reads);
+        }
+    }
+
+    /// A few in a row fail, the first of them `among` so many from `from` on.
+    fn inject_fault(&mut self, failure: Failure, from: u64, among: usize) {
+        let first = from + self.random.below(among) as u64;
+        let operations = first..first + 1 + self.random.below(FAULT_OPERATIONS_MAX) as u64;
+        self.disk.inject(Fault { operations, failure });
     }
 
     /// Opens the store; what it then holds must be allowed by the history.
@@ -232,8 +238,10 @@ impl World {
             self.history.judge(usize::MAX, Some(&state))?;
         }
         (self.supplied, self.firm) = (found.clone(), found);
-        // A fresh store is durable when it is open; what a recovery found may still be on its way.
-        let promised = self.history.steps[0].state.is_none() && self.history.steps.len() == 1;
+        // A fresh store is durable when it is open; what a recovery found may still be on its way, also of a store whose
+        // making failed.
+        let fresh = self.history.steps[0].state.is_none() && self.history.steps.len() == 1;
+        let promised = fresh && attempts == 0;
         self.step(start, promised, state, what);
         Ok(())
     }

@@ -44,17 +44,23 @@ pub const SUBSETS_SAMPLED: usize = 12;
 /// Tears of one write that are tried at each cut.
 pub const TEARS: usize = 6;
 
-/// Faults of one life, at most: each is a window of failing operations.
+/// Faults of one life or opening, at most: each is a window of failing operations. As many of its reads.
 pub const FAULTS_MAX: usize = 4;
 
 /// Operations that fail in one window, at most.
 pub const FAULT_OPERATIONS_MAX: usize = 4;
 
-/// Windows of failing reads in one life, at most.
-pub const READ_FAULTS_MAX: usize = 4;
+/// Operations among which a life's faults begin: about as many as it has.
+pub const OPERATIONS_OF_LIFE: usize = 400;
 
-/// Reads among which they begin: about as many as a life has.
+/// Reads among which they begin.
 pub const READS_OF_LIFE: usize = 1000;
+
+/// The same for faults that begin before the store is open: about as many as an opening has.
+pub const OPERATIONS_OF_OPENING: usize = 30;
+
+/// See [`OPERATIONS_OF_OPENING`].
+pub const READS_OF_OPENING: usize = 30;
 
 /// One disk of so many is looked at once more, while a read fails.
 pub const READ_FAILS_ONCE_IN: usize = 32;
