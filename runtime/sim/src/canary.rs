@@ -4,6 +4,7 @@
 //!   missing or late syncs     change what reached the disk and when: the trace is spoilt, and cut          lost, reordered, torn writes
 //!   a failure that is ignored the disk does not tell the store of it                                       EIO, also of reads, ENOSPC, short writes, failed syncs
 //!   damage that is not told   the disk is damaged, and nobody verifies it                                  rot, misdirected and phantom writes
+//!   what is not looked at     the disk hides it                                                            broken headers and records of the journal
 //! ```
 
 use std::collections::BTreeMap;
@@ -34,13 +35,14 @@ pub enum Canary {
     Ignored(Failure),
     /// Syncs that fail count as done.
     FailedSyncIgnored,
-    /// Verifying does not tell what is damaged this way. (Files that are cut short or missing are told by opening as well.)
+    /// Verifying does not tell what is damaged this way. (Files that are cut short or missing are told by opening as well.) What
+    /// lies behind a broken header or record, and opening tells these by, is hidden from it.
     Untold(Damage),
 }
 
 impl Canary {
     /// All of them, by the name that the command knows.
-    pub const ALL: [(&'static str, Self); 14] = [
+    pub const ALL: [(&'static str, Self); 16] = [
         ("journal-not-synced", Self::JournalNotSynced),
         ("images-not-synced", Self::ImagesNotSynced),
         ("sums-not-synced", Self::SumsNotSynced),
@@ -55,6 +57,8 @@ impl Canary {
         ("rot-untold", Self::Untold(Damage::Rot)),
         ("misdirected-untold", Self::Untold(Damage::Misdirected)),
         ("phantom-untold", Self::Untold(Damage::Phantom)),
+        ("header-untold", Self::Untold(Damage::Header)),
+        ("record-untold", Self::Untold(Damage::Record)),
     ];
 
     /// Which failures of the disk the store is not told of.

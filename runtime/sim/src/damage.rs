@@ -23,6 +23,10 @@ use crate::{
 const GENERATION_AT: usize = 8;
 const RECORD_GENERATION_AT: usize = 16;
 
+/// How long their headers are.
+const HEADER_BYTES: usize = 56;
+const RECORD_HEADER_BYTES: usize = 64;
+
 /// A way to damage a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Damage {
@@ -36,6 +40,10 @@ pub enum Damage {
     Phantom,
     /// A bit flipped.
     Rot,
+    /// A bit flipped in the header of the newest segment.
+    Header,
+    /// A bit flipped in a record of the newest segment.
+    Record,
 }
 
 /// What damage did.
@@ -52,7 +60,7 @@ pub struct Seen {
 }
 
 /// Damages copies of `image`, which holds `state`; `earlier` are the states that a loss of the journal's end may leave. Where
-/// one kind is `untold`, it is the only one, and nobody verifies.
+/// one kind is `untold`, it is the only one, nobody verifies, and behind a broken header or record opening sees nothing.
 ///
 /// # Errors
 /// Damage that nobody saw.
@@ -63,7 +71,7 @@ pub fn damage(
     seen: &mut Seen,
     untold: Option<Damage>,
 ) -> Result<(), Broken> {
-    const OFTEN: [Damage; 8] = [
+    const OFTEN: [Damage; 10] = [
         Damage::Cut,
         Damage::Missing,
         Damage::Misdirected,
@@ -72,18 +80,25 @@ pub fn damage(
         Damage::Rot,
         Damage::Rot,
         Damage::Rot,
+        Damage::Header,
+        Damage::Record,
     ];
     for _ in 0..DAMAGES {
         let mut damaged = image.clone();
         let damage = OFTEN[random.below(OFTEN.len())];
         let damage = untold.unwrap_or(damage);
         let spoilt = spoil(&mut damaged, damage, random);
+        if untold.is_some() && matches!(damage, Damage::Header | Damage::Record) {
+            hide_behind(&mut damaged, &spoilt);
+        }
         if damaged == *image {
             continue;
         }
         seen.damaged += 1;
         let look = match untold {
             Some(_) => Look::Open,
+            // Verifying tells of every broken header, opening of one that calls follow.
+            None if damage == Damage::Header => Look::Open,
             None if random.once_in(4) => Look::VerifyAndReadOnly,
             None => Look::Verify,
         };
@@ -126,10 +141,17 @@ struct Spoilt {
 impl Spoilt {
     /// Whether it reaches into the last record of the newest segment of `image`: what is left looks as after a power cut.
     fn is_of_the_end(&self, image: &Image) -> bool {
-        let segments = image.iter().filter(|(name, _)| name.starts_with("journal-"));
-        let newest = segments.max_by_key(|(_, bytes)| number(bytes, GENERATION_AT));
-        newest.is_some_and(|(name, bytes)| *name == self.name && self.bytes.end > last_record(bytes))
+        newest_segment(image).is_some_and(|(name, bytes)| {
+            let last = records(bytes).last().copied().unwrap_or(0);
+            *name == self.name && self.bytes.end > last
+        })
     }
+}
+
+/// The segment with the highest generation.
+fn newest_segment(image: &Image) -> Option<(&String, &Arc<Vec<u8>>)> {
+    let segments = image.iter().filter(|(name, _)| name.starts_with("journal-"));
+    segments.max_by_key(|(_, bytes)| number(bytes, GENERATION_AT))
 }
 
 /// The number in eight bytes, 0 where they are not there.
@@ -140,14 +162,21 @@ fn number(bytes: &[u8], at: usize) -> u64 {
     })
 }
 
-/// Where the last record of a segment begins; only as the format says, so that the store's own reading is not what judges it.
-fn last_record(segment: &[u8]) -> usize {
+/// Where the records of a segment begin; only as the format says, so that the store's own reading is not what judges it.
+fn records(segment: &[u8]) -> Vec<usize> {
     let generation = number(segment, GENERATION_AT);
     let places = (SEGMENT_HEADER_BYTES..segment.len()).step_by(8);
     let is_record = |at: &usize| {
         segment[*at..].starts_with(b"vmsR") && number(segment, *at + RECORD_GENERATION_AT) == generation
     };
-    places.rev().find(is_record).unwrap_or(0)
+    places.filter(is_record).collect()
+}
+
+/// Takes what is behind the damage from its file, as from a store that does not look there.
+fn hide_behind(image: &mut Image, spoilt: &Spoilt) {
+    if let Some(content) = image.get_mut(&spoilt.name) {
+        Arc::make_mut(content)[spoilt.bytes.end..].fill(0);
+    }
 }
 
 /// Does `damage` to one file.
@@ -160,7 +189,13 @@ fn spoil(image: &mut Image, damage: Damage, random: &mut Random) -> Spoilt {
     if names.is_empty() {
         return Spoilt::default();
     }
-    let name = names[random.below(names.len())].clone();
+    let name = match damage {
+        Damage::Header | Damage::Record => newest_segment(image).map(|(name, _)| name.clone()),
+        _ => Some(names[random.below(names.len())].clone()),
+    };
+    let Some(name) = name else {
+        return Spoilt::default();
+    };
     let other = names[random.below(names.len())].clone();
     let source = image[&other].clone();
     let content = Arc::make_mut(image.get_mut(&name).expect("one of the names"));
@@ -198,11 +233,25 @@ fn spoil(image: &mut Image, damage: Damage, random: &mut Random) -> Spoilt {
         }
         Damage::Rot => {
             let bit = live_bit(content, random);
-            content[bit / 8] ^= 1 << (bit % 8);
-            (bit / 8..bit / 8 + 1, format!("bit {bit} of {name} flipped"))
+            flip(content, bit, &name)
         }
+        Damage::Header => flip(content, random.below(length.min(HEADER_BYTES) * 8), &name),
+        Damage::Record => match &records(content)[..] {
+            [] => return Spoilt::default(),
+            records => {
+                let start = records[random.below(records.len())];
+                let header = length.min(start + RECORD_HEADER_BYTES) - start;
+                flip(content, start * 8 + random.below(header * 8), &name)
+            }
+        },
     };
     Spoilt { name, bytes, what }
+}
+
+/// Flips a bit: where that is, and in words.
+fn flip(content: &mut [u8], bit: usize, name: &str) -> (Range<usize>, String) {
+    content[bit / 8] ^= 1 << (bit % 8);
+    (bit / 8..bit / 8 + 1, format!("bit {bit} of {name} flipped"))
 }
 
 /// A bit near bytes that are not zero: most of a file may be room.

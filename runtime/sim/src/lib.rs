@@ -42,7 +42,7 @@
 //!
 //! | fault | here |
 //! |---|---|
-//! | bit rot | one bit of any file |
+//! | bit rot | one bit of any file; of the header or a record of the newest segment |
 //! | misdirected write | a sector or block of one file over one of the same or another |
 //! | phantom write | a sector that reads as zeroes |
 //! | truncation, loss | a file is cut, or missing |
