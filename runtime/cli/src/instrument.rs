@@ -5,7 +5,10 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use serde_json::json;
-use vmsync::instrument::{Analyses, Options, instrument};
+use vmsync::{
+    HostOptions,
+    instrument::{Analyses, Options, instrument},
+};
 
 use crate::output::{print_json, print_line};
 
@@ -22,7 +25,7 @@ enum Analysis {
     Scatter,
 }
 
-/// Rewrite a module so that its stores mark a card table.
+/// Rewrite a module so that its stores mark a card table, for hosts with pages as large as this machine has.
 #[derive(Args)]
 pub struct Instrument {
     /// The module, binary or text.
@@ -50,6 +53,7 @@ impl Instrument {
                 hoist: with(Analysis::Hoist),
                 scatter: with(Analysis::Scatter),
             },
+            page_size_shift: HostOptions::default().page_size.shift(),
             ..Options::default()
         };
         let done = instrument(&input, &options)
