@@ -579,10 +579,18 @@ impl<O: ObjectHandle> Msync<O> {
         self.spread_errors();
         self.record_errors();
         for work in self.work.iter_mut().filter(|work| work.error.is_none()) {
-            let pages = work.segment.object_pages;
-            work.segment
-                .object
-                .with(|object| object.dirty.subtract(&work.dirty));
+            let (call, range, pages) = (self.call, work.range, work.segment.object_pages);
+            let lost = work.segment.object.with(|object| {
+                let lost = object.has_lost(call, range);
+                if !lost {
+                    object.dirty.subtract(&work.dirty);
+                }
+                lost
+            });
+            // The pager told so before this call came to its end: nothing is forgotten, and nothing dropped.
+            if lost {
+                continue;
+            }
             if self.cleaning.flushed == Flushed::Unmapped {
                 work.segment
                     .object

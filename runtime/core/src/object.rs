@@ -89,6 +89,8 @@ struct Outstanding {
     call: CallId,
     range: ByteRange,
     stage: Stage,
+    /// The pager has lost what it took to be queued, some of it at least.
+    lost: bool,
 }
 
 /// The shared state of a memory object.
@@ -165,6 +167,7 @@ impl MemoryObject {
             call,
             range,
             stage: Stage::Reserved,
+            lost: false,
         });
         true
     }
@@ -185,6 +188,12 @@ impl MemoryObject {
             Stage::Completed(result) => Some(result.clone()),
             _ => self.destroyed.clone().map(Err),
         }
+    }
+
+    /// Whether the pager has lost some of what `call` returned of `range` since it was asked.
+    pub fn has_lost(&self, call: CallId, range: ByteRange) -> bool {
+        let mut entries = self.outstanding.iter();
+        entries.any(|entry| entry.call == call && entry.range == range && entry.lost)
     }
 
     /// Gives back every range of `call`; those the pager still owes an answer for stay taken until it comes.
@@ -231,12 +240,16 @@ impl MemoryObject {
     }
 
     /// Pages that were reported as queued were lost: those that a task still writes are dirty again, and every task is
-    /// told once.
+    /// told once. A call that is still under way leaves its pages dirty, too.
     pub fn write_behind_failed(&mut self, range: ByteRange, error: &PagerError) {
         if let Some(pages) = self.page_size.widen(range) {
             for claim in &self.written_by {
                 self.dirty.insert(pages.intersect(*claim));
             }
+        }
+        for entry in &mut self.outstanding {
+            let asked = matches!(entry.stage, Stage::Sent | Stage::Completed(_));
+            entry.lost |= asked && entry.range.overlaps(range);
         }
         self.errors.record(error.kind.write_back());
     }

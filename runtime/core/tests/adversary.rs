@@ -449,6 +449,30 @@ fn a_pager_may_send_any_range() {
 }
 
 #[test]
+fn a_write_that_is_lost_before_its_call_ends_stays_dirty() {
+    let pager = TestPager::new();
+    let object = Object::new(&pager, 'a', 4);
+    let mut guest = Guest::new(16);
+    guest.map(&object, 4);
+    guest.store([5], 1);
+    pager.script(|script| script.hold = true);
+    let mut msync = guest
+        .start(4..8, VmSync::ASYNCHRONOUS)
+        .expect("a range that is mapped");
+    assert!(guest.blocks(&mut msync));
+    // It was queued, and a thread of the pager's found the disk full before the call was answered.
+    let range = ByteRange::new(P, 2 * P);
+    let control = object.control();
+    control.write_behind_failed(range, harness::object::error(PagerErrorKind::NoSpace));
+    assert_eq!(pager.release(), [Ok(())]);
+    assert_eq!(guest.finish(&mut msync), KernReturn::ResourceShortage, "told");
+    assert_eq!(object.dirty().pages().collect::<Vec<_>>(), [1]);
+    pager.take_returned();
+    assert_eq!(guest.msync(4..8, SYNC), KernReturn::Success);
+    assert_eq!(pager.take_returned(), [(object.id(), 1, true)], "tried again");
+}
+
+#[test]
 fn a_lost_write_of_a_region_that_is_gone_makes_nothing_dirty() {
     let pager = TestPager::new();
     let object = Object::new(&pager, 'a', 4);
