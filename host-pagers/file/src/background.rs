@@ -8,6 +8,7 @@
 use std::{
     sync::{Arc, PoisonError},
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -57,48 +58,52 @@ fn run(shared: &Shared) {
     }
 }
 
-/// Waits for work. Queued calls and pages that are not in their images wait for their delays, unless there is a reason
-/// to hurry; where some were just put there, the others follow.
-fn next(shared: &Shared, stuck: usize, applying: bool) -> Work {
+/// Waits for work. Queued calls and pages that are not in their images wait for their delays, from when they were first seen, unless
+/// there is a reason to hurry; where some were just put there, the others follow.
+fn next(shared: &Shared, stuck: usize, mut applying: bool) -> Work {
     let mut queue = lock(&shared.queue);
-    let (mut flush_late, mut apply_late) = (false, applying);
+    let (mut flush_at, mut apply_at) = (None, None);
     loop {
         queue.thread_ready = !queue.stop;
+        let pending = queue.has_pending() && !queue.flushing;
+        flush_at = due(pending, flush_at, shared.options.write_behind_delay);
+        // A store that is dropped by whom this thread answers has nobody else who would write what is queued.
+        if pending && (queue.urgent || queue.stop || is_past(flush_at)) {
+            (queue.urgent, queue.flushing) = (false, true);
+            return Work::Flush(queue.queued);
+        }
         if queue.stop {
             queue.has_thread = false;
             return Work::Stop;
-        }
-        let pending = queue.has_pending() && !queue.flushing;
-        if pending && (queue.urgent || flush_late) {
-            (queue.urgent, queue.flushing) = (false, true);
-            return Work::Flush(queue.queued);
         }
         if queue.checkpoint_wanted {
             queue.thread_ready = false;
             return Work::Checkpoint;
         }
         let unapplied = queue.ahead.durable();
-        let waiting = unapplied > stuck && unapplied >= APPLY_WAKE_PAGES;
-        if unapplied > stuck && (apply_late || unapplied >= APPLY_PAGES_MIN) {
+        let some = unapplied > stuck;
+        apply_at = due(some && unapplied >= APPLY_WAKE_PAGES, apply_at, APPLY_DELAY);
+        if some && (applying || unapplied >= APPLY_PAGES_MIN || is_past(apply_at)) {
             queue.thread_ready = false;
             return Work::Apply;
         }
-        let (delay, late) = if pending {
-            (shared.options.write_behind_delay, &mut flush_late)
-        } else if waiting {
-            (APPLY_DELAY, &mut apply_late)
-        } else {
+        let Some(until) = [flush_at, apply_at].into_iter().flatten().min() else {
             queue.thread_idle = true;
             queue = shared.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
-            queue.thread_idle = false;
-            apply_late = false;
+            (queue.thread_idle, applying) = (false, false);
             continue;
         };
-        let woken = shared
-            .work
-            .wait_timeout(queue, delay)
-            .unwrap_or_else(PoisonError::into_inner);
-        *late |= woken.1.timed_out();
-        queue = woken.0;
+        let left = until.saturating_duration_since(Instant::now());
+        let woken = shared.work.wait_timeout(queue, left);
+        queue = woken.unwrap_or_else(PoisonError::into_inner).0;
     }
+}
+
+/// When what waits is due: a delay after it was first seen.
+fn due(waits: bool, known: Option<Instant>, delay: Duration) -> Option<Instant> {
+    waits.then(|| known.unwrap_or_else(|| Instant::now() + delay))
+}
+
+fn is_past(due: Option<Instant>) -> bool {
+    due.is_some_and(|due| due <= Instant::now())
 }

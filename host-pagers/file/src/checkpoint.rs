@@ -213,8 +213,13 @@ impl Shared {
             let length = touched.object.image.length()?.max(size);
             touched.object.image.set_len(length)?;
             let mut sums = touched.sums.clone();
-            if let Some(active) = lock(&self.queue).touched.get(&touched.object.id) {
-                sums.append(&mut active.sums.clone());
+            {
+                // Segments may have been sealed since this work was taken.
+                let queue = lock(&self.queue);
+                let newer = [&queue.sealed, &queue.touched];
+                for newer in newer.into_iter().filter_map(|touched| touched.get(&id)) {
+                    sums.append(&mut newer.sums.clone());
+                }
             }
             for chunk in sums.sorted().chunks(REBUILD_PAGES) {
                 self.rewrite(&log.records, journal.sequence_next(), touched, chunk)?;

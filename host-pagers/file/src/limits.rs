@@ -44,6 +44,9 @@ pub const GROUP_BYTES_MAX: usize = 8 << 20;
 /// Queued bytes that make an asynchronous call wait for the disk.
 pub const QUEUE_BYTES_MAX: usize = 64 << 20;
 
+/// What a queued call costs beside its bytes, roughly: empty ones count, too.
+pub const QUEUED_CALL_BYTES: usize = 512;
+
 /// The most that one call may change: it is held in memory, and its length is a 32-bit field.
 pub const CALL_BYTES_MAX: usize = 2 << 30;
 

@@ -328,8 +328,14 @@ impl Pager for FileStore {
             return Err(invalid(format!("the range {range} leaves 64 bits")));
         };
         if lock(&shared.queue).ahead.is_queued(id, pages) {
-            // Calls that fail leave the image as it was, which is then what is supplied.
-            let _ = shared.flush();
+            // Calls that fail leave the image as it was, which is then what is supplied; those that nobody knows of do not.
+            shared.flush().or_else(|error| {
+                if error.kind == PagerErrorKind::TimedOut {
+                    Err(error)
+                } else {
+                    Ok(())
+                }
+            })?;
         }
         let waiting = (id, pages.start)..(id, pages.end);
         if lock(&shared.queue)

@@ -24,7 +24,7 @@ use crate::{
     call::Prepared,
     delta::Changed,
     layout::catalog::Catalog,
-    limits::{GROUP_BYTES_MAX, QUEUE_BYTES_MAX, STAMP_COUNT},
+    limits::{GROUP_BYTES_MAX, QUEUE_BYTES_MAX, QUEUED_CALL_BYTES, STAMP_COUNT},
     object::Object,
     sums::Sums,
 };
@@ -123,7 +123,7 @@ impl Queue {
         for changed in &call.changed {
             self.ahead.queue(changed, self.queued);
         }
-        self.pending_bytes += call.len();
+        self.pending_bytes += call.len() + QUEUED_CALL_BYTES;
         self.pending.push_back(call);
         self.queued
     }
@@ -143,7 +143,7 @@ impl Queue {
             if !group.is_empty() && bytes > GROUP_BYTES_MAX {
                 break;
             }
-            self.pending_bytes -= call.len();
+            self.pending_bytes -= call.len() + QUEUED_CALL_BYTES;
             group.extend(self.pending.pop_front());
         }
         group

@@ -10,14 +10,14 @@ use std::{
         mpsc,
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use common::{PAGE, client, contents, tiny};
 use vmsync_core::{
     ByteRange, KernReturn, PageSize, PagerError,
     pager::{
-        Attributes, InitRequest, LockRequest, MemoryObjectControl, ObjectId, ObjectName, Pager,
+        Attributes, InitRequest, LockRequest, MemoryObjectControl, ObjectId, ObjectName, Pager, ReturnFlags,
         SynchronizeFlags,
     },
 };
@@ -281,6 +281,135 @@ fn pages_wait_before_they_are_put_into_the_image() {
         panic!("pages are not put into the image");
     });
     assert!(waited, "they are put into the image at once");
+}
+
+const ASYNCHRONOUS: SynchronizeFlags = SynchronizeFlags {
+    synchronous: false,
+    more: false,
+    nowait: false,
+};
+
+/// The delay of a queued call counts from when it was queued, whatever comes behind it.
+#[test]
+fn calls_that_follow_each_other_quickly_are_written_all_the_same() {
+    let options = Options {
+        background: Background::Thread,
+        write_behind_delay: Duration::from_millis(50),
+        ..Options::default()
+    };
+    let store = FileStore::open_on(Arc::new(MemoryDisk::new()), &options).unwrap();
+    let object = client(&store, "object", 1).unwrap();
+    let before = store.stats().records;
+    let start = Instant::now();
+    for number in 0_u64.. {
+        let call = Client::call();
+        object.give_full(call, 0, number as u8);
+        object.synchronize(call, (0, 1), ASYNCHRONOUS).unwrap();
+        object.recorder.wait(object.range(0, 1)).unwrap();
+        if store.stats().records > before {
+            break;
+        }
+        assert!(start.elapsed() < Duration::from_secs(20), "{number} calls wait");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+const DIRTY: ReturnFlags = ReturnFlags {
+    dirty: true,
+    kernel_copy: true,
+};
+
+/// Queues one more call and lets go of the store, on the thread that answers.
+struct LetsGo(Mutex<Option<Arc<FileStore>>>, mpsc::Sender<Option<String>>);
+
+impl MemoryObjectControl for LetsGo {
+    fn synchronize_completed(
+        &self,
+        range: ByteRange,
+        result: std::result::Result<(), PagerError>,
+    ) -> std::result::Result<(), KernReturn> {
+        result.expect("the disk works");
+        let own = thread::current().name().map(str::to_owned);
+        let store = self.0.lock().unwrap().take();
+        if let Some(store) = store {
+            assert_eq!(own.as_deref(), Some("vmsync-store"));
+            while Arc::strong_count(&store) > 1 {
+                thread::yield_now();
+            }
+            let call = Client::call();
+            store
+                .data_return(call, ObjectId(1), 0, &[7; PAGE], DIRTY)
+                .unwrap();
+            store.synchronize(call, ObjectId(1), range, ASYNCHRONOUS).unwrap();
+            drop(store);
+        }
+        self.1.send(own).unwrap();
+        Ok(())
+    }
+
+    fn write_behind_failed(&self, _: ByteRange, error: PagerError) {
+        panic!("{error}");
+    }
+
+    fn lock_request(&self, _: LockRequest) -> std::result::Result<(), KernReturn> {
+        Ok(())
+    }
+
+    fn change_attributes(&self, _: Attributes) {}
+
+    fn destroy(&self, reason: PagerError) {
+        panic!("{reason}");
+    }
+}
+
+#[test]
+fn a_store_that_its_own_thread_lets_go_of_writes_what_is_queued() {
+    let options = Options {
+        background: Background::Thread,
+        write_behind_delay: Duration::from_secs(60),
+        ..Options::default()
+    };
+    let disk = MemoryDisk::new();
+    let store = FileStore::open_on(Arc::new(disk.clone()), &options).unwrap();
+    let (sender, answers) = mpsc::channel();
+    let control = Arc::new(LetsGo(Mutex::new(None), sender));
+    let request = InitRequest {
+        page_size: PageSize::KIB_4,
+        size_min: PAGE as u64,
+        create: true,
+        write: true,
+    };
+    let name = ObjectName::new("object").unwrap();
+    store.init(ObjectId(1), &name, request, control.clone()).unwrap();
+    // From when the thread is there, it is the one that answers.
+    while who_commits(&store, &answers, true).as_deref() != Some("vmsync-store") {
+        thread::sleep(Duration::from_millis(1));
+    }
+    *control.0.lock().unwrap() = Some(store.clone());
+    let flags = SynchronizeFlags {
+        synchronous: true,
+        more: false,
+        nowait: true,
+    };
+    let range = ByteRange::new(0, PAGE as u64);
+    let weak = Arc::downgrade(&store);
+    let call = Client::call();
+    store
+        .data_return(call, ObjectId(1), 0, &[6; PAGE], DIRTY)
+        .unwrap();
+    store.synchronize(call, ObjectId(1), range, flags).unwrap();
+    drop(store);
+    // The thread ends, and gives up the disk.
+    let start = Instant::now();
+    let again = loop {
+        match FileStore::open_on(Arc::new(disk.clone()), &options) {
+            Ok(store) => break store,
+            Err(error) => assert!(start.elapsed() < Duration::from_secs(20), "{error}"),
+        }
+        thread::sleep(Duration::from_millis(1));
+    };
+    assert!(weak.upgrade().is_none());
+    assert_eq!(client(&again, "object", 1).unwrap().read(0, 1)[0], 7);
 }
 
 #[test]
