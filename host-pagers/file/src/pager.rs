@@ -24,7 +24,7 @@ use crate::{
     object::Object,
     queue::Queue,
     stats::count,
-    store::{FileStore, Handle, Shared, attributes, lock},
+    store::{FileStore, Handle, Opening, Shared, attributes, lock},
 };
 
 /// What the runtime may do with an object, copied out of its handle.
@@ -129,7 +129,7 @@ impl Shared {
         control: Arc<dyn MemoryObjectControl>,
     ) -> Result<Attributes> {
         self.check_request(request)?;
-        let mut opening = lock(&self.opening);
+        let mut opening = self.opening()?;
         self.check_handles(object, name, request)?;
         let found = lock(&self.queue)
             .catalog
@@ -137,22 +137,22 @@ impl Shared {
             .map(|(id, entry)| (id, entry.size));
         let opened = match found {
             Some((id, size)) => {
-                let known = opening.get(&id).and_then(std::sync::Weak::upgrade);
+                let known = opening.objects.get(&id).and_then(std::sync::Weak::upgrade);
                 let opened = known.map_or_else(|| self.open_object(id, name, size), Ok)?;
                 if request.size_min > size && !request.write {
                     return Err(small_and_read_only(&opened));
                 }
-                self.grow(&opened, request.size_min)?;
+                self.grow(&mut opening, &opened, request.size_min)?;
                 opened
             }
-            None if request.create => self.create(name, request.size_min)?,
+            None if request.create => self.create(&mut opening, name, request.size_min)?,
             None => {
                 let message = format!("no object \"{name}\" in this store: ask for it to be created");
                 return Err(PagerError::new(PagerErrorKind::NotFound, message));
             }
         };
-        opening.retain(|_, object| object.strong_count() > 0);
-        opening.insert(opened.id, Arc::downgrade(&opened));
+        opening.objects.retain(|_, object| object.strong_count() > 0);
+        opening.objects.insert(opened.id, Arc::downgrade(&opened));
         let entry = lock(&self.queue).catalog.get(opened.id).map(attributes);
         let handle = Handle {
             object: opened,
@@ -236,7 +236,7 @@ impl Shared {
         Ok(Arc::new(Object::new(id, name, image, size, self.page_size)))
     }
 
-    fn create(&self, name: &ObjectName, size: u64) -> Result<Arc<Object>> {
+    fn create(&self, opening: &mut Opening, name: &ObjectName, size: u64) -> Result<Arc<Object>> {
         self.require_writable()?;
         let id = {
             let mut queue = lock(&self.queue);
@@ -258,12 +258,14 @@ impl Shared {
             size,
             name: name.clone(),
         };
-        self.change_catalog(change, Some(&object))?;
+        // Given up and made all the same, it is this one that the journal has pages of.
+        opening.objects.insert(id, Arc::downgrade(&object));
+        self.change_catalog(opening, change, Some(&object))?;
         Ok(object)
     }
 
-    /// Makes the object at least `size` bytes large. Whoever calls holds `opening`.
-    fn grow(&self, object: &Arc<Object>, size: u64) -> Result<()> {
+    /// Makes the object at least `size` bytes large.
+    fn grow(&self, opening: &mut Opening, object: &Arc<Object>, size: u64) -> Result<()> {
         if size <= object.size() {
             return Ok(());
         }
@@ -272,7 +274,7 @@ impl Shared {
             object: object.id,
             size,
         };
-        self.change_catalog(change, Some(object))
+        self.change_catalog(opening, change, Some(object))
     }
 }
 
@@ -462,8 +464,8 @@ impl Pager for FileStore {
             return Err(small_and_read_only(&view.object));
         }
         shared.check_size(size)?;
-        let opening = lock(&shared.opening);
-        shared.grow(&view.object, size)?;
+        let mut opening = shared.opening()?;
+        shared.grow(&mut opening, &view.object, size)?;
         drop(opening);
         self.attributes(object)
     }

@@ -109,8 +109,7 @@ pub(crate) struct Shared {
     pub(crate) seed: Seed,
     pub(crate) handles: RwLock<HashMap<ObjectId, Handle>>,
     pub(crate) calls: Mutex<HashMap<CallId, Arc<Mutex<Call>>>>,
-    /// Held while an object is opened, created or removed; objects that something refers to.
-    pub(crate) opening: Mutex<HashMap<u64, Weak<Object>>>,
+    opening: Mutex<Opening>,
     pub(crate) checkpointer: Mutex<Checkpointer>,
     pub(crate) journal: Mutex<Journal>,
     /// Held by whoever changes images: the order of writes to a page is the order of its versions.
@@ -123,6 +122,15 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     /// Given up last.
     _lock: Box<dyn DiskLock>,
+}
+
+/// Held while an object is opened, made, grown or removed.
+#[derive(Default)]
+pub(crate) struct Opening {
+    /// Objects that something refers to.
+    pub(crate) objects: HashMap<u64, Weak<Object>>,
+    /// A change of the catalog that was given up and may still be made: what the next one would rest on is not known.
+    unanswered: Option<Arc<Waiter>>,
 }
 
 /// An object that the runtime has open.
@@ -173,7 +181,10 @@ impl FileStore {
             seed,
             handles: RwLock::default(),
             calls: Mutex::default(),
-            opening: Mutex::new(objects),
+            opening: Mutex::new(Opening {
+                objects,
+                unanswered: None,
+            }),
             checkpointer: Mutex::new(checkpointer),
             journal: Mutex::new(recovered.journal),
             images: Mutex::default(),
@@ -292,15 +303,35 @@ impl Shared {
         Err(PagerError::new(PagerErrorKind::Denied, message))
     }
 
+    /// # Errors
+    /// [`PagerErrorKind::TimedOut`] while a change that was given up has no outcome.
+    pub(crate) fn opening(&self) -> Result<MutexGuard<'_, Opening>> {
+        let mut opening = lock(&self.opening);
+        opening.unanswered.take_if(|waiter| waiter.is_finished());
+        if opening.unanswered.is_some() {
+            let message =
+                "the disk has not answered an earlier change of the store's objects: try again later";
+            return Err(PagerError::new(PagerErrorKind::TimedOut, message));
+        }
+        Ok(opening)
+    }
+
     /// Commits a change of the catalog and waits for it; `resized` is the object that it makes or grows.
-    pub(crate) fn change_catalog(&self, change: CatalogChange, resized: Option<&Arc<Object>>) -> Result<()> {
+    pub(crate) fn change_catalog(
+        &self,
+        opening: &mut Opening,
+        change: CatalogChange,
+        resized: Option<&Arc<Object>>,
+    ) -> Result<()> {
         self.require_writable()?;
         let waiter = Arc::new(Waiter::default());
         let mut call = Prepared::of_changes(vec![change], Answer::Waiter(waiter.clone()));
         call.resized = resized.cloned();
         let ticket = lock(&self.queue).enqueue(call);
         self.lead(ticket);
-        waiter.wait()
+        let outcome = waiter.wait();
+        opening.unanswered = Some(waiter).filter(|waiter| !waiter.is_finished());
+        outcome
     }
 
     /// Writes everything that is queued, and waits until it is durable.
@@ -318,7 +349,7 @@ impl Shared {
     }
 
     fn remove_object(&self, name: &ObjectName) -> Result<()> {
-        let mut opening = lock(&self.opening);
+        let mut opening = self.opening()?;
         let found = lock(&self.queue).catalog.find(name).map(|(id, _)| id);
         let Some(id) = found else {
             return Err(PagerError::new(
@@ -336,8 +367,8 @@ impl Shared {
             let message = format!("\"{name}\" is in use: close it first");
             return Err(PagerError::new(PagerErrorKind::Busy, message));
         }
-        self.change_catalog(CatalogChange::Remove { object: id }, None)?;
-        opening.remove(&id);
+        self.change_catalog(&mut opening, CatalogChange::Remove { object: id }, None)?;
+        opening.objects.remove(&id);
         {
             let mut queue = lock(&self.queue);
             queue.touched.remove(&id);
@@ -348,5 +379,64 @@ impl Shared {
         let _ = self.disk.remove(&image_name(id));
         let _ = self.disk.remove(&sums_name(id));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vmsync_core::pager::InitRequest;
+    use vmsync_pager_conformance::Client;
+
+    use super::*;
+    use crate::disk::memory::MemoryDisk;
+
+    #[test]
+    fn nothing_rests_on_a_change_of_which_nobody_knows_the_outcome() {
+        let disk = Arc::new(MemoryDisk::new());
+        let options = Options {
+            background: Background::Caller,
+            ..Options::default()
+        };
+        let store = FileStore::open_on(disk.clone(), &options).unwrap();
+        let name = ObjectName::new("object").unwrap();
+        let open = |pages: u64| {
+            let request = InitRequest {
+                page_size: PageSize::KIB_4,
+                size_min: pages * 4096,
+                create: true,
+                write: true,
+            };
+            Client::open_with(store.clone(), "object", request)
+        };
+        let gives_up = |result: Result<()>| {
+            assert_eq!(result.unwrap_err().kind, PagerErrorKind::TimedOut);
+        };
+        // Somebody flushes, and the disk does not answer.
+        lock(&store.shared.queue).flushing = true;
+        let answer = || {
+            let ticket = lock(&store.shared.queue).queued;
+            store.shared.flush_until(ticket);
+        };
+        gives_up(open(1).map(drop));
+        // Made once more, it would contradict the catalog.
+        gives_up(open(1).map(drop));
+        gives_up(store.remove_object(&name));
+        answer();
+        let object = open(1).unwrap();
+        object.commit_full(0, 7);
+        object.close();
+        lock(&store.shared.queue).flushing = true;
+        gives_up(store.remove_object(&name));
+        // So it would be removed twice, and pages of it behind that.
+        gives_up(store.remove_object(&name));
+        gives_up(open(1).map(drop));
+        answer();
+        assert_eq!(
+            store.remove_object(&name).unwrap_err().kind,
+            PagerErrorKind::NotFound
+        );
+        open(2).unwrap().assert_full(0, 0);
+        drop(store);
+        FileStore::open_on(disk, &options).unwrap();
     }
 }

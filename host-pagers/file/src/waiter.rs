@@ -20,6 +20,14 @@ impl Waiter {
         self.arrived.notify_all();
     }
 
+    /// Whether there is an outcome.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.outcome
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some()
+    }
+
     /// Takes the outcome.
     ///
     /// # Errors
