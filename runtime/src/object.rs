@@ -92,14 +92,14 @@ impl SharedObject {
     /// Makes the object at least `size` bytes large.
     pub fn grow(&self, size: u64) -> Result<(), PagerError> {
         let attributes = self.pager.grow(self.cell.id, size)?;
-        self.cell.with(|object| object.attributes = attributes);
+        self.cell.with(|object| object.change_attributes(attributes));
         Ok(())
     }
 
     /// The attributes as the pager has them now.
     pub fn refresh_attributes(&self) -> Result<Attributes, PagerError> {
         let attributes = self.pager.attributes(self.cell.id)?;
-        self.cell.with(|object| object.attributes = attributes);
+        self.cell.with(|object| object.change_attributes(attributes));
         Ok(attributes)
     }
 }

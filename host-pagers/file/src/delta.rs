@@ -19,7 +19,7 @@ use crate::{
     ahead::Key,
     disk::Result,
     layout::entry::encode_page,
-    limits::PART_BYTES,
+    limits::{ENTRIES_BYTES_MAX, PART_BYTES},
     lines::Learner,
     object::Object,
     patch::Patch,
@@ -281,6 +281,11 @@ impl Shared {
             }
         }
         delta.close_part();
+        // Pages that came back twice.
+        if delta.parts.iter().map(|part| part.len()).sum::<usize>() > ENTRIES_BYTES_MAX {
+            let message = "too much of the call was changed by others: return smaller ranges again";
+            return Err(PagerError::new(PagerErrorKind::Busy, message));
+        }
         Ok(queue)
     }
 }

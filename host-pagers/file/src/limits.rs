@@ -50,6 +50,9 @@ pub const QUEUED_CALL_BYTES: usize = 512;
 /// The most that one call may change: it is held in memory, and its length is a 32-bit field.
 pub const CALL_BYTES_MAX: usize = 2 << 30;
 
+/// The most that its entries may take: pages that changed meanwhile are in it twice.
+pub const ENTRIES_BYTES_MAX: usize = CALL_BYTES_MAX / 2 * 3;
+
 /// The largest object: what ext4 can hold in a file with 4 KiB blocks.
 pub const OBJECT_BYTES_MAX: u64 = 1 << 44;
 
@@ -144,7 +147,7 @@ const _: () = assert!(SEGMENT_BYTES_DEFAULT.is_multiple_of(BLOCK_BYTES as u64));
 const _: () = assert!(SEGMENT_HEADER_BYTES.is_multiple_of(RECORD_ALIGN));
 const _: () = assert!(SEGMENT_BYTES_MIN > 2 * SEGMENT_HEADER_BYTES as u64);
 const _: () = assert!(SEGMENT_BYTES_DEFAULT >= SEGMENT_BYTES_MIN);
-const _: () = assert!(CALL_BYTES_MAX < u32::MAX as usize);
+const _: () = assert!(ENTRIES_BYTES_MAX < u32::MAX as usize);
 const _: () = assert!(
     APPLY_WAKE_PAGES <= APPLY_PAGES_MAX
         && APPLY_PAGES_MAX <= APPLY_PAGES_MIN

@@ -151,7 +151,8 @@ impl<O: ObjectHandle> Task<O> {
         }
         let attributes = object.pager().attributes(object.id());
         let attributes = attributes.map_err(|error| error.kind.supply())?;
-        object.with(|object| object.attributes = attributes);
+        // A growth may have come first.
+        object.with(|object| object.change_attributes(attributes));
         let mut flags = 0;
         if attributes.precious {
             flags |= ObjectInfoFlags::PRECIOUS.0;

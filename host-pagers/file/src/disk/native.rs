@@ -460,6 +460,8 @@ mod tests {
             (1000 * BLOCK, BLOCK),
             (1999 * BLOCK, 2 * BLOCK),
             (5000 * BLOCK, BLOCK),
+            (2_000_000 * BLOCK, BLOCK),
+            (2_000_002 * BLOCK, BLOCK),
         ];
         let found = shown(&*file, &places);
         assert_eq!([&found[0], &found[3]], [&Some(written(0)), &Some(written(1000))]);
@@ -473,7 +475,7 @@ mod tests {
                 .as_ref()
                 .is_none_or(|shown| shown.iter().all(|byte| *byte == 0))
         );
-        assert_eq!(found[4..], [None, None]);
+        assert_eq!(found[4..], [const { None }; 4]);
         // A longer file, and a write under the eyes of who looks.
         file.write_at(1000 * BLOCK, &written(7)).unwrap();
         file.write_at(5000 * BLOCK, &written(8)).unwrap();

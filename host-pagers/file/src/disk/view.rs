@@ -93,8 +93,9 @@ impl View {
     fn is_near(&self, end: u64, start: u64) -> bool {
         start - end <= GAP_BYTES
             && self.windows(end, start).all(|window| {
-                let bits = self.looked[window / 64].load(Ordering::Relaxed);
-                bits & (1 << (window % 64)) != 0
+                // A file that somebody else cut short has fewer.
+                let bits = self.looked.get(window / 64);
+                bits.is_some_and(|bits| bits.load(Ordering::Relaxed) & (1 << (window % 64)) != 0)
             })
     }
 
