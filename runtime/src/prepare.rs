@@ -40,7 +40,7 @@ pub fn prepare<'a>(host: &Host, wasm: &'a [u8]) -> Result<Prepared<'a>, Error> {
     };
     let done = match instrument(&wasm, &options) {
         Err(InstrumentError::AlreadyInstrumented { stamp, .. }) => {
-            let stack_end = check_stamp(stamp, options.page_size_shift)?;
+            let stack_end = check_stamp(stamp, &options)?;
             return Ok(Prepared { wasm, stack_end });
         }
         done => done.map_err(|error| Error::Guest(format!("{error}")))?,
@@ -52,22 +52,26 @@ pub fn prepare<'a>(host: &Host, wasm: &'a [u8]) -> Result<Prepared<'a>, Error> {
 }
 
 /// The end of the shadow stack of a guest that was instrumented before. Cards for pages of another size would leave stores out.
-fn check_stamp(stamp: Option<Stamp>, page_size_shift: u32) -> Result<u64, Error> {
+fn check_stamp(stamp: Option<Stamp>, options: &Options) -> Result<u64, Error> {
     let Some(stamp) = stamp else {
         let message = format!(
-            "the module exports `{CARDS_EXPORT}` and has no custom section of that name, which says what its cards are: instrument \
-             it again, and keep that section"
+            "the module exports `{CARDS_EXPORT}` and has no custom section of that name which says what the cards of its `memory` \
+             are: instrument it again, and keep that section"
         );
         return Err(Error::Guest(message));
     };
-    if stamp.page_size_shift == page_size_shift {
+    let expected = (options.page_size_shift, options.suspect_bytes);
+    if (stamp.page_size_shift, stamp.suspect_bytes) == expected {
         return Ok(stamp.stack_end);
     }
     let bytes = |shift: u32| 1u64.checked_shl(shift).unwrap_or(0);
     let message = format!(
-        "the module was instrumented for pages of {} bytes, and this host has pages of {}: give it the module as it was before",
+        "the module was instrumented for pages of {} bytes with {} suspect ones, and this host has pages of {} with {}: give it \
+         the module as it was before",
         bytes(stamp.page_size_shift),
-        bytes(page_size_shift)
+        stamp.suspect_bytes,
+        bytes(options.page_size_shift),
+        options.suspect_bytes
     );
     Err(Error::Guest(message))
 }

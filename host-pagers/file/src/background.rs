@@ -37,9 +37,9 @@ pub(crate) fn start(shared: &Arc<Shared>) -> Option<JoinHandle<()>> {
 fn run(shared: &Shared) {
     // Failed attempts to apply; they are repeated when there is other work, not in a loop.
     let mut stuck = 0;
-    let mut applying = false;
+    let (mut applying, mut flush_at) = (false, None);
     loop {
-        let work = next(shared, stuck, applying);
+        let work = next(shared, stuck, applying, &mut flush_at);
         applying = matches!(work, Work::Apply);
         match work {
             Work::Stop => return,
@@ -60,15 +60,15 @@ fn run(shared: &Shared) {
 
 /// Waits for work. Queued calls and pages that are not in their images wait for their delays, from when they were first seen, unless
 /// there is a reason to hurry; where some were just put there, the others follow.
-fn next(shared: &Shared, stuck: usize, mut applying: bool) -> Work {
+fn next(shared: &Shared, stuck: usize, mut applying: bool, flush_at: &mut Option<Instant>) -> Work {
     let mut queue = lock(&shared.queue);
-    let (mut flush_at, mut apply_at) = (None, None);
+    let mut apply_at = None;
     loop {
         queue.thread_ready = !queue.stop;
         let pending = queue.has_pending() && !queue.flushing;
-        flush_at = due(pending, flush_at, shared.options.write_behind_delay);
+        *flush_at = due(pending, *flush_at, shared.options.write_behind_delay);
         // A store that is dropped by whom this thread answers has nobody else who would write what is queued.
-        if pending && (queue.urgent || queue.stop || is_past(flush_at)) {
+        if pending && (queue.urgent || queue.stop || is_past(*flush_at)) {
             (queue.urgent, queue.flushing) = (false, true);
             return Work::Flush(queue.queued);
         }
@@ -87,7 +87,7 @@ fn next(shared: &Shared, stuck: usize, mut applying: bool) -> Work {
             queue.thread_ready = false;
             return Work::Apply;
         }
-        let Some(until) = [flush_at, apply_at].into_iter().flatten().min() else {
+        let Some(until) = [*flush_at, apply_at].into_iter().flatten().min() else {
             queue.thread_idle = true;
             queue = shared.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
             (queue.thread_idle, applying) = (false, false);
@@ -101,7 +101,8 @@ fn next(shared: &Shared, stuck: usize, mut applying: bool) -> Work {
 
 /// When what waits is due: a delay after it was first seen.
 fn due(waits: bool, known: Option<Instant>, delay: Duration) -> Option<Instant> {
-    waits.then(|| known.unwrap_or_else(|| Instant::now() + delay))
+    let known = known.filter(|_| waits);
+    known.or_else(|| waits.then(|| Instant::now().checked_add(delay)).flatten())
 }
 
 fn is_past(due: Option<Instant>) -> bool {

@@ -281,7 +281,7 @@ impl Shared {
             }
         }
         delta.close_part();
-        // Pages that came back twice.
+        // Pages that are there twice: what differs, and all of it.
         if delta.parts.iter().map(|part| part.len()).sum::<usize>() > ENTRIES_BYTES_MAX {
             let message = "too much of the call was changed by others: return smaller ranges again";
             return Err(PagerError::new(PagerErrorKind::Busy, message));

@@ -282,6 +282,11 @@ impl Journal {
         Ok(())
     }
 
+    /// Whether [`Journal::make_durable`] has something to do.
+    pub(crate) fn is_undurable(&self) -> bool {
+        self.undurable.is_some()
+    }
+
     /// Puts what the opening read on stable storage. Written again, because after a failed sync the cache may count it
     /// as clean.
     ///

@@ -4,7 +4,7 @@
 //! - what a call returned is in `calls` until its last `synchronize` queues it, or `abort` drops it;
 //! - nothing panics on bad input.
 
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError, atomic::Ordering};
 
 use vmsync_core::{
     ByteRange, PagerError, PagerErrorKind,
@@ -247,8 +247,11 @@ impl Shared {
             }
             queue.catalog.take_id()
         };
-        // An image beside a superblock whose name did not survive would count as damage.
-        lock(&self.journal).make_durable()?;
+        // An image beside a superblock whose name did not survive would count as damage. Only once: a flush under way is waited for.
+        if self.undurable.load(Ordering::Acquire) {
+            lock(&self.journal).make_durable()?;
+            self.undurable.store(false, Ordering::Release);
+        }
         let image = self.disk.open(&image_name(id), Access::Create)?;
         image.set_len(0)?;
         image.set_len(size)?;
@@ -330,14 +333,8 @@ impl Pager for FileStore {
             return Err(invalid(format!("the range {range} leaves 64 bits")));
         };
         if lock(&shared.queue).ahead.is_queued(id, pages) {
-            // Calls that fail leave the image as it was, which is then what is supplied; those that nobody knows of do not.
-            shared.flush().or_else(|error| {
-                if error.kind == PagerErrorKind::TimedOut {
-                    Err(error)
-                } else {
-                    Ok(())
-                }
-            })?;
+            // Where it fails, what the guest has may be all that is left of what was queued.
+            shared.flush()?;
         }
         let waiting = (id, pages.start)..(id, pages.end);
         if lock(&shared.queue)

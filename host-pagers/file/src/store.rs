@@ -19,7 +19,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak, atomic::AtomicBool},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -112,6 +112,8 @@ pub(crate) struct Shared {
     opening: Mutex<Opening>,
     pub(crate) checkpointer: Mutex<Checkpointer>,
     pub(crate) journal: Mutex<Journal>,
+    /// What the opening read may be in the cache only, as far as is known without the journal.
+    pub(crate) undurable: AtomicBool,
     /// Held by whoever changes images: the order of writes to a page is the order of its versions.
     pub(crate) images: Mutex<()>,
     pub(crate) queue: Mutex<Queue>,
@@ -186,6 +188,7 @@ impl FileStore {
                 unanswered: None,
             }),
             checkpointer: Mutex::new(checkpointer),
+            undurable: AtomicBool::new(recovered.journal.is_undurable()),
             journal: Mutex::new(recovered.journal),
             images: Mutex::default(),
             queue: Mutex::new(queue),

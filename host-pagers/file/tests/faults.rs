@@ -237,6 +237,32 @@ fn no_space_passes() {
     object.recorder.assert_exact();
 }
 
+/// What is queued and cannot be written is left in the guest's memory only, which is about to be dropped.
+#[test]
+fn an_image_is_not_settled_where_what_is_queued_is_lost() {
+    let disk = MemoryDisk::new();
+    let store = open(&disk).unwrap();
+    let object = client(&store, "object", 1).unwrap();
+    let call = Client::call();
+    object.give_full(call, 0, 7);
+    let flags = SynchronizeFlags {
+        synchronous: false,
+        more: false,
+        nowait: false,
+    };
+    object.synchronize(call, (0, 1), flags).unwrap();
+    disk.inject(Fault {
+        after: disk.operations(),
+        count: 2,
+        failure: Failure::NoSpace,
+    });
+    let settled = store.settle_image(object.object, object.range(0, 1));
+    assert_eq!(settled.unwrap_err().kind, PagerErrorKind::NoSpace);
+    disk.heal();
+    store.settle_image(object.object, object.range(0, 1)).unwrap();
+    object.assert_full(0, 0);
+}
+
 /// An image that cannot be written when its record is durable: the commit stands, the page is supplied from memory,
 /// and is written later.
 #[test]

@@ -366,7 +366,7 @@ impl MemoryObjectControl for LetsGo {
 fn a_store_that_its_own_thread_lets_go_of_writes_what_is_queued() {
     let options = Options {
         background: Background::Thread,
-        write_behind_delay: Duration::from_secs(60),
+        write_behind_delay: Duration::MAX,
         ..Options::default()
     };
     let disk = MemoryDisk::new();

@@ -79,6 +79,8 @@ impl Stamp {
         let mut out = Vec::new();
         self.page_size_shift.encode(&mut out);
         self.stack_end.encode(&mut out);
+        self.suspect_bytes.encode(&mut out);
+        self.tracked.encode(&mut out);
         out
     }
 
@@ -88,6 +90,8 @@ impl Stamp {
         let stamp = Self {
             page_size_shift: reader.read_var_u32().ok()?,
             stack_end: reader.read_var_u64().ok()?,
+            suspect_bytes: reader.read_var_u32().ok()?,
+            tracked: reader.read_var_u32().ok()?,
         };
         reader.eof().then_some(stamp)
     }
@@ -164,6 +168,8 @@ mod tests {
         let stamp = Stamp {
             page_size_shift: 14,
             stack_end: 1 << 40,
+            suspect_bytes: 16,
+            tracked: 1,
         };
         let mut bytes = stamp.encode();
         assert_eq!(Stamp::decode(&bytes), Some(stamp));

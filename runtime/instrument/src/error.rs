@@ -49,7 +49,8 @@ pub enum InstrumentError {
     AlreadyInstrumented {
         /// Name of the export found.
         export: &'static str,
-        /// What was said of the table when it was made; `None` where the section that says so was removed since.
+        /// What was said of the table when it was made; `None` where the section that says so was removed since, or where it is of
+        /// another memory than the exported `memory`.
         stamp: Option<Stamp>,
     },
     /// An option is out of its range, or does not fit the module.

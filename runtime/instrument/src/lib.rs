@@ -29,7 +29,7 @@
 //!   ever mapped over it.
 //!
 //! What the rewritten module computes, traps on, and leaves in its memory is what the plain one does. It consumes more
-//! fuel, has one more memory and one more export; a 64-bit memory may have a lower maximum (see
+//! fuel, has one more memory, export and custom section; a 64-bit memory may have a lower maximum (see
 //! [`Options::memory64_bytes_max`]).
 //!
 //! ```

@@ -249,9 +249,12 @@ impl<'a> Contents<'a> {
             }
         }
         if contents.instrumented {
+            // Hosts take the memory of this name.
+            let memories = &contents.memory_exports;
+            let of_memory = |stamp: &Stamp| memories.contains(&(wasi::MEMORY, stamp.tracked));
             return Err(InstrumentError::AlreadyInstrumented {
                 export: CARDS_EXPORT,
-                stamp: contents.stamp,
+                stamp: contents.stamp.filter(of_memory),
             });
         }
         Ok(contents)

@@ -17,6 +17,10 @@ pub struct Stamp {
     pub page_size_shift: u32,
     /// Nothing may be mapped below this address: stores to the shadow stack have no marks.
     pub stack_end: u64,
+    /// How many bytes at the head of the page after a marked one may have changed without a mark.
+    pub suspect_bytes: u32,
+    /// Index of the tracked memory.
+    pub tracked: u32,
 }
 
 /// An instrumented module.

@@ -64,6 +64,8 @@ pub(crate) fn instrument(
         let stamp = Stamp {
             page_size_shift: plan.cards.page_size_shift,
             stack_end: report.stack_end(),
+            suspect_bytes: plan.cards.suspect_bytes,
+            tracked: plan.cards.tracked,
         };
         assembly.module.section(&CustomSection {
             name: CARDS_EXPORT.into(),

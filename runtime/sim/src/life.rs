@@ -345,8 +345,7 @@ impl World {
             match contents(&self.store(), first) {
                 Ok(found) => return Ok(found),
                 // The disk's reads work again after a few.
-                Err(error) if self.disk.failed() > failed => self.refused(&error, "reading")?,
-                Err(error) => return Err(lost(format!("the store does not read: {error}"))),
+                Err(error) => self.read_refused(failed, &error, "reading")?,
             }
         }
     }
@@ -447,6 +446,14 @@ impl World {
         }
     }
 
+    /// The same for what only reads, since so many operations had failed.
+    fn read_refused(&self, failed: u64, error: &PagerError, what: &str) -> Result<(), Broken> {
+        match self.disk.failed() > failed {
+            true => self.refused(error, what),
+            false => Err(lost(format!("{what}: {error}"))),
+        }
+    }
+
     /// Opens an object that no task has open: makes it, grows it or takes it as it is.
     fn open(&mut self, task: usize) -> Result<(), Broken> {
         let names = self.shape.names.iter();
@@ -543,8 +550,9 @@ impl World {
             let start = page * page_bytes;
             let mut bytes = vec![0; page_bytes];
             let access = VmProt::READ | VmProt::WRITE;
+            let failed = self.disk.failed();
             if let Err(error) = store.data_request(open.object, start as u64, access, &mut bytes) {
-                return self.refused(&error, &format!("reading page {page} of {name}"));
+                return self.read_refused(failed, &error, &format!("reading page {page} of {name}"));
             }
             if bytes != self.supplied[name][start..start + page_bytes] {
                 return Err(mixed(format!("page {page} of {name} is supplied wrongly")));
@@ -614,8 +622,9 @@ impl World {
                     flags,
                 })
                 .collect();
+            let failed = self.disk.failed();
             if let Err(error) = store.data_return_runs(call.id, object, &runs) {
-                self.refused(&error, &format!("returning {count} pages of {name}"))?;
+                self.read_refused(failed, &error, &format!("returning {count} pages of {name}"))?;
                 return self.abort(task, &call);
             }
             call.returned += count;

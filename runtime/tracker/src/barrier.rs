@@ -280,24 +280,22 @@ unsafe fn is_wide_block_clean(first: *const AtomicU8) -> bool {
     // SAFETY: what is loaded is what relaxed loads of words would load.
     unsafe {
         core::arch::asm!(
-            "vmovdqu64 zmm0, [{first}]",
-            "vmovdqu64 zmm1, [{first} + 64]",
-            "vporq zmm0, zmm0, [{first} + 128]",
-            "vporq zmm1, zmm1, [{first} + 192]",
-            "vporq zmm0, zmm0, [{first} + 256]",
-            "vporq zmm1, zmm1, [{first} + 320]",
-            "vporq zmm0, zmm0, [{first} + 384]",
-            "vporq zmm1, zmm1, [{first} + 448]",
-            "vporq zmm0, zmm0, zmm1",
-            "vptestmq k1, zmm0, zmm0",
+            "vmovdqu64 zmm16, [{first}]",
+            "vmovdqu64 zmm17, [{first} + 64]",
+            "vporq zmm16, zmm16, [{first} + 128]",
+            "vporq zmm17, zmm17, [{first} + 192]",
+            "vporq zmm16, zmm16, [{first} + 256]",
+            "vporq zmm17, zmm17, [{first} + 320]",
+            "vporq zmm16, zmm16, [{first} + 384]",
+            "vporq zmm17, zmm17, [{first} + 448]",
+            "vporq zmm16, zmm16, zmm17",
+            "vptestmq k1, zmm16, zmm16",
             "kmovw {marked:e}, k1",
-            // Without it, SSE instructions behind it would be slow.
-            "vzeroupper",
             first = in(reg) first,
             marked = out(reg) marked,
-            // A class of registers needs the feature; these names are of the same registers.
-            out("xmm0") _,
-            out("xmm1") _,
+            // Above the first sixteen, so that SSE instructions behind this are not slowed down.
+            out("xmm16") _,
+            out("xmm17") _,
             out("k1") _,
             options(readonly, nostack, preserves_flags),
         );

@@ -55,7 +55,7 @@ impl SharedObject {
     /// The attributes as the pager has them now.
     pub fn refresh_attributes(&self) -> Result<Attributes, PagerError> {
         let attributes = self.pager.attributes(self.id)?;
-        self.lock().attributes = attributes;
+        self.lock().change_attributes(attributes);
         Ok(attributes)
     }
 }
