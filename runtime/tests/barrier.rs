@@ -66,9 +66,10 @@ const STACK: &str = r#"(module
     (i32.store (global.get $stack) (i32.const 1))
     (global.set $stack (i32.add (global.get $stack) (i32.const 16)))))"#;
 
-fn instrumented(page_size_shift: u32) -> Vec<u8> {
+fn instrumented(page_size_shift: u32, suspect_bytes: u32) -> Vec<u8> {
     let options = vmsync::instrument::Options {
         page_size_shift,
+        suspect_bytes,
         ..Default::default()
     };
     let stack = wat::parse_str(STACK).expect("good text");
@@ -79,7 +80,7 @@ fn instrumented(page_size_shift: u32) -> Vec<u8> {
 fn a_module_that_was_instrumented_before_keeps_its_stack_to_itself() {
     let host = sandbox().host().clone();
     let now = prepare(&host, STACK.as_bytes()).expect("a good guest");
-    let before = instrumented(host.options().page_size.shift());
+    let before = instrumented(host.options().page_size.shift(), 16);
     let before = prepare(&host, &before).expect("a good guest");
     assert_eq!((now.stack_end, before.stack_end), (2000, 2000));
 }
@@ -90,9 +91,11 @@ fn cards_that_say_nothing_to_this_host_are_refused() {
     let shift = host.options().page_size.shift();
     let other = if shift == 12 { 13 } else { 12 };
     let refused = |wasm: &[u8]| prepare(&host, wasm).expect_err("other cards").to_string();
-    let message = refused(&instrumented(other));
+    let message = refused(&instrumented(other, 16));
     let sizes = [other, shift].map(|shift| format!("pages of {}", 1 << shift));
     assert!(sizes.iter().all(|size| message.contains(size)), "{message}");
+    let message = refused(&instrumented(shift, 64));
+    assert!(message.contains("64 suspect"), "{message}");
     let unsaid = r#"(module (memory (export "memory") 1) (memory (export "vmsync1:cards") 16))"#;
     let message = refused(unsaid.as_bytes());
     assert!(message.contains("instrument it again"), "{message}");

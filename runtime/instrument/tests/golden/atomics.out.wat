@@ -531,5 +531,5 @@
     i32.const 1
     memory.atomic.notify
   )
-  (@custom "vmsync1:cards" (after code) "\0c\00")
+  (@custom "vmsync1:cards" (after code) "\0c\00\10\00")
 )

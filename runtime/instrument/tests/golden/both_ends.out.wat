@@ -32,5 +32,5 @@
     i32.const 1
     i32.store8 1
   )
-  (@custom "vmsync1:cards" (after code) "\0c\00")
+  (@custom "vmsync1:cards" (after code) "\0c\00\00\00")
 )

@@ -148,5 +148,5 @@
     end
   )
   (data $d (;0;) "0123456789")
-  (@custom "vmsync1:cards" (after data) "\0c\00")
+  (@custom "vmsync1:cards" (after data) "\0c\00\10\00")
 )

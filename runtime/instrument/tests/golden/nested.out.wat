@@ -100,5 +100,5 @@
       br_if 0 (;@1;)
     end
   )
-  (@custom "vmsync1:cards" (after code) "\0c\00")
+  (@custom "vmsync1:cards" (after code) "\0c\00\10\00")
 )

@@ -121,5 +121,5 @@
     f32.const 0x1p+1 (;=2;)
     f32.store
   )
-  (@custom "vmsync1:cards" (after code) "\0c\00")
+  (@custom "vmsync1:cards" (after code) "\0c\00\10\00")
 )

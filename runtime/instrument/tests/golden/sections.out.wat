@@ -46,5 +46,5 @@
     end
   )
   (@custom "after" (after code) "kept too")
-  (@custom "vmsync1:cards" (after code) "\0c\00")
+  (@custom "vmsync1:cards" (after code) "\0c\00\10\01")
 )

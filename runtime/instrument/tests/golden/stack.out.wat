@@ -71,5 +71,5 @@
     i32.add
     global.set $__stack_pointer
   )
-  (@custom "vmsync1:cards" (after code) "\0c\80\80\04")
+  (@custom "vmsync1:cards" (after code) "\0c\80\80\04\10\00")
 )

@@ -305,5 +305,5 @@
       end
     end
   )
-  (@custom "vmsync1:cards" (after code) "\0c\00")
+  (@custom "vmsync1:cards" (after code) "\0c\00\10\00")
 )
