@@ -69,7 +69,8 @@ fn next(shared: &Shared, stuck: usize, mut applying: bool, flush_at: &mut Option
         *flush_at = due(pending, *flush_at, shared.options.write_behind_delay);
         // A store that is dropped by whom this thread answers has nobody else who would write what is queued.
         if pending && (queue.urgent || queue.stop || is_past(*flush_at)) {
-            (queue.urgent, queue.flushing) = (false, true);
+            // What comes behind waits from then on.
+            (queue.urgent, queue.flushing, *flush_at) = (false, true, None);
             return Work::Flush(queue.queued);
         }
         if queue.stop {

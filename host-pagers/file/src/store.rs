@@ -185,7 +185,7 @@ impl FileStore {
             calls: Mutex::default(),
             opening: Mutex::new(Opening {
                 objects,
-                unanswered: None,
+                ..Opening::default()
             }),
             checkpointer: Mutex::new(checkpointer),
             undurable: AtomicBool::new(recovered.journal.is_undurable()),
@@ -306,6 +306,8 @@ impl Shared {
         Err(PagerError::new(PagerErrorKind::Denied, message))
     }
 
+    /// For whoever opens, makes, grows or removes an object.
+    ///
     /// # Errors
     /// [`PagerErrorKind::TimedOut`] while a change that was given up has no outcome.
     pub(crate) fn opening(&self) -> Result<MutexGuard<'_, Opening>> {

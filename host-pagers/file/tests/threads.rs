@@ -142,18 +142,54 @@ fn cut_off(faults: bool) {
     own.iter().for_each(|client| client.recorder.assert_exact());
 }
 
-/// Tells which thread answers.
-struct WhoAnswers(Mutex<mpsc::Sender<Option<String>>>);
+const ASYNCHRONOUS: SynchronizeFlags = SynchronizeFlags {
+    synchronous: false,
+    more: false,
+    nowait: false,
+};
+
+const DIRTY: ReturnFlags = ReturnFlags {
+    dirty: true,
+    kernel_copy: true,
+};
+
+/// Tells which thread answers. Where it holds the store, it queues one more call then, and lets go of the store as the last.
+struct WhoAnswers {
+    answers: Mutex<mpsc::Sender<Option<String>>>,
+    store: Mutex<Option<Arc<FileStore>>>,
+}
+
+impl WhoAnswers {
+    fn new() -> (Arc<Self>, mpsc::Receiver<Option<String>>) {
+        let (sender, answers) = mpsc::channel();
+        let control = Self {
+            answers: Mutex::new(sender),
+            store: Mutex::default(),
+        };
+        (Arc::new(control), answers)
+    }
+}
 
 impl MemoryObjectControl for WhoAnswers {
     fn synchronize_completed(
         &self,
-        _: ByteRange,
+        range: ByteRange,
         result: std::result::Result<(), PagerError>,
     ) -> std::result::Result<(), KernReturn> {
         result.expect("the disk works");
+        let store = self.store.lock().unwrap().take();
+        if let Some(store) = store {
+            while Arc::strong_count(&store) > 1 {
+                thread::yield_now();
+            }
+            let call = Client::call();
+            store
+                .data_return(call, ObjectId(1), 0, &[7; PAGE], DIRTY)
+                .unwrap();
+            store.synchronize(call, ObjectId(1), range, ASYNCHRONOUS).unwrap();
+        }
         let name = thread::current().name().map(str::to_owned);
-        self.0.lock().unwrap().send(name).unwrap();
+        self.answers.lock().unwrap().send(name).unwrap();
         Ok(())
     }
 
@@ -191,14 +227,13 @@ fn a_caller_with_other_work_leaves_the_commit_to_the_stores_thread() {
     for background in [Background::Thread, Background::Caller] {
         let options = Options { background, ..tiny() };
         let store = FileStore::open_on(Arc::new(MemoryDisk::new()), &options).unwrap();
-        let (sender, answers) = mpsc::channel();
+        let (control, answers) = WhoAnswers::new();
         let request = InitRequest {
             page_size: PageSize::KIB_4,
             size_min: PAGE as u64,
             create: true,
             write: true,
         };
-        let control = Arc::new(WhoAnswers(Mutex::new(sender)));
         let name = ObjectName::new("object").unwrap();
         store.init(ObjectId(1), &name, request, control).unwrap();
         let own = thread::current().name().map(str::to_owned);
@@ -283,12 +318,6 @@ fn pages_wait_before_they_are_put_into_the_image() {
     assert!(waited, "they are put into the image at once");
 }
 
-const ASYNCHRONOUS: SynchronizeFlags = SynchronizeFlags {
-    synchronous: false,
-    more: false,
-    nowait: false,
-};
-
 /// The delay of a queued call counts from when it was queued, whatever comes behind it.
 #[test]
 fn calls_that_follow_each_other_quickly_are_written_all_the_same() {
@@ -314,54 +343,6 @@ fn calls_that_follow_each_other_quickly_are_written_all_the_same() {
     }
 }
 
-const DIRTY: ReturnFlags = ReturnFlags {
-    dirty: true,
-    kernel_copy: true,
-};
-
-/// Queues one more call and lets go of the store, on the thread that answers.
-struct LetsGo(Mutex<Option<Arc<FileStore>>>, mpsc::Sender<Option<String>>);
-
-impl MemoryObjectControl for LetsGo {
-    fn synchronize_completed(
-        &self,
-        range: ByteRange,
-        result: std::result::Result<(), PagerError>,
-    ) -> std::result::Result<(), KernReturn> {
-        result.expect("the disk works");
-        let own = thread::current().name().map(str::to_owned);
-        let store = self.0.lock().unwrap().take();
-        if let Some(store) = store {
-            assert_eq!(own.as_deref(), Some("vmsync-store"));
-            while Arc::strong_count(&store) > 1 {
-                thread::yield_now();
-            }
-            let call = Client::call();
-            store
-                .data_return(call, ObjectId(1), 0, &[7; PAGE], DIRTY)
-                .unwrap();
-            store.synchronize(call, ObjectId(1), range, ASYNCHRONOUS).unwrap();
-            drop(store);
-        }
-        self.1.send(own).unwrap();
-        Ok(())
-    }
-
-    fn write_behind_failed(&self, _: ByteRange, error: PagerError) {
-        panic!("{error}");
-    }
-
-    fn lock_request(&self, _: LockRequest) -> std::result::Result<(), KernReturn> {
-        Ok(())
-    }
-
-    fn change_attributes(&self, _: Attributes) {}
-
-    fn destroy(&self, reason: PagerError) {
-        panic!("{reason}");
-    }
-}
-
 #[test]
 fn a_store_that_its_own_thread_lets_go_of_writes_what_is_queued() {
     let options = Options {
@@ -371,8 +352,7 @@ fn a_store_that_its_own_thread_lets_go_of_writes_what_is_queued() {
     };
     let disk = MemoryDisk::new();
     let store = FileStore::open_on(Arc::new(disk.clone()), &options).unwrap();
-    let (sender, answers) = mpsc::channel();
-    let control = Arc::new(LetsGo(Mutex::new(None), sender));
+    let (control, answers) = WhoAnswers::new();
     let request = InitRequest {
         page_size: PageSize::KIB_4,
         size_min: PAGE as u64,
@@ -385,7 +365,7 @@ fn a_store_that_its_own_thread_lets_go_of_writes_what_is_queued() {
     while who_commits(&store, &answers, true).as_deref() != Some("vmsync-store") {
         thread::sleep(Duration::from_millis(1));
     }
-    *control.0.lock().unwrap() = Some(store.clone());
+    *control.store.lock().unwrap() = Some(store.clone());
     let flags = SynchronizeFlags {
         synchronous: true,
         more: false,
@@ -399,6 +379,10 @@ fn a_store_that_its_own_thread_lets_go_of_writes_what_is_queued() {
         .unwrap();
     store.synchronize(call, ObjectId(1), range, flags).unwrap();
     drop(store);
+    for _ in 0..2 {
+        let answered = answers.recv_timeout(Duration::from_secs(60)).unwrap();
+        assert_eq!(answered.as_deref(), Some("vmsync-store"));
+    }
     // The thread ends, and gives up the disk.
     let start = Instant::now();
     let again = loop {

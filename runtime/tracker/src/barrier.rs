@@ -270,7 +270,7 @@ fn skip_clean(table: &CardTable, mut at: u64, end: u64) -> u64 {
 }
 
 /// Whether all [`WIDE_BLOCK_CARDS`] from `first` on are clean. Where the second-level cache is what a scan waits for, 1 GiB took 2.3 us;
-/// between two waits for a drive 3.4, and 6.1 without (`commit`, medians of five runs in turn).
+/// between two waits for a drive 3.4, and 6.1 without (a program that does nothing else, not kept; medians of five runs in turn).
 ///
 /// # Safety
 /// They are readable, and the processor has AVX-512F.
