@@ -537,30 +537,29 @@ impl TaskMemory for GuestMemory {
     }
 
     fn collect(&mut self, range: ByteRange, dirty: &mut PageSet) -> Result<(), MemoryError> {
-        for watched in self.take_pending(range, dirty) {
-            self.tracker.collect(watched, dirty)?;
+        for run in self.take_pending(range, dirty).runs() {
+            self.tracker.collect(self.page_size.byte_range(*run), dirty)?;
         }
         Ok(())
     }
 
     fn collect_superset(&mut self, range: ByteRange, dirty: &mut PageSet) -> Result<(), MemoryError> {
-        for watched in self.take_pending(range, dirty) {
-            self.tracker.collect_superset(watched, dirty)?;
+        for run in self.take_pending(range, dirty).runs() {
+            self.tracker
+                .collect_superset(self.page_size.byte_range(*run), dirty)?;
         }
         Ok(())
     }
 }
 
 impl GuestMemory {
-    /// Moves the marks that are kept of `range` to `dirty`; the parts of it that the tracker watches.
-    fn take_pending(&mut self, range: ByteRange, dirty: &mut PageSet) -> Vec<ByteRange> {
+    /// Moves the marks that are kept of `range` to `dirty`; the pages of it that the tracker watches.
+    fn take_pending(&mut self, range: ByteRange, dirty: &mut PageSet) -> PageSet {
         let pages = self.page_range(range);
-        dirty.union(&self.pending.within(pages));
-        self.pending.remove(pages);
+        dirty.append(self.pending.take(pages));
         let mut watched = self.tracked.within(pages);
         watched.subtract(&self.write_protected);
-        let runs = watched.runs().iter();
-        runs.map(|run| self.page_size.byte_range(*run)).collect()
+        watched
     }
 
     /// Advice may be ignored, so may its failure.

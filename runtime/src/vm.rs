@@ -20,7 +20,6 @@ use vmsync_core::{
     abi::{Behavior, ObjectInfo, OpenFlags, VmProt, VmSync},
     limits::OBJECT_BYTES_MAX,
     msync::Msync,
-    object::ObjectHandle,
     page::PageSize,
     pager::InitRequest,
     task::{MapRequest, Placement, Region, Task, behavior_flags},
@@ -326,13 +325,11 @@ impl Vm {
             return;
         };
         let mut served = Vec::new();
-        for object in task.mapped_objects() {
-            while let Some(request) = object.with(|object| object.next_lock_request()) {
-                let call = self.host.next_call();
-                if let Ok(mut msync) = task.lock_request(&object, &request, call, memory) {
-                    drive(&mut msync, memory, &self.host, waiter).await;
-                    served.push(msync);
-                }
+        while let Some((object, request)) = task.next_lock_request() {
+            let call = self.host.next_call();
+            if let Ok(mut msync) = task.lock_request(&object, &request, call, memory) {
+                drive(&mut msync, memory, &self.host, waiter).await;
+                served.push(msync);
             }
         }
         for msync in served {

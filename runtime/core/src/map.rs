@@ -165,8 +165,8 @@ impl<O: Clone + PartialEq> VmMap<O> {
         self.entries.get_index(index).map(|(_, entry)| entry)
     }
 
-    /// The entries inside `range`, clipped to it.
-    pub fn entries_in(&self, range: PageRange) -> impl Iterator<Item = VmMapEntry<O>> + '_ {
+    /// The entries that reach into `range`, with the pages of it that are theirs.
+    pub fn overlapping(&self, range: PageRange) -> impl Iterator<Item = (&VmMapEntry<O>, PageRange)> {
         let first = self
             .entries
             .partition_point(|_, entry| entry.pages.end <= range.start);
@@ -174,12 +174,22 @@ impl<O: Clone + PartialEq> VmMap<O> {
             .values()
             .skip(first)
             .take_while(move |entry| entry.pages.start < range.end && !range.is_empty())
-            .map(move |entry| entry.clip(range))
+            .map(move |entry| (entry, entry.pages.intersect(range)))
+    }
+
+    /// The entries inside `range`, clipped to it.
+    pub fn entries_in(&self, range: PageRange) -> impl Iterator<Item = VmMapEntry<O>> + '_ {
+        self.overlapping(range).map(move |(entry, _)| entry.clip(range))
     }
 
     /// Whether every page of `range` has an entry.
     pub fn covers(&self, range: PageRange) -> bool {
-        self.entries_in(range).map(|entry| entry.pages.len()).sum::<u64>() == range.len()
+        self.covered(range) == range.len()
+    }
+
+    /// How many pages of `range` have an entry.
+    pub fn covered(&self, range: PageRange) -> u64 {
+        self.overlapping(range).map(|(_, pages)| pages.len()).sum()
     }
 
     /// Whether the map has room for one more region.

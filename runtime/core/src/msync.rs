@@ -169,8 +169,9 @@ struct Work<O> {
     segment: Segment<O>,
     /// The segment's bytes in the object: what is reserved and synchronized.
     range: ByteRange,
-    returned: PageSet,
+    /// What is returned: dirty pages, and others.
     dirty: PageSet,
+    clean: PageSet,
     flushed: PageSet,
     synchronize: bool,
     /// Why the segment's pages are not durable.
@@ -247,8 +248,8 @@ impl<O: ObjectHandle> Msync<O> {
             .into_iter()
             .map(|segment| Work {
                 range: page_size.byte_range(segment.object_pages),
-                returned: PageSet::new(),
                 dirty: PageSet::new(),
+                clean: PageSet::new(),
                 flushed: PageSet::new(),
                 synchronize: cleaning.synchronize && segment.sharing == Sharing::Writer,
                 error: None,
@@ -415,23 +416,23 @@ impl<O: ObjectHandle> Msync<O> {
             if cleaning.flushed == Flushed::Clean {
                 flushed.subtract(&dirty);
             }
-            let mut returned = match cleaning.returned {
-                Returned::Nothing => PageSet::new(),
-                Returned::Dirty | Returned::DirtyAndPrecious => dirty.clone(),
-                Returned::Resident => {
-                    let mut all = segment.object.with(|object| object.resident.within(pages));
-                    all.union(&dirty);
-                    all
-                }
+            let mut clean = match cleaning.returned {
+                Returned::DirtyAndPrecious => precious,
+                // A flush would lose them.
+                _ => precious.intersection(&flushed),
             };
-            if cleaning.returned == Returned::DirtyAndPrecious {
-                returned.union(&precious);
-            } else {
-                returned.union(&precious.intersection(&flushed));
+            if cleaning.returned == Returned::Resident {
+                clean.union(&segment.object.with(|object| object.resident.within(pages)));
             }
-            work.dirty = dirty.intersection(&returned);
-            work.synchronize |= !returned.is_empty();
-            work.returned = returned;
+            if cleaning.returned == Returned::Nothing {
+                work.dirty = dirty.intersection(&clean);
+                clean.subtract(&dirty);
+            } else {
+                clean.subtract(&dirty);
+                work.dirty = dirty;
+            }
+            work.synchronize |= !work.dirty.is_empty() || !clean.is_empty();
+            work.clean = clean;
             work.flushed = flushed;
         }
     }
@@ -442,11 +443,9 @@ impl<O: ObjectHandle> Msync<O> {
         let pages_max = page_size.page_of(RETURN_BYTES_MAX);
         let mut pages_returned = 0;
         for work in self.writers() {
-            let mut clean = work.returned.clone();
-            clean.subtract(&work.dirty);
             let mut runs: Vec<(PageRange, bool)> =
                 work.dirty.runs_capped(pages_max).map(|run| (run, true)).collect();
-            runs.extend(clean.runs_capped(pages_max).map(|run| (run, false)));
+            runs.extend(work.clean.runs_capped(pages_max).map(|run| (run, false)));
             runs.sort_unstable_by_key(|(run, _)| run.start);
             let at_once = if memory.is_addressable() { runs.len() } else { 1 };
             for runs in runs.chunks(at_once.max(1)) {
@@ -592,9 +591,10 @@ impl<O: ObjectHandle> Msync<O> {
                 continue;
             }
             if self.cleaning.flushed == Flushed::Unmapped {
-                work.segment
-                    .object
-                    .with(|object| object.precious.subtract(&work.returned));
+                work.segment.object.with(|object| {
+                    object.precious.subtract(&work.dirty);
+                    object.precious.subtract(&work.clean);
+                });
                 continue;
             }
             match work.segment.sharing {

@@ -151,8 +151,7 @@ impl MemoryObject {
     /// The marks of `pages`: those that the tracker just gave up, and the host's own. They are dirty from now on.
     pub fn take_marks(&mut self, pages: PageRange, tracked: PageSet) -> PageSet {
         let mut marks = tracked;
-        marks.union(&self.stored.within(pages));
-        self.stored.remove(pages);
+        marks.append(self.stored.take(pages));
         self.dirty.union(&marks);
         self.resident.union(&marks);
         marks

@@ -118,6 +118,27 @@ impl PageSet {
         self.runs = merged;
     }
 
+    /// Adds every page of `other`, and takes it over where this set is empty.
+    pub fn append(&mut self, other: PageSet) {
+        if self.runs.is_empty() {
+            *self = other;
+        } else {
+            self.union(&other);
+        }
+    }
+
+    /// Takes the part inside `range` out.
+    #[must_use]
+    pub fn take(&mut self, range: PageRange) -> PageSet {
+        let reaches_out = |run: &PageRange| run.start < range.start || run.end > range.end;
+        if !self.runs.first().is_some_and(reaches_out) && !self.runs.last().is_some_and(reaches_out) {
+            return core::mem::take(self);
+        }
+        let part = self.within(range);
+        self.remove(range);
+        part
+    }
+
     /// The pages that both have.
     pub fn intersection(&self, other: &PageSet) -> PageSet {
         let (mut ours, mut theirs) = (&self.runs[..], &other.runs[..]);
@@ -176,10 +197,9 @@ impl PageSet {
 
     /// The same pages, moved so that page `from` becomes page `to`. No page may lie below `from`.
     #[must_use]
-    pub fn rebase(&self, from: u64, to: u64) -> PageSet {
-        PageSet {
-            runs: self.runs.iter().map(|run| run.rebase(from, to)).collect(),
-        }
+    pub fn rebase(mut self, from: u64, to: u64) -> PageSet {
+        self.runs.iter_mut().for_each(|run| *run = run.rebase(from, to));
+        self
     }
 
     /// Its runs with none longer than `pages_max` pages.
@@ -245,6 +265,12 @@ mod tests {
                 check(&set, &oracle);
                 let inside = oracle.iter().copied().filter(|page| range.contains(*page)).collect();
                 check(&set.within(range), &inside);
+                let mut rest = set.clone();
+                let taken = rest.take(range);
+                check(&taken, &inside);
+                check(&rest, &oracle.difference(&inside).copied().collect());
+                rest.append(taken);
+                prop_assert_eq!(&rest, &set);
                 prop_assert_eq!(set.contains(start), oracle.contains(&start));
             }
             let capped: Vec<_> = set.runs_capped(3).collect();

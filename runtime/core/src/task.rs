@@ -35,6 +35,7 @@ use crate::{
     msync::Segment,
     object::{ErrorCursor, ObjectHandle},
     page::{ByteRange, PageRange, PageSize},
+    pager::LockRequest,
 };
 
 /// The first port that names an object; smaller ones are tasks.
@@ -190,17 +191,20 @@ impl<O: ObjectHandle> Task<O> {
         self.objects.retain(|_, open| !open.closed || maps(&open.object));
     }
 
-    /// The objects that regions show, each once.
-    pub fn mapped_objects(&self) -> Vec<O> {
-        let mut objects: Vec<O> = Vec::new();
-        for entry in self.map.entries() {
-            if let EntryBacking::Object { object, .. } = &entry.backing
-                && !objects.contains(object)
-            {
-                objects.push(object.clone());
+    /// What a pager has asked for of an object that regions show.
+    pub fn next_lock_request(&self) -> Option<(O, LockRequest)> {
+        let mut last = None;
+        self.map.entries().find_map(|entry| {
+            let EntryBacking::Object { object, .. } = &entry.backing else {
+                return None;
+            };
+            // Regions of one object lie side by side, as a rule.
+            if last.replace(object) == Some(object) {
+                return None;
             }
-        }
-        objects
+            let request = object.with(|object| object.next_lock_request())?;
+            Some((object.clone(), request))
+        })
     }
 
     /// A port of the task for `object`.
@@ -219,8 +223,8 @@ impl<O: ObjectHandle> Task<O> {
         }
         if self
             .map
-            .entries_in(pages)
-            .any(|entry| !entry.protection.contains(access))
+            .overlapping(pages)
+            .any(|(entry, _)| !entry.protection.contains(access))
         {
             return Err(KernReturn::ProtectionFailure);
         }
@@ -262,26 +266,26 @@ impl<O: ObjectHandle> Task<O> {
     /// The runs of objects' pages inside `pages`, in address order.
     fn segments(&self, pages: PageRange) -> Vec<Segment<O>> {
         let mut segments: Vec<Segment<O>> = Vec::new();
-        for entry in self.map.entries_in(pages) {
+        for (entry, pages) in self.map.overlapping(pages) {
             let EntryBacking::Object {
                 object,
                 first_page,
                 sharing,
                 image,
-            } = entry.backing
+            } = &entry.backing
             else {
                 continue;
             };
-            if sharing == Sharing::Copy {
+            if *sharing == Sharing::Copy {
                 continue;
             }
             let segment = Segment {
-                object,
-                object_pages: entry.pages.rebase(entry.pages.start, first_page),
-                address_page: entry.pages.start,
-                sharing,
+                object: object.clone(),
+                object_pages: pages.rebase(entry.pages.start, *first_page),
+                address_page: pages.start,
+                sharing: *sharing,
                 wired: entry.wired > 0,
-                image,
+                image: *image,
             };
             if !segments.last_mut().is_some_and(|last| last.absorb(&segment)) {
                 segments.push(segment);

@@ -63,14 +63,20 @@ pub enum Straddle {
 /// Watches pages by the marks of instrumented stores. The host marks its own writes.
 #[derive(Debug)]
 pub struct Barrier {
-    memory: Memory,
     table: CardTable,
     straddle: Straddle,
     attached: PageSet,
     pending: PageSet,
-    /// Heads of the pages in `captured`; others are unknown.
+    heads: Heads,
+}
+
+/// The heads of pages when they were last known to be clean.
+#[derive(Debug)]
+struct Heads {
+    memory: Memory,
+    /// Those of the pages in `known`.
     heads: Vec<Head>,
-    captured: AtomicBitmap,
+    known: AtomicBitmap,
 }
 
 // SAFETY: the table is read and cleared through atomics only.
@@ -99,7 +105,6 @@ impl Barrier {
             Straddle::NextPageSuspect => pages,
         };
         Self {
-            memory,
             table: CardTable {
                 cards: pages,
                 ..table
@@ -107,62 +112,48 @@ impl Barrier {
             straddle,
             attached: PageSet::new(),
             pending: PageSet::new(),
-            // Zeroed by the allocator: an entry costs memory from its first use only.
-            heads: vec![0; usize::try_from(heads).expect("a head per page fits the address space")],
-            captured: AtomicBitmap::new(heads),
+            heads: Heads {
+                memory,
+                // Zeroed by the allocator: an entry costs memory from its first use only.
+                heads: vec![0; usize::try_from(heads).expect("a head per page fits the address space")],
+                known: AtomicBitmap::new(heads),
+            },
         }
     }
 
     fn pages(&self, range: ByteRange) -> PageRange {
-        let pages = self.memory.pages(range);
+        let pages = self.heads.memory.pages(range);
         assert!(pages.end <= self.table.cards, "{range} has no cards");
         pages
     }
 
     /// Moves what the cards say of `pages` to `pending`.
     fn drain(&mut self, pages: PageRange) {
-        let mut marked = PageSet::new();
-        let first = match self.straddle {
-            Straddle::Marked => pages.start,
-            Straddle::NextPageSuspect => pages.start.saturating_sub(1),
+        let suspects = self.straddle == Straddle::NextPageSuspect;
+        let first = pages.start.saturating_sub(u64::from(suspects));
+        let Self {
+            table,
+            attached,
+            pending,
+            heads,
+            ..
+        } = self;
+        // What lies behind a marked page, until the next one is known: that may be it.
+        let mut behind = None;
+        let check = |behind: Option<u64>, pending: &mut PageSet| {
+            let changed = |page: &u64| suspects && attached.contains(*page) && heads.is_changed(*page);
+            if let Some(page) = behind.filter(changed) {
+                pending.insert(PageRange::new(page, page + 1));
+            }
         };
-        take_marks(&self.table, PageRange::new(first, pages.end), |run| {
-            marked.insert(run)
+        take_marks(table, PageRange::new(first, pages.end), |page| {
+            check(behind.filter(|behind| *behind != page), pending);
+            if attached.contains(page) {
+                pending.insert(PageRange::new(page, page + 1));
+            }
+            behind = Some(page + 1);
         });
-        self.pending.union(&marked.intersection(&self.attached));
-        if self.straddle == Straddle::NextPageSuspect {
-            let behind = marked.runs().iter().map(|run| run.end);
-            let changed: PageSet = behind.filter(|page| self.is_suspect(*page)).collect();
-            self.pending.union(&changed);
-        }
-    }
-
-    /// Whether a store that began in the page before `page` may have changed it.
-    fn is_suspect(&self, page: u64) -> bool {
-        self.attached.contains(page)
-            && !(self.captured.contains(page) && self.head(page) == self.heads[page as usize])
-    }
-
-    /// The head of `page`, which is attached.
-    fn head(&self, page: u64) -> Head {
-        let start = self
-            .memory
-            .pointer(PageRange::new(page, page + 1))
-            .cast::<AtomicU64>();
-        // SAFETY: an attached page is mapped and readable, and aligned to 16 bytes as its memory is.
-        let (low, high) = unsafe { (&*start, &*start.add(1)) };
-        Head::from(low.load(Ordering::Relaxed)) << u64::BITS | Head::from(high.load(Ordering::Relaxed))
-    }
-
-    /// Keeps the heads of `pages`, which are about to be reported.
-    fn capture(&mut self, pages: &PageSet) {
-        if self.straddle == Straddle::Marked {
-            return;
-        }
-        for page in pages.pages() {
-            self.heads[page as usize] = self.head(page);
-        }
-        pages.runs().iter().for_each(|run| self.captured.insert(*run));
+        check(behind, pending);
     }
 
     /// Everything in `pages` is clean: its marks are dropped, but not what they mean for pages outside.
@@ -170,7 +161,7 @@ impl Barrier {
         self.drain(pages);
         self.pending.remove(pages);
         if self.straddle == Straddle::NextPageSuspect {
-            self.captured.remove(pages);
+            self.heads.known.remove(pages);
         }
     }
 }
@@ -194,7 +185,7 @@ impl Tracker for Barrier {
     }
 
     fn detach(&mut self, range: ByteRange) {
-        let pages = self.memory.pages(range);
+        let pages = self.heads.memory.pages(range);
         let pages = pages.intersect(PageRange::new(0, self.table.cards));
         for run in self.attached.within(pages).runs() {
             self.attached.remove(*run);
@@ -214,16 +205,43 @@ impl Tracker for Barrier {
         for run in self.attached.within(pages).runs() {
             self.drain(*run);
         }
-        let found = self.pending.within(pages);
-        self.capture(&found);
-        self.pending.remove(pages);
-        dirty.union(&found);
+        let found = self.pending.take(pages);
+        if self.straddle == Straddle::NextPageSuspect {
+            self.heads.keep(&found);
+        }
+        dirty.append(found);
         Ok(())
     }
 }
 
-/// Clears the cards of `pages` and hands on the runs that were marked, ascending, maximal within a word at least.
-fn take_marks(table: &CardTable, pages: PageRange, mut found: impl FnMut(PageRange)) {
+impl Heads {
+    /// Whether a store that began in the page before `page`, which is attached, may have changed it.
+    fn is_changed(&self, page: u64) -> bool {
+        !(self.known.contains(page) && self.read(page) == self.heads[page as usize])
+    }
+
+    /// The head of `page`, which is attached.
+    fn read(&self, page: u64) -> Head {
+        let start = self
+            .memory
+            .pointer(PageRange::new(page, page + 1))
+            .cast::<AtomicU64>();
+        // SAFETY: an attached page is mapped and readable, and aligned to 16 bytes as its memory is.
+        let (low, high) = unsafe { (&*start, &*start.add(1)) };
+        Head::from(low.load(Ordering::Relaxed)) << u64::BITS | Head::from(high.load(Ordering::Relaxed))
+    }
+
+    /// Keeps the heads of `pages`, which are about to be reported.
+    fn keep(&mut self, pages: &PageSet) {
+        for page in pages.pages() {
+            self.heads[page as usize] = self.read(page);
+        }
+        pages.runs().iter().for_each(|run| self.known.insert(*run));
+    }
+}
+
+/// Clears the cards of `pages` and hands on the pages that were marked, ascending.
+fn take_marks(table: &CardTable, pages: PageRange, mut found: impl FnMut(u64)) {
     assert!(pages.end <= table.cards);
     let mut at = pages.start;
     while at < pages.end {
@@ -235,7 +253,7 @@ fn take_marks(table: &CardTable, pages: PageRange, mut found: impl FnMut(PageRan
             // SAFETY: the card lies inside the table.
             let card = unsafe { &*table.first.add(page as usize) };
             if card.load(Ordering::Relaxed) != 0 && card.swap(0, Ordering::AcqRel) != 0 {
-                found(PageRange::new(page, page + 1));
+                found(page);
             }
         }
         at = word_end.max(at);
@@ -382,7 +400,7 @@ mod tests {
             }
             let pages = PageRange { start: start.min(end), end: start.max(end) };
             let mut found = Vec::new();
-            take_marks(&table, pages, |run| found.extend(run.start..run.end));
+            take_marks(&table, pages, |page| found.push(page));
             let expected: Vec<u64> = marks.iter().copied().filter(|page| pages.contains(*page)).collect();
             prop_assert_eq!(found, expected);
             for page in 0..2000 {

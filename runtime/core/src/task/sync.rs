@@ -39,8 +39,7 @@ impl<O: ObjectHandle> Task<O> {
             ));
         }
         let pages = self.sync_range(address, size, word_end)?;
-        let entries: Vec<_> = self.map.entries_in(pages).collect();
-        let covered: u64 = entries.iter().map(|entry| entry.pages.len()).sum();
+        let covered = self.map.covered(pages);
         if covered == 0 {
             return Err(KernReturn::InvalidAddress);
         }
@@ -49,8 +48,8 @@ impl<O: ObjectHandle> Task<O> {
             self.kill(self.page_size.shrink(range), memory)?;
         }
         if flags.contains(VmSync::DEACTIVATE) {
-            for entry in &entries {
-                memory.deactivate(self.page_size.byte_range(entry.pages));
+            for (_, pages) in self.map.overlapping(pages) {
+                memory.deactivate(self.page_size.byte_range(pages));
             }
         }
         let holes = covered < pages.len();
