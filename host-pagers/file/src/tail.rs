@@ -8,67 +8,85 @@
 //! What is on disk of the last block is written again with each record that begins in it. These are the same bytes: however
 //! much of a write arrives, the records before it stand. A file system would do the same to the page in its cache.
 
-use std::ops::Range;
-
 use crate::limits::{BLOCK_BYTES, ROOM_BYTES_MAX};
 
 /// See the head of the file.
 #[derive(Default)]
 pub(crate) struct Tail {
-    /// What the last block holds; less than a block.
-    last: Vec<u8>,
-    /// Room for blocks at an aligned place.
+    /// The blocks of the next record, from an aligned place on: the last block as it is, and room.
     room: Vec<u8>,
-    /// The blocks of the next record, in `room`.
-    blocks: Range<usize>,
-    /// That record, in them.
-    record: Range<usize>,
+    /// Where that place is.
+    start: usize,
+    /// How many bytes of the last block are used.
+    used: usize,
+    /// The next record is behind them, and its end is here.
+    end: usize,
+    /// Behind these bytes of the blocks there are only zeroes.
+    touched: usize,
+    /// The bytes of all blocks of the next record.
+    length: usize,
 }
 
 impl Tail {
     /// A segment that holds `written` from its beginning on.
     pub(crate) fn begin(&mut self, written: &[u8]) {
-        self.last.clear();
-        self.last
-            .extend_from_slice(&written[written.len() / BLOCK_BYTES * BLOCK_BYTES..]);
+        let last = &written[written.len() / BLOCK_BYTES * BLOCK_BYTES..];
+        self.used = 0;
+        self.reserve(BLOCK_BYTES);
+        self.wipe_behind(0);
+        self.room[self.start..][..last.len()].copy_from_slice(last);
+        (self.used, self.touched) = (last.len(), last.len());
     }
 
     /// How many bytes of its last block are used.
     pub(crate) fn used(&self) -> usize {
-        self.last.len()
+        self.used
     }
 
     /// The place of the next record, of `length` bytes, in blocks: behind what the last one holds, and with zeroes up to
     /// the end of a block, but not more than `length_max` bytes in all.
     pub(crate) fn place(&mut self, length: usize, length_max: usize) -> &mut [u8] {
-        let (used, end) = (self.last.len(), self.last.len() + length);
-        let blocks = end.next_multiple_of(BLOCK_BYTES).min(length_max);
-        if self.room.len() > ROOM_BYTES_MAX {
-            self.room = Vec::new();
-        }
-        if self.room.len() < blocks + BLOCK_BYTES {
-            self.room.resize(blocks + BLOCK_BYTES, 0);
-        }
-        let start = self.room.as_ptr().align_offset(BLOCK_BYTES).min(BLOCK_BYTES);
-        (self.blocks, self.record) = (start..start + blocks, used..end);
-        let blocks = &mut self.room[self.blocks.clone()];
-        blocks[..used].copy_from_slice(&self.last);
-        blocks[end..].fill(0);
-        &mut blocks[used..end]
+        self.end = self.used + length;
+        self.length = self.end.next_multiple_of(BLOCK_BYTES).min(length_max);
+        self.reserve(self.length);
+        self.wipe_behind(self.end);
+        self.touched = self.end;
+        &mut self.room[self.start..][self.used..self.end]
     }
 
     /// These blocks.
     pub(crate) fn blocks(&self) -> &[u8] {
-        &self.room[self.blocks.clone()]
+        &self.room[self.start..][..self.length]
     }
 
     /// The record is written: the segment goes on behind it.
     pub(crate) fn advance(&mut self) {
-        let end = self.record.end;
-        let full = end / BLOCK_BYTES * BLOCK_BYTES;
-        self.last.clear();
-        self.last
-            .extend_from_slice(&self.room[self.blocks.clone()][full..end]);
+        let full = self.end / BLOCK_BYTES * BLOCK_BYTES;
+        self.used = self.end - full;
+        if full > 0 {
+            let last = self.start + full..self.start + self.end;
+            self.room.copy_within(last, self.start);
+            self.wipe_behind(self.used);
+        }
+    }
+
+    /// Sees to room for `length` bytes of blocks, and for not much more than is usual.
+    fn reserve(&mut self, length: usize) {
+        if (length + BLOCK_BYTES..=ROOM_BYTES_MAX).contains(&self.room.len()) {
+            return;
+        }
+        let mut room = vec![0; length + BLOCK_BYTES];
+        let start = room.as_ptr().align_offset(BLOCK_BYTES).min(BLOCK_BYTES);
+        room[start..][..self.used].copy_from_slice(&self.room[self.start..][..self.used]);
+        (self.room, self.start, self.touched) = (room, start, self.used);
+    }
+
+    /// Puts zeroes behind the first `kept` bytes of the blocks.
+    fn wipe_behind(&mut self, kept: usize) {
+        if kept < self.touched {
+            self.room[self.start..][kept..self.touched].fill(0);
+            self.touched = kept;
+        }
     }
 }
 

@@ -49,23 +49,25 @@ impl RecordHeader {
 
     /// The encoded header, and the checksum that the next record chains to.
     pub(crate) fn encode(&self, seed: Seed) -> ([u8; HEADER_BYTES], u64) {
-        let mut bytes = Vec::with_capacity(HEADER_BYTES);
         let kind = match self.kind {
             RecordKind::Calls => 1u32,
             RecordKind::Snapshot => 2,
         };
-        for number in [MAGIC, kind, self.calls, self.length] {
-            bytes.extend_from_slice(&number.to_le_bytes());
+        let mut bytes = [0; HEADER_BYTES];
+        let (words, longs) = bytes.split_at_mut(4 * 4);
+        for (place, number) in words
+            .chunks_exact_mut(4)
+            .zip([MAGIC, kind, self.calls, self.length])
+        {
+            place.copy_from_slice(&number.to_le_bytes());
         }
-        for number in [self.generation, self.sequence, self.chain, self.body_sum, 0] {
-            bytes.extend_from_slice(&number.to_le_bytes());
+        let numbers = [self.generation, self.sequence, self.chain, self.body_sum];
+        for (place, number) in longs.chunks_exact_mut(8).zip(numbers) {
+            place.copy_from_slice(&number.to_le_bytes());
         }
-        let checksum = seed.checksum(&bytes);
-        bytes.extend_from_slice(&checksum.to_le_bytes());
-        (
-            bytes.try_into().expect("the fields add up to the header"),
-            checksum,
-        )
+        let checksum = seed.checksum(&bytes[..HEADER_BYTES - 8]);
+        bytes[HEADER_BYTES - 8..].copy_from_slice(&checksum.to_le_bytes());
+        (bytes, checksum)
     }
 
     /// The header at the front of `bytes` and its checksum, where its checksum is right.
