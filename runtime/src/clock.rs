@@ -13,6 +13,7 @@ use std::{
 };
 
 use indexmap::IndexMap;
+use rustc_hash::FxBuildHasher;
 
 use crate::limits::{TICK_MAX, TICK_MIN, TICKS};
 
@@ -30,7 +31,7 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    alarms: IndexMap<u64, (Instant, Option<Waker>)>,
+    alarms: IndexMap<u64, (Instant, Option<Waker>), FxBuildHasher>,
     next: u64,
     has_thread: bool,
     /// It waits for an alarm.

@@ -10,6 +10,7 @@
 use std::any::Any;
 
 use indexmap::IndexMap;
+use rustc_hash::FxBuildHasher;
 use vmsync_core::{ByteRange, PagerError, abi::VmSync, tracker::TrackerKind};
 use wasmtime::{Config, Engine, Instance, Linker, Memory, Module, Store, TypedFunc, WasmParams, WasmResults};
 
@@ -156,7 +157,7 @@ pub struct Guest {
     instance: Instance,
     memory: Memory,
     /// Exported functions that were called before, each a [`TypedFunc`]: looking at a function's type takes a lock of the engine.
-    functions: IndexMap<String, Box<dyn Any + Send + Sync>>,
+    functions: IndexMap<String, Box<dyn Any + Send + Sync>, FxBuildHasher>,
 }
 
 impl Guest {
@@ -168,7 +169,7 @@ impl Guest {
             store,
             instance,
             memory,
-            functions: IndexMap::new(),
+            functions: IndexMap::default(),
         })
     }
 
@@ -181,8 +182,8 @@ impl Guest {
         P: WasmParams + 'static,
         R: WasmResults + 'static,
     {
-        let function = self.function::<P, R>(name)?;
-        Ok(function.call(&mut self.store, parameters)?)
+        let (function, store) = self.function::<P, R>(name)?;
+        Ok(function.call(store, parameters)?)
     }
 
     /// The same for a guest of [`Sandbox::instantiate_async`]. A call whose future is dropped ends where the guest is: what it
@@ -195,23 +196,27 @@ impl Guest {
         P: WasmParams + Sync + 'static,
         R: WasmResults + Sync + 'static,
     {
-        let function = self.function::<P, R>(name)?;
-        Ok(function.call_async(&mut self.store, parameters).await?)
+        let (function, store) = self.function::<P, R>(name)?;
+        Ok(function.call_async(store, parameters).await?)
     }
 
-    fn function<P, R>(&mut self, name: &str) -> Result<TypedFunc<P, R>, Error>
+    /// The exported function `name`, and the store to call it in.
+    fn function<P, R>(&mut self, name: &str) -> Result<(&TypedFunc<P, R>, &mut Store<Vm>), Error>
     where
         P: WasmParams + 'static,
         R: WasmResults + 'static,
     {
-        let known = self.functions.get(name);
-        // One of another type is looked up, for an error with its name.
-        if let Some(known) = known.and_then(|known| known.downcast_ref::<TypedFunc<P, R>>()) {
-            return Ok(known.clone());
-        }
-        let found = self.instance.get_typed_func::<P, R>(&mut self.store, name)?;
-        self.functions.insert(name.to_owned(), Box::new(found.clone()));
-        Ok(found)
+        let known = self.functions.get_full(name);
+        let index = match known.filter(|(_, _, known)| known.is::<TypedFunc<P, R>>()) {
+            Some((index, ..)) => index,
+            // One of another type is looked up, for an error with its name.
+            None => {
+                let found = self.instance.get_typed_func::<P, R>(&mut self.store, name)?;
+                self.functions.insert_full(name.to_owned(), Box::new(found)).0
+            }
+        };
+        let function = self.functions[index].downcast_ref();
+        Ok((function.expect("it has this type"), &mut self.store))
     }
 
     /// `vm_msync` of the host's own, between two calls of the guest. `range` is in bytes of linear memory.

@@ -23,13 +23,22 @@ use crate::{
 /// A call under way.
 pub(crate) struct Call {
     pub(crate) delta: Delta,
-    /// Objects whose pages came back, and where they were last mapped.
-    pub(crate) objects: BTreeMap<u64, Option<u64>>,
+    /// Objects whose pages came back.
+    pub(crate) objects: BTreeMap<u64, Returned>,
     pub(crate) answers: Vec<Answer>,
     /// Bytes that came back.
     pub(crate) bytes: usize,
     /// See [`UNREAD_BYTES_MAX`].
     pub(crate) unread_bytes_left: AtomicUsize,
+}
+
+/// An object of a call.
+#[derive(Default)]
+pub(crate) struct Returned {
+    /// Where it was last mapped.
+    pub(crate) address: Option<u64>,
+    /// The page behind all that came back: they come in ascending order, as a rule.
+    pub(crate) behind: u64,
 }
 
 impl Default for Call {

@@ -12,7 +12,10 @@
 //!   without waking the thread that goes on;
 //! - when a record fails, everything queued behind it fails too: it may be a difference to what is not there.
 
-use std::{collections::BTreeMap, sync::PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{MutexGuard, PoisonError},
+};
 
 use vmsync_core::{PageRange, PagerError};
 
@@ -74,13 +77,15 @@ impl Shared {
 
     /// Commits one group.
     fn flush_group(&self) -> Settled {
-        let pressure = self.relieve();
-        let mut journal = lock(&self.journal);
-        let group = lock(&self.queue).take_group();
+        let (mut journal, pressure) = self.relieve();
+        let (group, crowded) = {
+            let mut queue = lock(&self.queue);
+            (queue.take_group(), queue.touched.len() >= OBJECTS_TOUCHED_MAX)
+        };
         if group.is_empty() {
             return Settled::default();
         }
-        match pressure.and_then(|()| self.commit(&mut journal, &group)) {
+        match pressure.and_then(|()| self.commit(&mut journal, &group, crowded)) {
             Ok(()) => Settled {
                 durable: group,
                 failed: None,
@@ -99,18 +104,22 @@ impl Shared {
         }
     }
 
-    /// Waits for room in the journal: takes a checkpoint where it has grown over its bound.
-    fn relieve(&self) -> Result<()> {
+    /// The journal with room in it: where it has grown over its bound, a checkpoint is taken first.
+    fn relieve(&self) -> (MutexGuard<'_, Journal>, Result<()>) {
         let bound = self.options.checkpoint_bytes.saturating_mul(BACK_PRESSURE);
-        if lock(&self.journal).sealed_bytes() <= bound {
-            return Ok(());
+        let journal = lock(&self.journal);
+        if journal.sealed_bytes() <= bound {
+            return (journal, Ok(()));
         }
-        self.checkpoint_sealed()
-            .map_err(|error| within("the journal is full, and a checkpoint fails", error))
+        // It takes the lock itself, and not all the time.
+        drop(journal);
+        let taken = self.checkpoint_sealed();
+        let relieved = taken.map_err(|error| within("the journal is full, and a checkpoint fails", error));
+        (lock(&self.journal), relieved)
     }
 
-    /// Makes `group` durable and puts it into the images.
-    fn commit(&self, journal: &mut Journal, group: &Group) -> Result<()> {
+    /// Makes `group` durable and puts it into the images; `crowded`: the active segment has pages of as many objects as it may.
+    fn commit(&self, journal: &mut Journal, group: &Group, crowded: bool) -> Result<()> {
         let calls = group.iter().filter(|call| !call.is_empty());
         let (count_of_calls, pieces) = (calls.clone().count(), calls.flat_map(Prepared::pieces));
         let pieces: Vec<&[u8]> = pieces.collect();
@@ -122,7 +131,7 @@ impl Shared {
             return Ok(());
         }
         let length = pieces.iter().map(|piece| piece.len()).sum();
-        if !journal.has_room(length) || lock(&self.queue).touched.len() >= OBJECTS_TOUCHED_MAX {
+        if crowded || !journal.has_room(length) {
             self.roll(journal, length)
                 .map_err(|error| within("the journal cannot go on in a fresh segment", error))?;
         }

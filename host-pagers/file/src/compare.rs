@@ -58,30 +58,31 @@ impl Shared {
     /// # Errors
     /// The disk's, reading the base: then the call is to be aborted.
     pub(crate) fn compare(&self, call: &mut Call, object: &Arc<Object>, runs: &[Run<'_>]) -> Result<()> {
-        let (mut ascend, mut behind) = (true, call.delta.behind(object.id));
+        let (mut ascend, behind) = (true, &mut call.objects.entry(object.id).or_default().behind);
         for pages in runs.iter().map(|run| self.pages_of(run)) {
-            ascend &= behind <= pages.start;
-            behind = behind.max(pages.end);
+            ascend &= *behind <= pages.start;
+            *behind = pages.end.max(*behind);
         }
         if ascend {
-            self.compare_ascending(call, object, runs)?;
-        } else {
-            for run in runs {
-                let (epoch, newer) = self.newer(object, self.pages_of(run));
-                call.delta.seen_at(epoch);
-                let (delta, unread) = (&mut call.delta, &call.unread_bytes_left);
-                self.compare_copied(delta, unread, object, run, (Way::Again, newer))?;
-            }
+            return self.compare_ascending(call, object, runs);
         }
-        call.delta.set_behind(object.id, behind);
+        for run in runs {
+            let (epoch, newer) = self.newer(object, self.pages_of(run));
+            call.delta.seen_at(epoch);
+            let (delta, unread) = (&mut call.delta, &call.unread_bytes_left);
+            self.compare_copied(delta, unread, object, run, (Way::Again, newer))?;
+        }
         Ok(())
     }
 
     /// The same for pages none of which came back before.
     fn compare_ascending(&self, call: &mut Call, object: &Arc<Object>, runs: &[Run<'_>]) -> Result<()> {
         let (delta, unread) = (&mut call.delta, &call.unread_bytes_left);
-        let mut chunks = self.chunks(runs).into_iter();
         let pages: u64 = runs.iter().map(|run| self.pages_of(run).len()).sum();
+        if pages <= COMPARE_PAGES {
+            return self.compare_chunk(delta, unread, object, runs);
+        }
+        let mut chunks = self.chunks(runs).into_iter();
         let helpers = match self.options.background {
             Background::Thread => (pages / HELPER_PAGES).saturating_sub(1) as usize,
             Background::Caller | Background::Host => 0,

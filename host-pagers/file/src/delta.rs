@@ -36,9 +36,7 @@ pub(crate) struct Delta {
     parts: Vec<Arc<Vec<u8>>>,
     pub(crate) changed: Vec<Changed>,
     last: Part,
-    /// By object, the page behind all that came back: pages come in ascending order, as a rule.
-    behind: BTreeMap<u64, u64>,
-    /// Where they do not, a page may come back again: what the call changes in each page.
+    /// Where pages do not come back in ascending order, one may come again: what the call changes in each page.
     total: Option<Total>,
     /// Pages, as they came back, whose base includes what is only queued: should that fail, the difference says nothing.
     unsettled: BTreeMap<(u64, u64), Returned>,
@@ -87,7 +85,6 @@ impl Default for Delta {
             parts: Vec::new(),
             changed: Vec::new(),
             last: Part::default(),
-            behind: BTreeMap::new(),
             total: None,
             unsettled: BTreeMap::new(),
         }
@@ -142,16 +139,6 @@ impl Delta {
     pub(crate) fn take(&mut self) -> (Vec<Arc<Vec<u8>>>, Vec<Changed>) {
         self.close_part();
         (mem::take(&mut self.parts), mem::take(&mut self.changed))
-    }
-
-    /// The pages of `object` from this one on have not come back.
-    pub(crate) fn behind(&self, object: u64) -> u64 {
-        self.behind.get(&object).copied().unwrap_or(0)
-    }
-
-    /// See [`Delta::behind`].
-    pub(crate) fn set_behind(&mut self, object: u64, page: u64) {
-        self.behind.insert(object, page);
     }
 
     /// What is added next was compared with what was supplied at `epoch`.

@@ -19,7 +19,7 @@ pub(crate) mod record;
 pub(crate) mod segment;
 pub(crate) mod superblock;
 
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use twox_hash::XxHash3_64;
 
 /// The version that is written. A store of a version that is not in [`VERSIONS_READ`] is refused.
 pub(crate) const FORMAT_VERSION: u32 = 2;
@@ -38,19 +38,19 @@ pub(crate) struct Seed(u64);
 impl Seed {
     pub(crate) fn of(nonce: u128) -> Self {
         let bytes = nonce.to_le_bytes();
-        Self(xxh3_64_with_seed(&bytes, NONCE_SEED))
+        Self(XxHash3_64::oneshot_with_seed(NONCE_SEED, &bytes))
     }
 
     /// The checksum of `bytes` in this store.
     pub(crate) fn checksum(self, bytes: &[u8]) -> u64 {
-        xxh3_64_with_seed(bytes, self.0)
+        XxHash3_64::oneshot_with_seed(self.0, bytes)
     }
 
     /// The checksum of a page, which differs for the same bytes at another place. Never 0: that stands for a page
     /// that was never written.
     pub(crate) fn page_sum(self, object: u64, page: u64, bytes: &[u8]) -> u64 {
         let place = self.0 ^ object.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32) ^ page;
-        xxh3_64_with_seed(bytes, place).max(1)
+        XxHash3_64::oneshot_with_seed(place, bytes).max(1)
     }
 }
 

@@ -31,8 +31,8 @@ use std::{
     },
 };
 
+use twox_hash::XxHash3_64;
 use vmsync_core::PageSize;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::limits::{LINE_BYTES, LINES_PAGES_MAX};
 
@@ -111,7 +111,7 @@ impl Claimed<'_> {
     pub(crate) fn compare(self, new: &[u8], ranges: &mut Vec<(usize, usize)>) {
         ranges.clear();
         for (index, (line, kept)) in new.chunks_exact(LINE_BYTES).zip(self.row.sums).enumerate() {
-            let sum = xxh3_64_with_seed(line, self.seed);
+            let sum = XxHash3_64::oneshot_with_seed(self.seed, line);
             if kept.load(Ordering::Relaxed) == sum {
                 continue;
             }
@@ -168,7 +168,7 @@ impl Lines {
 
     fn fill(&self, row: Row<'_>, new: &[u8]) -> bool {
         for (line, kept) in new.chunks_exact(LINE_BYTES).zip(row.sums) {
-            kept.store(xxh3_64_with_seed(line, self.seed), Ordering::Relaxed);
+            kept.store(XxHash3_64::oneshot_with_seed(self.seed, line), Ordering::Relaxed);
         }
         true
     }

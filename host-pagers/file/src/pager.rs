@@ -27,26 +27,17 @@ use crate::{
     store::{FileStore, Handle, Opening, Shared, attributes, lock},
 };
 
-/// What the runtime may do with an object, copied out of its handle.
-struct View {
-    object: Arc<Object>,
-    write: bool,
-    control: Arc<dyn MemoryObjectControl>,
-    address: Option<u64>,
-}
-
 impl Shared {
-    fn view(&self, object: ObjectId) -> Result<View> {
+    /// Looks at what the runtime has open as `object`.
+    fn with_handle<R>(&self, object: ObjectId, look: impl FnOnce(&Handle) -> Result<R>) -> Result<R> {
         let handles = self.handles.read().unwrap_or_else(PoisonError::into_inner);
-        let handle = handles
-            .get(&object)
-            .ok_or_else(|| invalid(format!("object {} is not open in this store", object.0)))?;
-        Ok(View {
-            object: handle.object.clone(),
-            write: handle.write,
-            control: handle.control.clone(),
-            address: handle.address,
-        })
+        let handle = handles.get(&object);
+        look(handle.ok_or_else(|| invalid(format!("object {} is not open in this store", object.0)))?)
+    }
+
+    /// The store's object that the runtime has open as `object`.
+    fn object(&self, object: ObjectId) -> Result<Arc<Object>> {
+        self.with_handle(object, |handle| Ok(handle.object.clone()))
     }
 
     /// Whether `length` bytes at `offset` are whole pages of `object`.
@@ -84,10 +75,13 @@ impl Shared {
         let changed = &call.delta.changed;
         count(&self.counters.pages_changed, changed.len() as u64);
         let mut changes = Vec::new();
-        for (object, address) in call.objects {
+        for (object, returned) in call.objects {
             let known = queue.catalog.get(object).and_then(|entry| entry.address);
             let is_changed = || changed.iter().any(|changed| changed.object.id == object);
-            if let Some(address) = address.filter(|address| known != Some(*address) && is_changed()) {
+            if let Some(address) = returned
+                .address
+                .filter(|address| known != Some(*address) && is_changed())
+            {
                 changes.push(CatalogChange::Address { object, address });
             }
         }
@@ -304,22 +298,21 @@ impl Pager for FileStore {
         _access: VmProt,
         pages: &mut [u8],
     ) -> Result<DataSupply> {
-        let view = self.shared.view(object)?;
-        self.shared
-            .check_range(&view.object, offset, pages.len() as u64)?;
-        self.shared.read_supplied(&view.object, offset, pages)?;
+        let object = self.shared.object(object)?;
+        self.shared.check_range(&object, offset, pages.len() as u64)?;
+        self.shared.read_supplied(&object, offset, pages)?;
         Ok(DataSupply::Supplied { precious: false })
     }
 
     fn image(&self, object: ObjectId) -> Option<Image> {
-        let view = self.shared.view(object).ok()?;
+        let object = self.shared.object(object).ok()?;
         let stale = self.shared.options.read_only
             && lock(&self.shared.queue)
                 .ahead
-                .durable_in((view.object.id, 0)..(view.object.id + 1, 0))
+                .durable_in((object.id, 0)..(object.id + 1, 0))
                 .next()
                 .is_some();
-        let descriptor = view.object.image.descriptor().filter(|_| !stale)?;
+        let descriptor = object.image.descriptor().filter(|_| !stale)?;
         Some(Image {
             descriptor,
             offset: 0,
@@ -327,8 +320,8 @@ impl Pager for FileStore {
     }
 
     fn settle_image(&self, object: ObjectId, range: ByteRange) -> Result<()> {
-        let view = self.shared.view(object)?;
-        let (id, shared) = (view.object.id, &self.shared);
+        let shared = &self.shared;
+        let id = shared.object(object)?.id;
         let Some(pages) = shared.page_size.widen(range) else {
             return Err(invalid(format!("the range {range} leaves 64 bits")));
         };
@@ -363,16 +356,16 @@ impl Pager for FileStore {
 
     fn data_return_runs(&self, call: CallId, object: ObjectId, runs: &[Run<'_>]) -> Result<()> {
         let shared = &self.shared;
-        let view = shared.view(object)?;
+        let (object, address) = shared.with_handle(object, |handle| {
+            if !handle.write {
+                let name = &handle.object.name;
+                let message = format!("\"{name}\" was opened for reading: open it for writing");
+                return Err(PagerError::new(PagerErrorKind::Denied, message));
+            }
+            Ok((handle.object.clone(), handle.address))
+        })?;
         for run in runs {
-            shared.check_range(&view.object, run.offset, run.pages.len() as u64)?;
-        }
-        if !view.write {
-            let message = format!(
-                "\"{}\" was opened for reading: open it for writing",
-                view.object.name
-            );
-            return Err(PagerError::new(PagerErrorKind::Denied, message));
+            shared.check_range(&object, run.offset, run.pages.len() as u64)?;
         }
         let bytes: usize = runs.iter().map(|run| run.pages.len()).sum();
         if bytes == 0 {
@@ -390,8 +383,8 @@ impl Pager for FileStore {
             )));
         }
         call.bytes += bytes;
-        call.objects.insert(view.object.id, view.address);
-        shared.compare(&mut call, &view.object, runs)
+        call.objects.entry(object.id).or_default().address = address;
+        shared.compare(&mut call, &object, runs)
     }
 
     fn synchronize(
@@ -402,12 +395,13 @@ impl Pager for FileStore {
         flags: SynchronizeFlags,
     ) -> Result<()> {
         let shared = &self.shared;
-        let view = shared.view(object)?;
-        shared.check_range(&view.object, range.start, range.len())?;
-        let answer = Answer::Control {
-            control: view.control,
-            range,
-        };
+        let answer = shared.with_handle(object, |handle| {
+            shared.check_range(&handle.object, range.start, range.len())?;
+            Ok(Answer::Control {
+                control: handle.control.clone(),
+                range,
+            })
+        })?;
         let taken = {
             let mut calls = lock(&shared.calls);
             let entry = calls.entry(call).or_default().clone();
@@ -456,21 +450,21 @@ impl Pager for FileStore {
 
     fn grow(&self, object: ObjectId, size: u64) -> Result<Attributes> {
         let shared = &self.shared;
-        let view = shared.view(object)?;
-        if !view.write {
-            return Err(small_and_read_only(&view.object));
-        }
+        let opened = shared.with_handle(object, |handle| match handle.write {
+            true => Ok(handle.object.clone()),
+            false => Err(small_and_read_only(&handle.object)),
+        })?;
         shared.check_size(size)?;
         let mut opening = shared.opening()?;
-        shared.grow(&mut opening, &view.object, size)?;
+        shared.grow(&mut opening, &opened, size)?;
         drop(opening);
         self.attributes(object)
     }
 
     fn attributes(&self, object: ObjectId) -> Result<Attributes> {
-        let view = self.shared.view(object)?;
+        let id = self.shared.object(object)?.id;
         let queue = lock(&self.shared.queue);
-        let entry = queue.catalog.get(view.object.id);
+        let entry = queue.catalog.get(id);
         entry
             .map(attributes)
             .ok_or_else(|| invalid(format!("object {} was removed", object.0)))

@@ -24,6 +24,7 @@ use std::{
     time::Duration,
 };
 
+use rustc_hash::FxHashMap;
 use vmsync_core::{
     PageSize, PagerError, PagerErrorKind,
     pager::{Attributes, CallId, MemoryObjectControl, ObjectId, ObjectName},
@@ -107,8 +108,8 @@ pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) page_size: PageSize,
     pub(crate) seed: Seed,
-    pub(crate) handles: RwLock<HashMap<ObjectId, Handle>>,
-    pub(crate) calls: Mutex<HashMap<CallId, Arc<Mutex<Call>>>>,
+    pub(crate) handles: RwLock<FxHashMap<ObjectId, Handle>>,
+    pub(crate) calls: Mutex<FxHashMap<CallId, Arc<Mutex<Call>>>>,
     opening: Mutex<Opening>,
     pub(crate) checkpointer: Mutex<Checkpointer>,
     pub(crate) journal: Mutex<Journal>,

@@ -18,9 +18,9 @@ use redb::{
     Durability, ReadTransaction, ReadableTable, ReadableTableMetadata, Table, TableDefinition, TableError,
     WriteTransaction,
 };
+use twox_hash::XxHash3_64;
 use vmsync_core::{PageSize, pager::ObjectName};
 use vmsync_pager_group::{Batch, Catalog, Contents, Entry, Place};
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::error::{Step, corrupted};
 
@@ -200,7 +200,7 @@ fn checked(place: Place, value: &[u8], page_bytes: usize) -> Step<&[u8]> {
 fn sum((id, page): Place, bytes: &[u8]) -> u64 {
     // An odd factor keeps different ids apart for every page that an object can have.
     const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
-    xxh3_64_with_seed(bytes, id.wrapping_mul(SPREAD) ^ page)
+    XxHash3_64::oneshot_with_seed(id.wrapping_mul(SPREAD) ^ page, bytes)
 }
 
 /// Checks every page against its sum and its object. Answers how many there are.

@@ -10,8 +10,8 @@ pub(crate) mod manifest;
 pub(crate) mod patch;
 pub(crate) mod segment;
 
+use twox_hash::XxHash3_64;
 use vmsync_core::{PagerError, PagerErrorKind};
-use xxhash_rust::xxh3::xxh3_64;
 
 /// The version of everything in this folder.
 pub(crate) const FORMAT_VERSION: u32 = 1;
@@ -27,14 +27,14 @@ pub(crate) fn damaged(what: &str) -> PagerError {
 
 /// Adds the sum of everything so far.
 pub(crate) fn seal(bytes: &mut Vec<u8>) {
-    let sum = xxh3_64(bytes);
+    let sum = XxHash3_64::oneshot(bytes);
     bytes.extend_from_slice(&sum.to_le_bytes());
 }
 
 /// What was sealed.
 pub(crate) fn unseal(bytes: &[u8]) -> Decoded<&[u8]> {
     match bytes.split_last_chunk::<SUM_BYTES>() {
-        Some((body, sum)) if xxh3_64(body) == u64::from_le_bytes(*sum) => Ok(body),
+        Some((body, sum)) if XxHash3_64::oneshot(body) == u64::from_le_bytes(*sum) => Ok(body),
         _ => Err(damaged("its sum is wrong")),
     }
 }

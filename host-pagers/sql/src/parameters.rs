@@ -8,8 +8,8 @@ use std::{error::Error, sync::Arc};
 
 use bytes::BytesMut;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
+use twox_hash::XxHash3_64;
 use vmsync_pager_group::{Batch, Place};
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// See the head of this file.
 #[derive(Default)]
@@ -118,6 +118,6 @@ impl Parameters {
 pub(crate) fn sum((object, page): Place, bytes: &[u8]) -> i64 {
     // An odd factor keeps different objects apart for every page that one can have.
     const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
-    let sum = xxh3_64_with_seed(bytes, object.wrapping_mul(SPREAD) ^ page);
+    let sum = XxHash3_64::oneshot_with_seed(object.wrapping_mul(SPREAD) ^ page, bytes);
     i64::from_ne_bytes(sum.to_ne_bytes())
 }

@@ -188,5 +188,5 @@ const UNIT_PAGE: &str = "ns/page";
 fn hash(page: &[u64]) -> u128 {
     // SAFETY: words are bytes.
     let bytes = unsafe { std::slice::from_raw_parts(page.as_ptr().cast::<u8>(), size_of_val(page)) };
-    xxhash_rust::xxh3::xxh3_128(bytes)
+    twox_hash::XxHash3_128::oneshot(bytes)
 }

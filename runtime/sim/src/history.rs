@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 /// Every object's bytes.
 pub type Contents = BTreeMap<String, Vec<u8>>;
@@ -17,7 +17,8 @@ pub type Print = BTreeMap<String, (usize, u64)>;
 
 /// Reduces `contents` to what is compared.
 pub fn print(contents: &Contents) -> Print {
-    let entry = |(name, bytes): (&String, &Vec<u8>)| (name.clone(), (bytes.len(), xxh3_64(bytes)));
+    let entry =
+        |(name, bytes): (&String, &Vec<u8>)| (name.clone(), (bytes.len(), XxHash3_64::oneshot(bytes)));
     contents.iter().map(entry).collect()
 }
 

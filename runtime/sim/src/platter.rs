@@ -12,8 +12,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use twox_hash::XxHash3_64;
 use vmsync_pager_file::limits::SECTOR_BYTES;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::random::Random;
 
@@ -229,6 +229,6 @@ fn sectors(offset: usize, bytes: &[u8]) -> impl Iterator<Item = (usize, usize, &
 /// A checksum of everything on a disk.
 pub fn image_sum(image: &Image) -> u64 {
     image.iter().fold(image.len() as u64, |sum, (name, bytes)| {
-        xxh3_64_with_seed(bytes, xxh3_64_with_seed(name.as_bytes(), sum))
+        XxHash3_64::oneshot_with_seed(XxHash3_64::oneshot_with_seed(sum, name.as_bytes()), bytes)
     })
 }

@@ -1,6 +1,6 @@
 //! [`run`]: everything that one seed stands for: some lives on one disk, each cut everywhere and damaged.
 
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use twox_hash::XxHash3_64;
 
 use crate::{
     canary::Canary,
@@ -55,7 +55,7 @@ pub fn run(seed: u64, canary: Option<Canary>) -> Outcome {
         }
     }
     let verdict = format!("{:?} {:?} {:?}", outcome.counts, outcome.seen, outcome.violation);
-    outcome.trace_sum = xxh3_64_with_seed(verdict.as_bytes(), outcome.trace_sum);
+    outcome.trace_sum = XxHash3_64::oneshot_with_seed(outcome.trace_sum, verdict.as_bytes());
     outcome
 }
 
@@ -166,8 +166,8 @@ fn told(life: &Life, failure: &Failure) -> String {
 fn change_sum(change: &Change, sum: u64) -> u64 {
     match change {
         Change::Write(file, offset, bytes) => {
-            xxh3_64_with_seed(bytes, sum ^ file.rotate_left(32) ^ *offset as u64)
+            XxHash3_64::oneshot_with_seed(sum ^ file.rotate_left(32) ^ *offset as u64, bytes)
         }
-        other => xxh3_64_with_seed(format!("{other:?}").as_bytes(), sum),
+        other => XxHash3_64::oneshot_with_seed(sum, format!("{other:?}").as_bytes()),
     }
 }

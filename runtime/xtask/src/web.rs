@@ -29,7 +29,7 @@ const MODULES: &[(&str, &str)] = &[
 ];
 
 /// Crates on the way of every commit: compiled for speed, where the others are for size.
-const FAST: &[&str] = &["vmsync-core", "vmsync-pager-file", "vmsync-web", "xxhash-rust"];
+const FAST: &[&str] = &["twox-hash", "vmsync-core", "vmsync-pager-file", "vmsync-web"];
 
 /// Build the browser host and the demo page, and serve them on this machine.
 #[derive(Args)]

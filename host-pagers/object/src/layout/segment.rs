@@ -6,9 +6,9 @@
 
 use std::sync::Arc;
 
+use twox_hash::XxHash3_64;
 use vmsync_core::PageSize;
 use vmsync_pager_group::Place;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{Cursor, Decoded, FORMAT_VERSION, damaged, seal, unseal};
 
@@ -28,7 +28,7 @@ pub(crate) struct Run {
 pub(crate) fn sum((object, page): Place, bytes: &[u8]) -> u64 {
     // An odd factor keeps different objects apart for every page that one can have.
     const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
-    xxh3_64_with_seed(bytes, object.wrapping_mul(SPREAD) ^ page)
+    XxHash3_64::oneshot_with_seed(object.wrapping_mul(SPREAD) ^ page, bytes)
 }
 
 /// A segment of `pages`, in rising order, and the length of its directory.

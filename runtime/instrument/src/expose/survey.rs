@@ -6,12 +6,12 @@ use alloc::collections::BTreeSet;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
+use twox_hash::XxHash3_128;
 use wasmparser::{
     AbstractHeapType, CompositeInnerType, ConstExpr, Data, DataKind, ElementItems, ElementKind, Encoding,
     Error, ExternalKind, FunctionBody, HeapType, MemoryType, Operator, Parser, Payload, RefType, TableInit,
     TypeRef, ValType, Validator,
 };
-use xxhash_rust::xxh3::Xxh3;
 
 use super::{EXPORT_PREFIX, ExposeError, ExposedMemory, Refusal};
 use crate::{verify, wasi};
@@ -142,13 +142,13 @@ impl<'a> Survey<'a> {
     }
 
     pub fn identity(&self) -> u128 {
-        let mut hash = Xxh3::new();
+        let mut hash = XxHash3_128::new();
         for (id, content) in &self.sections {
-            hash.update(&[*id]);
-            hash.update(&(content.len() as u64).to_le_bytes());
-            hash.update(content);
+            hash.write(&[*id]);
+            hash.write(&(content.len() as u64).to_le_bytes());
+            hash.write(content);
         }
-        hash.digest128()
+        hash.finish_128()
     }
 
     fn keep_bytes(&mut self, wasm: &'a [u8], payload: &Payload<'a>) -> Result<(), ExposeError> {
