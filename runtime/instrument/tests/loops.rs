@@ -83,3 +83,26 @@ fn random_loops_keep_their_marks() -> Result<()> {
     assert!(hoisted > 0 && coalesced > 0 && scattered > 0 && checked > 0);
     Ok(())
 }
+
+/// Behind the back edge a store runs once, when the loop is over: that the addresses before it trap proves nothing of it.
+#[test]
+fn a_store_behind_a_back_edge_is_marked() -> Result<()> {
+    let wasm = wat::parse_str(
+        r#"(module (memory (export "memory") 2)
+          (func (export "up_to_zero") (param $i i32)
+            (loop $l
+              (local.set $i (i32.add (local.get $i) (i32.const 4)))
+              (br_if $l (local.get $i))
+              (i32.store offset=0x10000 (local.get $i) (i32.const 7))))
+          (func (export "all_around") (param $i i32)
+            (loop $l
+              (local.set $i (i32.add (local.get $i) (i32.const 4096)))
+              (br_if $l (i32.ne (local.get $i) (i32.const 0x3000)))
+              (i32.store (local.get $i) (i32.const 7)))))"#,
+    )?;
+    for (function, from) in [("up_to_zero", -8192), ("all_around", -0x0fff_d000)] {
+        let mut pair = Pair::new(&engine(), &wasm, &Options::default(), "memory")?;
+        assert!(pair.call(function, &[Val::I32(from)]).context(function)?);
+    }
+    Ok(())
+}

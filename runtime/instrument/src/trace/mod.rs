@@ -48,7 +48,7 @@ pub(crate) struct Site {
     pub base: Base,
     /// Types of the operands, the address first.
     pub operands: [Option<ValType>; 4],
-    /// Number of the loop whose own frame the store is in, if any: it runs in each full iteration.
+    /// Number of the loop whose own frame the store is in before a back edge, if any: it runs in each full iteration.
     pub in_loop: Option<u32>,
 }
 

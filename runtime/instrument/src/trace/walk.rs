@@ -299,6 +299,7 @@ impl Walk<'_> {
             self.base(&address)
         };
         let in_loop = self.frames.last().and_then(|frame| frame.followed);
+        let in_loop = in_loop.filter(|number| self.trace.loops[*number as usize].back_edges == 0);
         self.trace.events.push(Event::Store(number));
         self.trace.sites.push(Site {
             op: place.op,

@@ -345,24 +345,35 @@ impl Program<'_> {
                 self.text.push_str("(loop\n");
                 let _ = write!(self.text, "{move_on}");
                 self.loop_body(counter, pointer);
-                let _ = writeln!(self.text, "(br_if 0 ({test} (local.get {counter}) {bound})))");
+                let _ = writeln!(self.text, "(br_if 0 ({test} (local.get {counter}) {bound}))");
+                self.behind_back_edge(counter, pointer);
             }
             2 => {
                 self.text.push_str("(loop\n");
                 self.loop_body(counter, pointer);
                 let _ = writeln!(self.text, "(local.set {pointer} {next_pointer})");
                 let tee = format!("(local.tee {counter} {next_counter})");
-                let _ = writeln!(self.text, "(br_if 0 ({test} {tee} {bound})) (nop))");
+                let _ = writeln!(self.text, "(br_if 0 ({test} {tee} {bound}))");
+                self.behind_back_edge(counter, pointer);
             }
             _ => {
                 self.text.push_str("(loop\n");
                 self.loop_body(counter, pointer);
                 let _ = writeln!(
                     self.text,
-                    "{move_on} (br_if 0 ({test} (local.get {counter}) {bound})))"
+                    "{move_on} (br_if 0 ({test} (local.get {counter}) {bound}))"
                 );
+                self.behind_back_edge(counter, pointer);
             }
         }
+    }
+
+    /// Ends a loop, sometimes with what runs once when it is over.
+    fn behind_back_edge(&mut self, counter: u64, pointer: u64) {
+        if self.random.below(4) == 0 {
+            self.loop_body(counter, pointer);
+        }
+        self.text.push_str(")\n");
     }
 
     /// Loops that look counted and are not.
