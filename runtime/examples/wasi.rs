@@ -62,7 +62,7 @@ pub fn run(folder: &Path, wasi: WasiP1Ctx) -> anyhow::Result<()> {
 
     let objects = FileStore::open(folder, &Options::default())?;
     let vm = Vm::builder(&host)
-        .stack_end(prepared.stack_end)
+        .marks(prepared.marks)
         .grant("log", Grant::new(objects, ObjectName::new("log")?))
         .build()?;
     let mut store = Store::new(&engine, State { vm, wasi });

@@ -78,7 +78,7 @@ pub use error::Error;
 pub use grant::Grant;
 pub use host::{Host, HostOptions};
 pub use imports::{add_to_linker, add_to_linker_async, add_to_linker_memory64, add_to_linker_memory64_async};
-pub use prepare::{Prepared, prepare};
+pub use prepare::{Marks, Prepared, prepare};
 pub use sandbox::{Guest, Sandbox, SandboxBuilder};
 pub use stats::Stats;
 pub use vm::{Vm, VmBuilder};

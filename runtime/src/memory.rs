@@ -239,7 +239,7 @@ impl GuestMemory {
             (TrackerKind::Barrier, None) => {
                 return Err(TrackerError {
                     kind,
-                    message: "the module has no card table: give it to `vmsync::prepare` first".into(),
+                    message: "the module has no card table: give it to `vmsync::prepare` first, and its marks to `VmBuilder::marks`".into(),
                 });
             }
             // SAFETY: the reservation outlives the tracker, attached ranges are private mappings of this value, and

@@ -129,7 +129,7 @@ impl Sandbox {
                 "the module exports no memory named \"memory\": export it".into(),
             ));
         };
-        let mut builder = Vm::builder(&self.host).stack_end(prepared.stack_end);
+        let mut builder = Vm::builder(&self.host).marks(prepared.marks);
         for (name, grant) in &self.grants {
             builder = builder.grant(name.clone(), grant.clone());
         }

@@ -33,7 +33,7 @@ use crate::{
     limits::GRANTS_MAX,
     memory::GuestMemory,
     object::Object,
-    prepare::CARDS_EXPORT,
+    prepare::{CARDS_EXPORT, Marks},
     writeback::{Waiter, drive, finished},
 };
 
@@ -43,7 +43,7 @@ pub struct Vm {
     grants: IndexMap<String, Grant>,
     grant_with: Option<GrantWith>,
     attached: Option<Attached>,
-    stack_end: u64,
+    marks: Option<Marks>,
     stats: Stats,
     last_error: Option<PagerError>,
     on_msync: Option<OnMsync>,
@@ -65,7 +65,7 @@ pub struct VmBuilder {
     host: Host,
     grants: IndexMap<String, Grant>,
     grant_with: Option<GrantWith>,
-    stack_end: u64,
+    marks: Option<Marks>,
     on_msync: Option<OnMsync>,
 }
 
@@ -84,10 +84,11 @@ impl VmBuilder {
         self
     }
 
-    /// Nothing may be mapped below this address: what [`crate::Prepared::stack_end`] says of an instrumented guest.
+    /// Tracks the guest by its marks: what [`crate::Prepared::marks`] says of it. A guest's own word is not taken for that it has
+    /// cards: they may be for pages of another size.
     #[must_use]
-    pub fn stack_end(mut self, address: u64) -> Self {
-        self.stack_end = address;
+    pub fn marks(mut self, marks: Option<Marks>) -> Self {
+        self.marks = marks;
         self
     }
 
@@ -114,7 +115,7 @@ impl VmBuilder {
             grants: self.grants,
             grant_with: self.grant_with,
             attached: None,
-            stack_end: self.stack_end,
+            marks: self.marks,
             stats: Stats::default(),
             last_error: None,
             on_msync: self.on_msync,
@@ -129,7 +130,7 @@ impl Vm {
             host: host.clone(),
             grants: IndexMap::new(),
             grant_with: None,
-            stack_end: 0,
+            marks: None,
             on_msync: None,
         }
     }
@@ -259,13 +260,14 @@ impl Vm {
                     .into(),
             )
         })?;
-        let kind = if place.cards.is_some() {
+        let cards = place.cards.filter(|_| self.marks.is_some());
+        let cards = cards.and_then(|base| self.host.reservations().find(base));
+        let kind = if cards.is_some() {
             TrackerKind::Barrier
         } else {
             self.host.tracker()
         };
         let page_size = self.host.options().page_size;
-        let cards = place.cards.and_then(|base| self.host.reservations().find(base));
         let memory = GuestMemory::new(reservation, kind, page_size, cards)?;
         let address_end = if place.is_64 { u64::MAX } else { 1 << 32 };
         let mut task = Task::new(page_size, address_end);
@@ -342,7 +344,11 @@ impl Vm {
     }
 
     pub(crate) fn vm_map(&mut self, request: &MapRequest) -> Result<(), KernReturn> {
-        if request.port != 0 && request.address < self.stack_end {
+        if request.port != 0
+            && self
+                .marks
+                .is_some_and(|marks| request.address < marks.stack_end())
+        {
             tracing::warn!("a mapping over the shadow stack of an instrumented guest was refused");
             return Err(KernReturn::NoSpace);
         }

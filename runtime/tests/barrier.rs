@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use vmsync::{Grant, ObjectName, Sandbox, TrackerKind, instrument::instrument, prepare};
+use vmsync::{
+    Grant, Host, HostOptions, Marks, ObjectName, Sandbox, TrackerKind, instrument::instrument, prepare,
+};
 use vmsync_pager_memory::{MemoryPager, Options};
 
 /// Maps 4 MiB and copies into them as compilers unroll it: by 32 bytes while at least 16 are left, which counts down past
@@ -82,23 +84,37 @@ fn a_module_that_was_instrumented_before_keeps_its_stack_to_itself() {
     let now = prepare(&host, STACK.as_bytes()).expect("a good guest");
     let before = instrumented(host.options().page_size.shift(), 16);
     let before = prepare(&host, &before).expect("a good guest");
-    assert_eq!((now.stack_end, before.stack_end), (2000, 2000));
+    let stack_ends = [now, before].map(|prepared| prepared.marks.map(Marks::stack_end));
+    assert_eq!(stack_ends, [Some(2000); 2]);
 }
 
 #[test]
 fn cards_that_say_nothing_to_this_host_are_refused() {
-    let host = sandbox().host().clone();
-    let shift = host.options().page_size.shift();
-    let other = if shift == 12 { 13 } else { 12 };
-    let refused = |wasm: &[u8]| prepare(&host, wasm).expect_err("other cards").to_string();
-    let message = refused(&instrumented(other, 16));
-    let sizes = [other, shift].map(|shift| format!("pages of {}", 1 << shift));
-    assert!(sizes.iter().all(|size| message.contains(size)), "{message}");
-    let message = refused(&instrumented(shift, 64));
-    assert!(message.contains("64 suspect"), "{message}");
-    let unsaid = r#"(module (memory (export "memory") 1) (memory (export "vmsync1:cards") 16))"#;
-    let message = refused(unsaid.as_bytes());
-    assert!(message.contains("instrument it again"), "{message}");
+    for kind in [TrackerKind::Barrier, TrackerKind::Mprotect] {
+        let mut options = HostOptions::default();
+        options.tracker = Some(kind);
+        let host = Host::new(options);
+        let shift = host.options().page_size.shift();
+        let other = if shift == 12 { 13 } else { 12 };
+        let refused = |wasm: &[u8]| prepare(&host, wasm).expect_err("other cards").to_string();
+        let message = refused(&instrumented(other, 16));
+        let sizes = [other, shift].map(|shift| format!("pages of {}", 1 << shift));
+        assert!(sizes.iter().all(|size| message.contains(size)), "{message}");
+        let message = refused(&instrumented(shift, 64));
+        assert!(message.contains("64 suspect"), "{message}");
+        let unsaid = r#"(module (memory (export "memory") 1) (memory (export "vmsync1:cards") 16))"#;
+        let message = refused(unsaid.as_bytes());
+        assert!(message.contains("instrument it again"), "{message}");
+        let fewer = instrumented(shift, 0);
+        assert!(prepare(&host, &fewer).expect("it looks at more").marks.is_some());
+        assert_eq!(
+            prepare(&host, STACK.as_bytes())
+                .expect("a good guest")
+                .marks
+                .is_some(),
+            kind == TrackerKind::Barrier
+        );
+    }
 }
 
 #[test]

@@ -522,10 +522,7 @@ fn own(kind: TrackerKind) -> (Own, Arc<MemoryPager>) {
     let mut options = HostOptions::default();
     options.tracker = Some(kind);
     let host = Host::new(options);
-    let vm = Vm::builder(&host)
-        .grant("a", Grant::new(store.clone(), name("a")))
-        .build()
-        .expect("one grant");
+    let vm = Vm::builder(&host).grant("a", Grant::new(store.clone(), name("a")));
     let own = Own::new(&host, vm, include_bytes!("guests/wasi.wat"));
     (own.expect("the guest runs"), store)
 }

@@ -7,8 +7,8 @@ use std::{
 };
 
 use vmsync::{
-    Grant, Host, HostOptions, ObjectName, Pager, PagerError, PagerErrorKind, TrackerKind, Vm, add_to_linker,
-    prepare,
+    Grant, Host, HostOptions, Marks, ObjectName, Pager, PagerError, PagerErrorKind, TrackerKind, Vm,
+    add_to_linker, prepare,
 };
 use vmsync_pager_conformance::{Fault, ScriptedPager};
 use vmsync_pager_file::{FileStore, Options};
@@ -28,7 +28,7 @@ struct Program {
     host: Host,
     engine: Engine,
     module: Module,
-    stack_end: u64,
+    marks: Option<Marks>,
 }
 
 /// The test program, compiled; `None`, loudly, where nobody has built it.
@@ -48,7 +48,7 @@ fn compile(tracker: Option<TrackerKind>) -> Option<Program> {
         host,
         engine,
         module,
-        stack_end: prepared.stack_end,
+        marks: prepared.marks,
     })
 }
 
@@ -80,7 +80,7 @@ fn run(
         .stderr(output.clone())
         .build_p1();
     let vm = Vm::builder(&program.host)
-        .stack_end(program.stack_end)
+        .marks(program.marks)
         .grant_with(move |name| {
             let object = ObjectName::new(name.strip_prefix("data_2F")?).ok()?;
             Some(grant(object).size_max(size_max))

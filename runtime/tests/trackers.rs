@@ -243,7 +243,7 @@ fn own(kind: TrackerKind) -> (Own, std::sync::Arc<vmsync_pager_memory::MemoryPag
     options.tracker = Some(kind);
     let host = Host::new(options);
     let grant = Grant::new(store.clone(), name("a"));
-    let vm = Vm::builder(&host).grant("a", grant).build().expect("one grant");
+    let vm = Vm::builder(&host).grant("a", grant);
     let wasm = include_bytes!("guests/wasi.wat");
     let mut own = Own::new(&host, vm, wasm).expect("the guest runs");
     assert_eq!(own.run::<(), i32>("map", ()), 0);

@@ -4,7 +4,7 @@
 use std::{path::Path, sync::Arc, time::Instant};
 
 use anyhow::{Context, Result};
-use vmsync::{Grant, Host, KernReturn, ObjectName, Vm, abi, add_to_linker, prepare};
+use vmsync::{Grant, Host, KernReturn, Marks, ObjectName, Vm, abi, add_to_linker, prepare};
 use vmsync_pager_file::{FileStore, Options};
 use wasmtime::{Config, Engine, ExternType, Linker, Module, Store, Val};
 use wasmtime_wasi::{
@@ -29,6 +29,7 @@ pub struct Ours {
     host: Host,
     engine: Engine,
     module: Module,
+    marks: Option<Marks>,
     store: Arc<FileStore>,
 }
 
@@ -84,6 +85,7 @@ impl Ours {
             host,
             engine,
             module,
+            marks: prepared.marks,
             store,
         })
     }
@@ -91,7 +93,7 @@ impl Ours {
     pub fn run(&self, arguments: &[&str]) -> Result<Run> {
         let output = MemoryOutputPipe::new(OUTPUT_BYTES_MAX);
         let pager = self.store.clone();
-        let vm = Vm::builder(&self.host).grant_with(move |name| {
+        let vm = Vm::builder(&self.host).marks(self.marks).grant_with(move |name| {
             let object = ObjectName::new(name.strip_prefix("data_2F")?).ok()?;
             Some(Grant::new(pager.clone(), object))
         });

@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use vmsync::{
-    ByteRange, Grant, Host, HostOptions, ObjectName, TrackerKind, Vm, VmSync, add_to_linker,
+    ByteRange, Grant, Host, HostOptions, Marks, ObjectName, TrackerKind, Vm, VmSync, add_to_linker,
     instrument::{Analyses, Options, instrument},
     prepare,
 };
@@ -82,25 +82,28 @@ impl Subject {
 
     /// Compiles `wasm` for this way of tracking.
     pub fn compile(&self, wasm: &[u8]) -> Result<Compiled> {
-        let (wasm, stack_end) = match (self.how, &self.host) {
+        let (wasm, marks) = match (self.how, &self.host) {
             (How::NaiveBarrier, _) => {
                 let options = Options {
                     analyses: Analyses::NONE,
                     suspect_bytes: 0,
                     ..Options::default()
                 };
-                (instrument(wasm, &options)?.wasm, 0)
+                let done = instrument(wasm, &options)?;
+                let host = self.host.as_ref().context("a barrier has a host")?;
+                let marks = Marks::of(host, &done)?;
+                (done.wasm, Some(marks))
             }
             (How::Rung(_), Some(host)) => {
                 let prepared = prepare(host, wasm)?;
-                (prepared.wasm.into_owned(), prepared.stack_end)
+                (prepared.wasm.into_owned(), prepared.marks)
             }
-            _ => (wasm.to_vec(), 0),
+            _ => (wasm.to_vec(), None),
         };
         Ok(Compiled {
             module: Module::new(&self.engine, &wasm)?,
             code_bytes: wasm.len(),
-            stack_end,
+            marks,
         })
     }
 
@@ -110,7 +113,7 @@ impl Subject {
             None => None,
             Some(host) => {
                 let grant = Grant::new(Arc::new(MemoryPager::default()), ObjectName::new("k")?);
-                let builder = Vm::builder(host).stack_end(compiled.stack_end);
+                let builder = Vm::builder(host).marks(compiled.marks);
                 Some(builder.grant("k", grant).build()?)
             }
         };
@@ -130,7 +133,8 @@ impl Subject {
         // It takes what memory it needs before a region covers all of it.
         guest.run()?;
         if self.host.is_some() {
-            guest.map(&self.engine, compiled.stack_end)?;
+            let stack_end = compiled.marks.map_or(0, Marks::stack_end);
+            guest.map(&self.engine, stack_end)?;
         }
         Ok(guest)
     }
@@ -152,7 +156,7 @@ pub struct Compiled {
     module: Module,
     /// The size of the module that was compiled, in bytes.
     pub code_bytes: usize,
-    stack_end: u64,
+    marks: Option<Marks>,
 }
 
 /// An instance.

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, bail};
 use clap::Args;
 use serde_json::json;
-use vmsync::{Host, HostOptions, PagerError, PagerErrorKind, Stats, TrackerKind, Vm};
+use vmsync::{Host, HostOptions, Marks, PagerError, PagerErrorKind, Stats, TrackerKind, Vm};
 use vmsync_pager_file::FileStore;
 use wasmtime::{Config, Engine, FuncType, Instance, Linker, Module, Store, Trap, Val, ValType};
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder, p1::WasiP1Ctx};
@@ -100,7 +100,7 @@ impl Run {
         self.check(&module)?;
         let linker = self.linker(&engine, &module)?;
         let state = State {
-            vm: self.vm(&host, prepared.stack_end)?,
+            vm: self.vm(&host, prepared.marks)?,
             wasi: self.wasi.then(|| self.wasi_context()).transpose()?,
         };
         let mut store = Store::new(&engine, state);
@@ -149,9 +149,9 @@ impl Run {
     }
 
     /// The guest's virtual memory, with what it is granted.
-    fn vm(&self, host: &Host, stack_end: u64) -> anyhow::Result<Vm> {
+    fn vm(&self, host: &Host, marks: Option<Marks>) -> anyhow::Result<Vm> {
         let mut stores = Stores::new(self.read_only);
-        let mut vm = Vm::builder(host).stack_end(stack_end);
+        let mut vm = Vm::builder(host).marks(marks);
         for map in &self.maps {
             vm = vm.grant(map.name.clone(), map.grant(&mut stores)?);
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use vmsync::instrument::{MemoryChoice, Options, Report, instrument};
-use vmsync::{ByteRange, Grant, Host, HostOptions, ObjectName, TrackerKind, Vm};
+use vmsync::{ByteRange, Grant, Host, HostOptions, Marks, ObjectName, TrackerKind, Vm};
 use vmsync_pager_conformance::{Event, ScriptedPager, random::Random};
 use vmsync_pager_memory::MemoryPager;
 use wasmtime::{Config, Engine, Extern, Instance, Linker, Memory, Module, Store, Trap, Val};
@@ -94,12 +94,11 @@ impl Rungs {
         let marked = instrument(&wasm, &options)?;
         let mut runs = Vec::new();
         for rung in &self.0 {
-            let module: &[u8] = if rung.kind == TrackerKind::Barrier {
-                &marked.wasm
-            } else {
-                &wasm
+            let (module, marks): (&[u8], _) = match rung.kind {
+                TrackerKind::Barrier => (&marked.wasm, Some(Marks::of(&rung.host, &marked)?)),
+                _ => (&wasm, None),
             };
-            match rung.start(module).with_context(|| rung.kind.to_string())? {
+            match rung.start(module, marks).with_context(|| rung.kind.to_string())? {
                 Some(run) => runs.push(run),
                 // A memory without pages.
                 None => return Ok(()),
@@ -207,10 +206,10 @@ impl Rung {
     }
 
     /// An instance with all of its memory mapped and clean. `None`: its memory has no pages.
-    fn start(&self, wasm: &[u8]) -> Result<Option<Run>> {
+    fn start(&self, wasm: &[u8], marks: Option<Marks>) -> Result<Option<Run>> {
         let pager = Arc::new(ScriptedPager::new(Arc::new(MemoryPager::default())));
         let grant = Grant::new(pager.clone(), ObjectName::new("m")?);
-        let vm = Vm::builder(&self.host).grant("m", grant).build()?;
+        let vm = Vm::builder(&self.host).grant("m", grant).marks(marks).build()?;
         let mut store = Store::new(&self.engine, vm);
         let module = Module::new(&self.engine, wasm)?;
         store.set_fuel(FUEL)?;

@@ -17,16 +17,17 @@
 //!
 //! The contract with whoever reads the cards (the *collector*):
 //! - **Marked pages.** When the guest has called the host, returned, or trapped, the card of every page on which a store
-//!   *began* since the card was last cleared is not zero. Cards may also be set for pages that were not written, and for
-//!   pages beyond the end of the memory.
-//! - **Suspect pages.** A store may run on into the page after the one it began on. Such a page has no mark of its own, and
-//!   only its first [`Options::suspect_bytes`] can have changed: compare those.
+//!   *began* since the card was last cleared is not zero, or the page is suspect. Cards may also be set for pages that were not
+//!   written, and for pages beyond the end of the memory.
+//! - **Suspect pages.** A store may run on into the page after the one it began on, and stores close behind it may begin there.
+//!   Such a page needs no mark of its own, and only its first [`Options::suspect_bytes`] can have changed: compare those.
 //! - **When to collect.** Cards are read and cleared while the guest is inside a call to the host, or is not running. Not at
 //!   an epoch or fuel interruption: [`Report::marks_ahead`] tells whether that would matter.
 //! - **Not tracked.** Active data segments (they are written before anything can be mapped), and what the host itself writes,
 //!   functions of `wasi_snapshot_preview1` excepted: each gets one around it that marks what it may have written.
 //! - **The shadow stack.** Stores to LLVM's shadow stack are skipped, if [`Report::shadow_stack`] is set: then nothing is
-//!   ever mapped over it.
+//!   ever mapped over it. A guest that moves its stack pointer to a stack of its own making (coroutines) loses the frames
+//!   there, should they lie in mapped memory: leave [`Analyses::shadow_stack`] out for it.
 //!
 //! What the rewritten module computes, traps on, and leaves in its memory is what the plain one does. It consumes more
 //! fuel, has one more memory, export and custom section; a 64-bit memory may have a lower maximum (see
@@ -97,6 +98,14 @@ pub use store::StoreKind;
 /// is refused.
 pub fn instrument(wasm: &[u8], options: &Options) -> Result<Instrumented, InstrumentError> {
     rewrite::instrument(wasm, options, None)
+}
+
+/// Checks that `wasm` was not instrumented before.
+///
+/// # Errors
+/// [`InstrumentError::AlreadyInstrumented`], with what the module says of its cards; what is wrong with it.
+pub fn check_uninstrumented(wasm: &[u8]) -> Result<(), InstrumentError> {
+    plan::check_uninstrumented(wasm)
 }
 
 /// [`instrument`], with the marks of one kind of store left out: a check on the tests that look for missing marks.

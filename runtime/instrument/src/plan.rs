@@ -198,6 +198,11 @@ fn check_inline(ty: &MemoryType, offset: u32, len: u64) -> Result<(), Instrument
     Ok(())
 }
 
+/// See [`crate::check_uninstrumented`].
+pub(crate) fn check_uninstrumented(wasm: &[u8]) -> Result<(), InstrumentError> {
+    Contents::read(wasm).map(drop)
+}
+
 impl<'a> Contents<'a> {
     fn read(wasm: &'a [u8]) -> Result<Self, InstrumentError> {
         let mut contents = Self::default();
@@ -338,16 +343,12 @@ impl<'a> Contents<'a> {
         }
     }
 
+    /// The shadow stack, where it is known at which address it ends: a host maps nothing below.
     fn shadow_stack(&self) -> Option<ShadowStack> {
         let global = self.stack_pointer?;
-        let found = self
-            .globals
-            .get(global as usize)
-            .filter(|found| found.mutable_i32)?;
-        Some(ShadowStack {
-            global,
-            high: found.initial,
-        })
+        let found = self.globals.get(global as usize);
+        let high = found.filter(|found| found.mutable_i32)?.initial?;
+        Some(ShadowStack { global, high })
     }
 }
 
@@ -358,9 +359,11 @@ fn parameters(ty: &SubType) -> Option<Vec<ValType>> {
     }
 }
 
+/// The value of an expression that is a constant and nothing else.
 fn constant_i32(expression: &ConstExpr<'_>) -> Option<u32> {
-    match expression.get_operators_reader().read() {
-        Ok(Operator::I32Const { value }) => Some(value as u32),
+    let mut operators = expression.get_operators_reader();
+    match (operators.read(), operators.read()) {
+        (Ok(Operator::I32Const { value }), Ok(Operator::End)) => Some(value as u32),
         _ => None,
     }
 }
@@ -420,6 +423,24 @@ mod tests {
             error,
             InstrumentError::AlreadyInstrumented { stamp: None, .. }
         ));
+    }
+
+    /// A host maps nothing below the end of a stack whose stores have no marks, so it has to be known.
+    #[test]
+    fn a_stack_that_ends_nobody_knows_where_is_memory_like_any_other() {
+        let sum = "(i32.add (i32.const 1000) (i32.const 1000))";
+        let own = |initial: &str| {
+            format!(r#"(global (export "__stack_pointer") (mut i32) {initial}) (memory (export "memory") 1)"#)
+        };
+        let imported = r#"(import "env" "__stack_pointer" (global (mut i32))) (memory (export "memory") 1)"#;
+        for (text, end) in [
+            (own("(i32.const 2000)"), Some(2000)),
+            (own(sum), None),
+            (imported.into(), None),
+        ] {
+            let plan = plan_wat(&format!("(module {text})"), &Options::default()).unwrap();
+            assert_eq!(plan.shadow_stack.map(|stack| stack.high), end, "{text}");
+        }
     }
 
     #[test]

@@ -56,8 +56,7 @@ pub struct CardsLocation {
 impl Report {
     /// Nothing may be mapped below this address: stores to the shadow stack have no marks.
     pub fn stack_end(&self) -> u64 {
-        let high = self.shadow_stack.as_ref().and_then(|stack| stack.high);
-        high.map_or(0, u64::from)
+        self.shadow_stack.as_ref().map_or(0, |stack| stack.high.into())
     }
 }
 
@@ -82,8 +81,8 @@ impl CardsLocation {
 pub struct ShadowStack {
     /// Index of the global.
     pub global: u32,
-    /// Its initial value where that is a constant: the stack lies below this address and grows down.
-    pub high: Option<u32>,
+    /// Its initial value, a constant: the stack lies below this address and grows down.
+    pub high: u32,
 }
 
 /// What was done to a module.

@@ -1,6 +1,6 @@
 //! [`Own`]: a host application's own store with WASI beside `vmsync1`, for what a [`vmsync::Sandbox`] does not offer.
 
-use vmsync::{Error, Host, Vm, prepare};
+use vmsync::{Error, Host, Vm, VmBuilder, prepare};
 use wasmtime::{Config, Engine, Instance, Linker, Memory, Module, Store, WasmParams, WasmResults};
 use wasmtime_wasi::{WasiCtxBuilder, p1::WasiP1Ctx};
 
@@ -27,10 +27,12 @@ pub struct Own {
 
 impl Own {
     /// An instance of `wasm`, which has a 32-bit memory, with what `vm` grants.
-    pub fn new(host: &Host, vm: Vm, wasm: &[u8]) -> Result<Self, Error> {
+    pub fn new(host: &Host, vm: VmBuilder, wasm: &[u8]) -> Result<Self, Error> {
         let mut config = Config::new();
         let engine = Engine::new(host.configure(&mut config))?;
-        let module = Module::new(&engine, prepare(host, wasm)?.wasm)?;
+        let prepared = prepare(host, wasm)?;
+        let module = Module::new(&engine, &prepared.wasm)?;
+        let vm = vm.marks(prepared.marks).build()?;
         let mut linker = Linker::new(&engine);
         vmsync::add_to_linker(&mut linker, |state: &mut State| &mut state.vm)?;
         wasmtime_wasi::p1::add_to_linker_sync(&mut linker, |state: &mut State| &mut state.wasi)?;

@@ -1,8 +1,8 @@
 //! The `barrier` rung: instrumented stores mark a card table, a byte per page.
 //!
-//! A store marks the card of its first byte, after it succeeded. It may reach into the next page by at most
-//! [`STRADDLE_BYTES_MAX`] bytes. Under [`Straddle::NextPageSuspect`] that page is therefore suspect, and its head is
-//! compared with the one kept when the page was last known to be clean; where none is kept it is reported.
+//! A store marks the card of its first byte, after it succeeded. It may reach into the next page, and others that share its
+//! mark may begin there: of that page [`SUSPECT_BYTES`] may have changed. Under [`Straddle::NextPageSuspect`] it is therefore
+//! suspect, and its head is compared with the one kept when the page was last known to be clean; where none is kept it is reported.
 //!
 //! ```text
 //!   cards --drain--> pending: pages that are dirty and not yet reported --collect(range)--> dirty
@@ -24,7 +24,7 @@ use vmsync_core::{
 
 use crate::{
     bitmap::AtomicBitmap,
-    limits::STRADDLE_BYTES_MAX,
+    limits::SUSPECT_BYTES,
     memory::{LinearRange, Memory},
 };
 
@@ -37,10 +37,10 @@ const BLOCK_CARDS: u64 = 128;
 #[cfg(target_arch = "x86_64")]
 const WIDE_BLOCK_CARDS: u64 = 512;
 
-/// The start of a page, as far as a straddling store can reach.
+/// The start of a page, as far as it may change without a mark.
 type Head = u128;
 
-const _: () = assert!(size_of::<Head>() > STRADDLE_BYTES_MAX);
+const _: () = assert!(size_of::<Head>() == SUSPECT_BYTES);
 
 /// A table with a byte per page: zero for clean.
 #[derive(Clone, Copy, Debug)]

@@ -73,6 +73,7 @@ mod watch;
 
 pub use barrier::{Barrier, CardTable, Straddle};
 pub use guard::{HostAccessGuard, guard_host_accesses};
+pub use limits::SUSPECT_BYTES;
 pub use memory::LinearRange;
 pub use mprotect::ensure_installed;
 pub use probe::{Rung, best, probe};

@@ -46,8 +46,9 @@ pub const HOT_PAGES_KEPT_MAX: usize = 1024;
 /// such time cost an eighth of what watching it would; a range that falls silent is reported in vain so often at most.
 pub const REST_COLLECTS_MAX: u32 = 14;
 
-/// The longest part of a store that lies behind the page of its first byte, in bytes: a 16-byte vector at the last byte.
-pub const STRADDLE_BYTES_MAX: usize = 15;
+/// How many bytes at the head of the page behind a marked one may have changed without a mark of its own: 15 of a vector that begins
+/// at the last byte of its page, or of stores close together that share a mark.
+pub const SUSPECT_BYTES: usize = 16;
 
 const _: () = {
     assert!(WATCHES_MAX > 0 && GENERATIONS_MAX > 1 && REGIONS_MAX > 1);

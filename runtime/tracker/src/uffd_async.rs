@@ -129,7 +129,9 @@ impl UffdAsync {
             return Ok(());
         }
         self.forked = true;
-        self.armed.remove(PageRange::new(0, self.memory.pages_reserved()));
+        let all = PageRange::new(0, self.memory.pages_reserved());
+        self.armed
+            .remove(self.host_page.shrink(self.memory.page.byte_range(all)));
         self.session = Session::open()?;
         for (pages, _) in self.attached.all() {
             self.register(pages)?;
