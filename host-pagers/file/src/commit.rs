@@ -192,9 +192,7 @@ impl Shared {
     /// Tells the calls that they failed.
     fn fail(&self, calls: Vec<Prepared>, error: &PagerError) {
         for call in calls {
-            if call.write_behind {
-                self.tell_readers(&call, error);
-            }
+            self.tell_readers(&call, error);
             for answer in call.answers {
                 answer.fail(error.clone(), call.write_behind);
             }
@@ -202,7 +200,7 @@ impl Shared {
     }
 
     /// Tells everybody else who has an object of `call` open, and may have read what was queued and is lost now: who
-    /// made the call may have closed it since.
+    /// made the call may have closed it since, or given it up.
     fn tell_readers(&self, call: &Prepared, error: &PagerError) {
         let mut lost: BTreeMap<u64, PageRange> = BTreeMap::new();
         for changed in &call.changed {

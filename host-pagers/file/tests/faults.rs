@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use common::{Edit, NAMES, PAGE, PAGES, State, client, contents, open, power_cuts};
 use vmsync_core::{
-    PagerErrorKind,
-    pager::{Pager, SynchronizeFlags},
+    PageSize, PagerErrorKind,
+    pager::{InitRequest, Pager, SynchronizeFlags},
 };
 use vmsync_pager_conformance::{
     Client,
@@ -261,6 +261,38 @@ fn an_image_is_not_settled_where_what_is_queued_is_lost() {
     disk.heal();
     store.settle_image(object.object, object.range(0, 1)).unwrap();
     object.assert_full(0, 0);
+}
+
+/// Who reads an object was supplied with what is queued, perhaps as the base of a change of its own.
+#[test]
+fn a_call_that_fails_is_told_to_everybody_who_may_have_read_it() {
+    let disk = MemoryDisk::new();
+    let store = open(&disk).unwrap();
+    let writer = client(&store, "object", 2).unwrap();
+    writer.commit_full(0, 1);
+    let request = InitRequest {
+        page_size: PageSize::KIB_4,
+        size_min: 0,
+        create: false,
+        write: false,
+    };
+    let reader = Client::open_with(store.clone(), "object", request).unwrap();
+    let other = client(&store, "other", 1).unwrap();
+    disk.inject(Fault {
+        after: disk.operations(),
+        count: u64::MAX / 2,
+        failure: Failure::NoSpace,
+    });
+    assert!(writer.try_commit_full(1, 2).is_err());
+    let told = reader.recorder.take_write_behind_failures();
+    assert_eq!(told.len(), 1);
+    assert_eq!(
+        (told[0].0, told[0].1.kind),
+        (reader.range(1, 1), PagerErrorKind::NoSpace)
+    );
+    for unconcerned in [&writer, &other] {
+        assert!(unconcerned.recorder.take_write_behind_failures().is_empty());
+    }
 }
 
 /// An image that cannot be written when its record is durable: the commit stands, the page is supplied from memory,
