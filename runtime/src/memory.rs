@@ -209,6 +209,8 @@ pub(crate) struct GuestMemory {
     file_backed: PageSet,
     /// Pages that stores trap on.
     write_protected: PageSet,
+    /// Pages that stores do not trap on and that the tracker could not take back: they count as stored to.
+    unwatched: PageSet,
     /// Marks of pages that were write-protected before anybody asked for them.
     pending: PageSet,
 }
@@ -256,6 +258,7 @@ impl GuestMemory {
             tracked: PageSet::new(),
             file_backed: PageSet::new(),
             write_protected: PageSet::new(),
+            unwatched: PageSet::new(),
             pending: PageSet::new(),
         })
     }
@@ -305,6 +308,7 @@ impl GuestMemory {
             &mut self.tracked,
             &mut self.file_backed,
             &mut self.write_protected,
+            &mut self.unwatched,
             &mut self.pending,
         ] {
             set.remove(pages);
@@ -348,20 +352,31 @@ impl GuestMemory {
         unsafe { mprotect(at, length, flags) }.map_err(|error| failed("protect memory", error))
     }
 
-    /// Stops stores to `range`: what was stored so far is remembered, and the tracker lets go of it.
+    /// Stops stores to `range`: what was stored so far is remembered, and the tracker lets go of it. Where that fails, all is as it was.
     fn write_protect(&mut self, range: ByteRange) -> Result<(), MemoryError> {
         let pages = self.page_range(range);
-        for run in self.tracked.within(pages).runs() {
-            let run_range = self.page_size.byte_range(*run);
-            let mut open = PageSet::from(*run);
-            open.subtract(&self.write_protected);
-            for part in open.runs() {
-                self.tracker
-                    .collect(self.page_size.byte_range(*part), &mut self.pending)?;
-            }
-            self.tracker.detach(run_range);
+        let mut open = PageSet::from(pages);
+        open.subtract(&self.write_protected);
+        let watched = self.watched(pages);
+        for run in watched.runs() {
+            self.tracker
+                .collect(self.page_size.byte_range(*run), &mut self.pending)?;
         }
-        self.set_protection(range, MprotectFlags::READ)?;
+        for run in watched.runs() {
+            self.tracker.detach(self.page_size.byte_range(*run));
+        }
+        if let Err(error) = self.set_protection(range, MprotectFlags::READ) {
+            for run in open.runs() {
+                // Some of it may be protected now. A store that still traps is not lost in silence.
+                let _ = self.set_protection(
+                    self.page_size.byte_range(*run),
+                    MprotectFlags::READ | MprotectFlags::WRITE,
+                );
+            }
+            watched.runs().iter().for_each(|run| self.watch(*run));
+            return Err(error);
+        }
+        self.unwatched.remove(pages);
         self.write_protected.insert(pages);
         Ok(())
     }
@@ -373,28 +388,41 @@ impl GuestMemory {
         for run in self.write_protected.within(pages).runs() {
             let open = MprotectFlags::READ | MprotectFlags::WRITE;
             self.set_protection(self.page_size.byte_range(*run), open)?;
+            self.write_protected.remove(*run);
             for tracked in self.tracked.within(*run).runs() {
-                let file = self.file_backed.contains(tracked.start);
-                let backing = if file {
-                    Backing::PrivateFile
-                } else {
-                    Backing::Anonymous
-                };
-                let tracked = self.page_size.byte_range(*tracked);
-                self.tracker.attach(tracked, backing)?;
-                self.tracker.clear(tracked)?;
+                self.watch(*tracked);
             }
         }
-        self.write_protected.remove(pages);
         Ok(())
+    }
+
+    /// Watches `run`, which is tracked and was let go of, from now on. Where that fails it counts as stored to whenever somebody asks.
+    fn watch(&mut self, run: PageRange) {
+        let range = self.page_size.byte_range(run);
+        let backing = if self.file_backed.contains(run.start) {
+            Backing::PrivateFile
+        } else {
+            Backing::Anonymous
+        };
+        let attached = self.tracker.attach(range, backing);
+        match attached.and_then(|()| self.tracker.clear(range)) {
+            Ok(()) => self.unwatched.remove(run),
+            Err(_) => self.unwatched.insert(run),
+        }
+    }
+
+    /// The pages of `pages` that the tracker watches.
+    fn watched(&self, pages: PageRange) -> PageSet {
+        let mut watched = self.tracked.within(pages);
+        watched.subtract(&self.write_protected);
+        watched.subtract(&self.unwatched);
+        watched
     }
 
     /// Everything that is watched inside `range` counts as clean.
     fn clear(&mut self, range: ByteRange) -> Result<(), MemoryError> {
         let pages = self.page_range(range);
-        let mut watched = self.tracked.within(pages);
-        watched.subtract(&self.write_protected);
-        for run in watched.runs() {
+        for run in self.watched(pages).runs() {
             self.tracker.clear(self.page_size.byte_range(*run))?;
         }
         self.pending.remove(pages);
@@ -557,9 +585,10 @@ impl GuestMemory {
     fn take_pending(&mut self, range: ByteRange, dirty: &mut PageSet) -> PageSet {
         let pages = self.page_range(range);
         dirty.append(self.pending.take(pages));
-        let mut watched = self.tracked.within(pages);
-        watched.subtract(&self.write_protected);
-        watched
+        if !self.unwatched.is_empty() {
+            dirty.union(&self.unwatched.within(pages));
+        }
+        self.watched(pages)
     }
 
     /// Advice may be ignored, so may its failure.
