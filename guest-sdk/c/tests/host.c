@@ -109,6 +109,47 @@ static void gone(void)
     __builtin_trap();
 }
 
+/* A file whose 2 pages of 'a' are in the store, cut off: it is empty. */
+static int make_emptied(const char *path)
+{
+    int fd = make_file(path, 2, 'a');
+    CHECK(fsync(fd) == 0 && ftruncate(fd, 0) == 0 && fsync(fd) == 0);
+    return fd;
+}
+
+/* Files grow over what was cut off, and only their first pages are synced. */
+static void regrown_1(void)
+{
+    int fd = make_emptied("data/mapped");
+    CHECK(ftruncate(fd, 2 * (off_t)PAGE) == 0);
+    char *memory = map_file(fd, 2);
+    memory[0] = 'b';
+    CHECK(msync(memory, PAGE, MS_SYNC) == 0);
+    CHECK(close(make_emptied("data/dsync")) == 0);
+    fd = open("data/dsync", O_RDWR | O_DSYNC);
+    CHECK(ftruncate(fd, 2 * (off_t)PAGE) == 0 && pwrite(fd, "b", 1, 0) == 1);
+    fd = make_emptied("data/written");
+    char bytes[2 * PAGE];
+    memset(bytes, 'b', sizeof bytes);
+    CHECK(pwrite(fd, bytes, sizeof bytes, 0) == (ssize_t)sizeof bytes);
+    CHECK(msync(map_file(fd, 1), PAGE, MS_SYNC) == 0);
+    if (failures == 0)
+        __builtin_trap();
+}
+
+static void regrown_2(void)
+{
+    struct stat status;
+    for (int number = 0; number < 2; ++number) {
+        int fd = open(number == 0 ? "data/mapped" : "data/dsync", O_RDONLY);
+        CHECK(fstat(fd, &status) == 0 && status.st_size == 2 * (off_t)PAGE);
+        CHECK(reads_as(fd, 0, 1, 'b') && reads_as(fd, 1, 2 * PAGE - 1, 0));
+    }
+    int fd = open("data/written", O_RDONLY);
+    CHECK(fstat(fd, &status) == 0 && status.st_size == 2 * (off_t)PAGE);
+    CHECK(reads_as(fd, 0, 2 * PAGE, 'b'));
+}
+
 /* The folder's store is open for reading only; it has a file "life". */
 static void read_only(void)
 {
@@ -155,6 +196,8 @@ const struct test host_tests[] = {{"fault-io", fault_io},
                                   {"life-2", life_2},
                                   {"life-3", life_3},
                                   {"gone", gone},
+                                  {"regrown-1", regrown_1},
+                                  {"regrown-2", regrown_2},
                                   {"read-only", read_only},
                                   {"address", address},
                                   {"address-other-order", address_other_order},

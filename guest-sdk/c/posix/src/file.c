@@ -221,19 +221,36 @@ static void store(struct vmp_file *file, const void *bytes, size_t count, uint64
     file->dirty = true;
 }
 
+/* The part of the file below `end` that may have been stored to. */
+static uint64_t below_high(const struct vmp_file *file, uint64_t end)
+{
+    return end < file->header->high ? end : file->header->high;
+}
+
+/* Sets the size; what the file grows over has its new bytes already. */
+static void set_size(struct vmp_file *file, uint64_t size)
+{
+    uint64_t stale = below_high(file, size);
+    if (stale > file->header->size)
+        file->stale = stale;
+    if (file->stale > size)
+        file->stale = size;
+    file->header->size = size;
+    touch_header(file);
+}
+
 int vmp_file_resize(struct vmp_file *file, uint64_t size)
 {
-    struct vmp_header *header = file->header;
-    if (size == header->size)
+    uint64_t old = file->header->size;
+    if (size == old)
         return 0;
     int error = vmp_file_reserve(file, size);
     if (error != 0)
         return error;
-    uint64_t stale = size < header->high ? size : header->high;
-    if (stale > header->size)
-        store(file, NULL, (size_t)(stale - header->size), header->size);
-    header->size = size;
-    touch_header(file);
+    uint64_t stale = below_high(file, size);
+    if (stale > old)
+        store(file, NULL, (size_t)(stale - old), old);
+    set_size(file, size);
     return 0;
 }
 
@@ -250,10 +267,8 @@ int vmp_file_write(struct vmp_file *file, const void *bytes, size_t count, uint6
     if (error != 0)
         return error;
     store(file, bytes, count, offset);
-    if (end > file->header->size) {
-        file->header->size = end;
-        touch_header(file);
-    }
+    if (end > file->header->size)
+        set_size(file, end);
     vmp_file_expose(file, end);
     return 0;
 }
@@ -288,11 +303,16 @@ kern_return_t vmp_file_sync(struct vmp_file *file, uint64_t offset, size_t count
     vm_address_t start = (vm_address_t)vmp_bytes(file) + (vm_address_t)offset;
     vm_address_t end = start + count;
     bool writes = flags & (VM_SYNC_SYNCHRONOUS | VM_SYNC_ASYNCHRONOUS);
-    if (writes && file->header_dirty)
+    if (writes && file->header_dirty) {
         start = (vm_address_t)file->header;
+        if (offset + count < file->stale)
+            end = (vm_address_t)vmp_bytes(file) + (vm_address_t)file->stale;
+    }
     kern_return_t kr = vm_msync(mach_task_self(), start, end - start, flags);
-    if (kr == KERN_SUCCESS && writes)
+    if (kr == KERN_SUCCESS && writes) {
         file->header_dirty = false;
+        file->stale = 0;
+    }
     return kr;
 }
 
@@ -308,8 +328,7 @@ int vmp_file_unlink(struct vmp_file *file)
     if (!file->writable)
         return EROFS;
     file->header->links = 0;
-    file->header->size = 0;
-    touch_header(file);
+    set_size(file, 0);
     /* Durable at once, as no folder can be synced. Other changes of the file stay as they are. */
     return vmp_errno(vmp_file_sync(file, 0, 0, VM_SYNC_SYNCHRONOUS));
 }
