@@ -11,7 +11,10 @@ use vmsync::{
     add_to_linker, prepare,
 };
 use vmsync_pager_conformance::{Fault, ScriptedPager};
-use vmsync_pager_file::{FileStore, Options};
+use vmsync_pager_file::{
+    Background, FileStore, Options,
+    disk::memory::{Failure, Fault as DiskFault, MemoryDisk},
+};
 use wasmtime::{Config, Engine, Linker, Module, Store};
 use wasmtime_wasi::{
     I32Exit, WasiCtxBuilder,
@@ -208,6 +211,34 @@ fn what_was_synced_outlives_a_trap_and_what_was_written_an_exit() {
 #[test]
 fn what_was_cut_off_stays_away_when_a_part_is_synced() {
     lives(&[("regrown-1", End::Trapped), ("regrown-2", End::Passed)]);
+}
+
+#[test]
+fn a_size_whose_queued_write_is_lost_is_in_the_next_sync() {
+    let disk = MemoryDisk::new();
+    let options = Options {
+        // What is queued waits for the next sync, and fails with it.
+        background: Background::Caller,
+        ..Options::default()
+    };
+    for (case, faults, end) in [
+        ("queued-1", 0, End::Passed),
+        ("queued-2", 1, End::Trapped),
+        ("queued-3", 0, End::Passed),
+    ] {
+        let Some(program) = compile(None) else { return };
+        let store = FileStore::open_on(Arc::new(disk.clone()), &options).expect("a store");
+        disk.heal();
+        disk.inject(DiskFault {
+            after: disk.operations(),
+            count: faults,
+            failure: Failure::Io,
+        });
+        let ended = run(&program, case, u64::MAX, move |object| {
+            Grant::new(store.clone(), object)
+        });
+        assert_eq!(ended, end, "{case}");
+    }
 }
 
 #[test]

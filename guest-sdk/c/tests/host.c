@@ -150,6 +150,32 @@ static void regrown_2(void)
     CHECK(reads_as(fd, 0, 2 * PAGE, 'b'));
 }
 
+/* Three runs: the second appends to the file, and the first write-back in it fails, which is of a queued call too. */
+static void queued_1(void)
+{
+    CHECK(fsync(make_file("data/queued", 1, 'a')) == 0);
+}
+
+static void queued_2(void)
+{
+    int fd = open("data/queued", O_RDWR);
+    char *memory = map_file(fd, 2);
+    CHECK(pwrite(fd, "b", 1, (off_t)PAGE) == 1);
+    CHECK(msync(memory, PAGE, MS_ASYNC) == 0);
+    FAILS(msync(memory + PAGE, PAGE, MS_SYNC), EIO);
+    CHECK(msync(memory + PAGE, PAGE, MS_SYNC) == 0);
+    if (failures == 0)
+        __builtin_trap();
+}
+
+static void queued_3(void)
+{
+    int fd = open("data/queued", O_RDONLY);
+    struct stat status;
+    CHECK(fstat(fd, &status) == 0 && status.st_size == (off_t)PAGE + 1);
+    CHECK(reads_as(fd, 0, PAGE, 'a') && reads_as(fd, (off_t)PAGE, 1, 'b'));
+}
+
 /* The folder's store is open for reading only; it has a file "life". */
 static void read_only(void)
 {
@@ -198,6 +224,9 @@ const struct test host_tests[] = {{"fault-io", fault_io},
                                   {"gone", gone},
                                   {"regrown-1", regrown_1},
                                   {"regrown-2", regrown_2},
+                                  {"queued-1", queued_1},
+                                  {"queued-2", queued_2},
+                                  {"queued-3", queued_3},
                                   {"read-only", read_only},
                                   {"address", address},
                                   {"address-other-order", address_other_order},

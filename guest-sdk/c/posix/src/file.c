@@ -309,7 +309,8 @@ kern_return_t vmp_file_sync(struct vmp_file *file, uint64_t offset, size_t count
             end = (vm_address_t)vmp_bytes(file) + (vm_address_t)file->stale;
     }
     kern_return_t kr = vm_msync(mach_task_self(), start, end - start, flags);
-    if (kr == KERN_SUCCESS && writes) {
+    /* What was only queued may still be lost. */
+    if (kr == KERN_SUCCESS && flags & VM_SYNC_SYNCHRONOUS) {
         file->header_dirty = false;
         file->stale = 0;
     }

@@ -57,7 +57,7 @@ struct vmp_file {
     uint64_t stale;            /* since the header was synced the file grew over old bytes, up to here; 0: it did not */
     unsigned opens;            /* descriptors */
     bool writable;
-    bool header_dirty; /* changed since it was last synced */
+    bool header_dirty; /* may differ from what is durable */
     bool dirty;        /* may hold what was not synced */
     bool guarded;      /* some of its pages may be read-only */
 };
