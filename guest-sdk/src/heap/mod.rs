@@ -107,7 +107,8 @@ impl<R: Root> Heap<R> {
 
 impl<R: Root, M: HeapMemory> Heap<R, M> {
     /// Opens the heap in `memory`, or makes one where nothing was ever written. Memory that has grown since it was
-    /// made is used in full.
+    /// made is used in full. What was changed in it and not flushed yet counts as changed here: the first flush makes
+    /// that durable too.
     ///
     /// # Errors
     /// [`Error::NotAHeap`], [`Error::HeapVersion`], [`Error::HeapSchema`], [`Error::HeapMoved`],
@@ -123,7 +124,7 @@ impl<R: Root, M: HeapMemory> Heap<R, M> {
         }
         let mut heap = Self {
             memory,
-            changed: false,
+            changed: true, // by its former owner, for all we know
             root: PhantomData,
         };
         let pointer = heap.header();
@@ -139,7 +140,6 @@ impl<R: Root, M: HeapMemory> Heap<R, M> {
         if heap.memory.is_writable() && grown > header.len {
             // SAFETY: as above, and it may be written.
             unsafe { (*pointer.as_ptr()).len = grown };
-            heap.changed = true;
         }
         Ok(heap)
     }
@@ -163,7 +163,6 @@ impl<R: Root, M: HeapMemory> Heap<R, M> {
             root.cast().write(R::In::empty_in(alloc));
             (*self.header().as_ptr()).root = (root.as_ptr() as usize - base) as u64;
         }
-        self.changed = true;
         Ok(())
     }
 

@@ -96,7 +96,7 @@ fn a_migration_that_fails_is_undone() {
         Err(Error::NotAHeap)
     });
     assert_eq!(lost.err(), Some(Error::NotAHeap));
-    memory.fails = true;
+    memory.flushes = 1;
     let lost = Heap::<First, _>::migrate::<Second, Error>(&mut memory, |old, _| {
         Ok(Second {
             words: old.words,
@@ -104,8 +104,19 @@ fn a_migration_that_fails_is_undone() {
         })
     });
     assert!(matches!(lost.err(), Some(Error::Host { .. })));
-    memory.fails = false;
+    memory.flushes = u32::MAX;
     assert_migrated(&newest(memory));
+}
+
+#[test]
+fn a_migration_that_fails_keeps_what_was_changed_before() {
+    let mut heap = first();
+    heap.update(|root, _| root.words.truncate(1));
+    let mut memory = heap.into_memory();
+    let lost = Heap::<First, _>::migrate::<Second, Error>(&mut memory, |_, _| Err(Error::NotAHeap));
+    assert_eq!(lost.err(), Some(Error::NotAHeap));
+    let heap = Heap::<First, _>::open(memory).unwrap();
+    heap.read(|root| assert_eq!(root.words.len(), 1));
 }
 
 #[test]

@@ -26,7 +26,8 @@ struct Buffer {
     live: NonNull<u128>,
     words: usize,
     durable: Vec<u128>,
-    fails: bool,
+    /// How many more flushes succeed.
+    flushes: u32,
     writable: bool,
 }
 
@@ -38,7 +39,7 @@ impl Buffer {
             live,
             words,
             durable: std::vec![0; words],
-            fails: false,
+            flushes: u32::MAX,
             writable: true,
         }
     }
@@ -76,12 +77,10 @@ unsafe impl HeapMemory for Buffer {
     }
 
     fn flush(&mut self) -> Result<()> {
-        if self.fails {
-            return Err(Error::Host {
-                call: "vm_msync",
-                result: vmsync_abi::KernReturn::Failure,
-            });
-        }
+        self.flushes = self.flushes.checked_sub(1).ok_or(Error::Host {
+            call: "vm_msync",
+            result: vmsync_abi::KernReturn::Failure,
+        })?;
         self.durable = self.live().to_vec();
         Ok(())
     }
@@ -260,45 +259,46 @@ fn a_failed_transaction_is_undone() {
     assert_eq!(failed, Err(Error::ReadOnly));
     heap.read(|root| assert_eq!((root.files, root.numbers.get(&1)), (2, Some(&10))));
 
-    heap.memory.fails = true;
+    heap.memory.flushes = 0;
     let not_durable = heap.update(|root, _| root.files).pow(0);
     assert_eq!(not_durable, 1);
     assert!(
         heap.transaction(|root, _| add(root)).is_err(),
         "the flush before it fails"
     );
-    heap.memory.fails = false;
+    heap.memory.flushes = u32::MAX;
     let heap = restart(heap);
     heap.read(|root| assert_eq!(root.files, 2));
 }
 
 #[test]
+fn what_changed_before_it_was_opened_is_flushed_as_well() {
+    let mut heap = index(1 << 16);
+    heap.flush().unwrap();
+    heap.update(|root, _| root.files = 1);
+    let mut heap = Heap::<Index, _>::open(heap.into_memory()).unwrap();
+    heap.flush().unwrap();
+    let mut heap = restart(heap);
+    heap.read(|root| assert_eq!(root.files, 1));
+
+    heap.update(|root, _| root.files = 2);
+    let mut heap = Heap::<Index, _>::open(heap.into_memory()).unwrap();
+    let failed = heap.transaction(|_, _| Err::<(), _>(Error::ReadOnly));
+    assert_eq!(failed, Err(Error::ReadOnly));
+    heap.read(|root| assert_eq!(root.files, 2));
+
+    heap.update(|root, _| root.files = 3);
+    let mut memory = heap.into_memory();
+    memory.writable = false;
+    let mut heap = Heap::<Index, _>::open(memory).unwrap();
+    heap.flush().unwrap();
+    restart(heap).read(|root| assert_eq!(root.files, 3));
+}
+
+#[test]
 fn a_transaction_that_cannot_be_made_durable_is_undone() {
-    struct FailsLater(Buffer, u32);
-    // SAFETY: as for `Buffer`.
-    unsafe impl HeapMemory for FailsLater {
-        fn base(&self) -> NonNull<u8> {
-            self.0.base()
-        }
-        fn size(&self) -> usize {
-            self.0.size()
-        }
-        fn is_writable(&self) -> bool {
-            true
-        }
-        fn flush(&mut self) -> Result<()> {
-            self.1 -= 1;
-            self.0.fails = self.1 == 0;
-            self.0.flush()
-        }
-        fn undo(&mut self) -> Result<()> {
-            self.0.undo()
-        }
-        fn check_undo(&self) -> Result<()> {
-            Ok(())
-        }
-    }
-    let mut heap = Heap::<u64, _>::open(FailsLater(Buffer::new(1 << 16), 2)).unwrap();
+    let mut heap = Heap::<u64, _>::open(Buffer::new(1 << 16)).unwrap();
+    heap.memory.flushes = 1;
     let failed = heap.transaction(|root, _| {
         *root = 5;
         Ok::<_, Error>(())
