@@ -5,7 +5,7 @@
 use super::alloc::{self, Alloc};
 use super::header::Header;
 use super::persist::{Persist, Root};
-use super::{Heap, HeapMemory, Undo};
+use super::{Heap, HeapMemory, UNDONE, Undo};
 use crate::error::Error;
 
 impl<Old: Root, M: HeapMemory> Heap<Old, M> {
@@ -51,18 +51,16 @@ impl<Old: Root, M: HeapMemory> Heap<Old, M> {
         if !heap.memory.is_writable() {
             return Err(Error::ReadOnly.into());
         }
-        heap.memory.check_undo()?;
-        heap.flush()?;
-        let undo = Undo {
-            heap: &mut heap,
-            armed: true,
-        };
-        replace_root::<Old, New, M, E>(undo, work)?;
+        replace_root::<Old, New, M, E>(Undo::begin(&mut heap)?, work)?;
         Ok(heap.memory)
     }
 
-    /// The memory, closed as a heap. What was not flushed is not durable yet.
-    pub fn into_memory(self) -> M {
+    /// The memory, closed as a heap. What was not flushed is not durable yet; a transaction that trapped is undone.
+    ///
+    /// # Panics
+    /// Where that undoing fails.
+    pub fn into_memory(mut self) -> M {
+        self.undo_unfinished().expect(UNDONE);
         self.memory
     }
 }
@@ -78,10 +76,9 @@ fn holds<R: Root, M: HeapMemory>(memory: &M) -> bool {
 }
 
 fn replace_root<Old: Root, New: Root, M: HeapMemory, E: From<Error>>(
-    mut undo: Undo<'_, Old, M>,
+    undo: Undo<'_, Old, M>,
     work: impl for<'h> FnOnce(Old::In<'h>, Alloc<'h>) -> core::result::Result<New::In<'h>, E>,
 ) -> core::result::Result<(), E> {
-    undo.heap.changed = true;
     let header = undo.heap.header();
     // SAFETY: the header was checked, and the old root is of this type. It is moved out once: either the new root takes
     // its place, or everything is undone.
@@ -95,7 +92,5 @@ fn replace_root<Old: Root, New: Root, M: HeapMemory, E: From<Error>>(
         (*header.as_ptr()).root = (block.as_ptr() as usize - header.as_ptr() as usize) as u64;
         (*header.as_ptr()).schema = New::In::SCHEMA;
     }
-    undo.heap.flush()?;
-    undo.armed = false;
-    Ok(())
+    Ok(undo.commit()?)
 }

@@ -90,9 +90,19 @@ use header::Header;
 #[derive(Debug)]
 pub struct Heap<R: Root, M: HeapMemory = Region> {
     memory: M,
-    /// Whether something may have changed since the last flush.
-    changed: bool,
+    state: State,
     root: PhantomData<R>,
+}
+
+/// What the memory has that is not durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nothing.
+    Flushed,
+    /// Changes that the next flush makes durable.
+    Changed,
+    /// What a transaction changed so far. Where a call of the heap begins, the transaction trapped: it never ended.
+    InTransaction,
 }
 
 impl<R: Root> Heap<R> {
@@ -124,7 +134,7 @@ impl<R: Root, M: HeapMemory> Heap<R, M> {
         }
         let mut heap = Self {
             memory,
-            changed: true, // by its former owner, for all we know
+            state: State::Changed, // by its former owner, for all we know
             root: PhantomData,
         };
         let pointer = heap.header();
@@ -167,26 +177,35 @@ impl<R: Root, M: HeapMemory> Heap<R, M> {
     }
 
     /// Looks at the root.
+    ///
+    /// # Panics
+    /// After a transaction that trapped, until a [`Heap::flush`] or a change of the heap has undone it.
     pub fn read<T>(&self, work: impl for<'h> FnOnce(&R::In<'h>) -> T) -> T {
+        let whole = self.state != State::InTransaction;
+        assert!(whole, "a transaction trapped: `flush` undoes it");
         // SAFETY: a root of this type lies there: the schema is the program's. Nobody changes it while `self` is
         // borrowed.
         work(unsafe { self.root().as_ref() })
     }
 
-    /// Changes what the root leads to. It is durable after the next [`Heap::flush`].
+    /// Changes what the root leads to. It is durable after the next [`Heap::flush`]. If `work` panics, what it changed
+    /// until then stays.
     ///
     /// # Panics
-    /// Where the memory is read-only.
+    /// Where the memory is read-only, or a transaction trapped before and its undoing fails.
     pub fn update<T>(&mut self, work: impl for<'h> FnOnce(&mut R::In<'h>, Alloc<'h>) -> T) -> T {
-        assert!(self.memory.is_writable(), "the heap's region is mapped read-only");
-        self.changed = true;
-        // SAFETY: as for `read`; the brand is fresh, and `self` is borrowed exclusively while it lives.
-        let (root, alloc) = unsafe { (self.root().as_mut(), Alloc::new(self.header())) };
-        work(root, alloc)
+        self.undo_unfinished().expect(UNDONE);
+        self.assert_writable();
+        self.note(State::Changed);
+        self.change(work)
     }
 
     /// Changes what the root leads to, all or nothing: what `work` changed is durable if it succeeds, and undone if
     /// it, or making it durable, fails. Earlier changes are flushed first.
+    ///
+    /// It is undone as well if `work` panics: at once where panics unwind. Where a panic is a trap, as in WebAssembly,
+    /// nothing more runs; if the host calls the program again, this heap's next [`Heap::flush`], [`Heap::update`],
+    /// [`Heap::transaction`] or [`Heap::into_memory`] undoes it first, and [`Heap::read`] panics before that.
     ///
     /// # Panics
     /// Where the memory is read-only, or the undoing fails: then the changes could neither be kept nor dropped.
@@ -201,26 +220,21 @@ impl<R: Root, M: HeapMemory> Heap<R, M> {
         &mut self,
         work: impl for<'h> FnOnce(&mut R::In<'h>, Alloc<'h>) -> core::result::Result<T, E>,
     ) -> core::result::Result<T, E> {
-        self.memory.check_undo()?;
-        self.flush()?;
-        let mut undo = Undo {
-            heap: self,
-            armed: true,
-        };
-        let value = undo.heap.update(work)?;
-        undo.heap.flush()?;
-        undo.armed = false;
+        let undo = Undo::begin(self)?;
+        let value = undo.heap.change(work)?;
+        undo.commit()?;
         Ok(value)
     }
 
-    /// Makes every change durable, all or nothing, and waits for it.
+    /// Makes every change durable, all or nothing, and waits for it. A transaction that trapped is undone first.
     ///
     /// # Errors
     /// [`Error::Host`]; nothing is durable then, and another call tries again.
     pub fn flush(&mut self) -> Result<()> {
-        if self.changed {
+        self.undo_unfinished()?;
+        if self.state == State::Changed {
             self.memory.flush()?;
-            self.changed = false;
+            self.note(State::Flushed);
         }
         Ok(())
     }
@@ -236,6 +250,33 @@ impl<R: Root, M: HeapMemory> Heap<R, M> {
         &self.memory
     }
 
+    fn assert_writable(&self) {
+        assert!(self.memory.is_writable(), "the heap's region is mapped read-only");
+    }
+
+    /// The caller has noted that the memory changes.
+    fn change<T>(&mut self, work: impl for<'h> FnOnce(&mut R::In<'h>, Alloc<'h>) -> T) -> T {
+        // SAFETY: as for `read`; the brand is fresh, and `self` is borrowed exclusively while it lives.
+        let (root, alloc) = unsafe { (self.root().as_mut(), Alloc::new(self.header())) };
+        work(root, alloc)
+    }
+
+    /// Undoes a transaction that did not reach its end.
+    fn undo_unfinished(&mut self) -> Result<()> {
+        if self.state == State::InTransaction {
+            self.memory.undo()?;
+            self.note(State::Flushed);
+        }
+        Ok(())
+    }
+
+    /// Volatile, because a state is read after a trap: the compiler takes a trap for the end of the program, and drops
+    /// a store that is overwritten on every other way.
+    fn note(&mut self, state: State) {
+        // SAFETY: a field of the borrowed heap.
+        unsafe { (&raw mut self.state).write_volatile(state) };
+    }
+
     fn header(&self) -> NonNull<Header> {
         self.memory.base().cast()
     }
@@ -249,18 +290,33 @@ impl<R: Root, M: HeapMemory> Heap<R, M> {
     }
 }
 
-/// Undoes a transaction that does not reach its end, by an error or by a panic.
+/// Why undoing is not expected to fail.
+const UNDONE: &str = "a failed transaction can be undone";
+
+/// A transaction: undone when dropped, by an error or by a panic that unwinds, unless it was committed.
 struct Undo<'a, R: Root, M: HeapMemory> {
     heap: &'a mut Heap<R, M>,
-    armed: bool,
+}
+
+impl<'a, R: Root, M: HeapMemory> Undo<'a, R, M> {
+    /// Flushes earlier changes; what changes from now on is the transaction's.
+    fn begin(heap: &'a mut Heap<R, M>) -> Result<Self> {
+        heap.memory.check_undo()?;
+        heap.flush()?;
+        heap.assert_writable();
+        heap.note(State::InTransaction);
+        Ok(Self { heap })
+    }
+
+    fn commit(self) -> Result<()> {
+        self.heap.memory.flush()?;
+        self.heap.note(State::Flushed);
+        Ok(())
+    }
 }
 
 impl<R: Root, M: HeapMemory> Drop for Undo<'_, R, M> {
     fn drop(&mut self) {
-        if self.armed {
-            let undone = self.heap.memory.undo();
-            undone.expect("a failed transaction can be undone");
-            self.heap.changed = false;
-        }
+        self.heap.undo_unfinished().expect(UNDONE);
     }
 }

@@ -17,7 +17,7 @@ use std::vec::Vec;
 use proptest::prelude::*;
 
 use super::header::Header;
-use super::{Heap, HeapMemory, PMap, PString, PVec, Root};
+use super::{Heap, HeapMemory, PMap, PString, PVec, Root, Undo};
 use crate::error::{Error, Result};
 use crate::persist;
 
@@ -305,6 +305,46 @@ fn a_transaction_that_cannot_be_made_durable_is_undone() {
     });
     assert!(matches!(failed, Err(Error::Host { .. })));
     assert_eq!(heap.read(|root| *root), 0);
+}
+
+/// Leaves a transaction as a trap does: nothing of the program runs after `work`.
+fn trap(heap: &mut Heap<Index<'static>, Buffer>, work: impl for<'h> FnOnce(&mut Index<'h>)) {
+    let undo = Undo::begin(heap).unwrap();
+    undo.heap.change(|root, _| work(root));
+    core::mem::forget(undo);
+}
+
+#[test]
+fn a_transaction_that_traps_is_undone_by_the_next_call() {
+    let calls: [fn(&mut Heap<Index<'static>, Buffer>); 3] = [
+        |heap| heap.flush().unwrap(),
+        |heap| heap.update(|root, _| root.flags[0] = true),
+        |heap| heap.transaction(|_, _| Ok::<_, Error>(())).unwrap(),
+    ];
+    for call in calls {
+        let mut heap = index(1 << 16);
+        heap.update(|root, _| root.numbers.insert(1, 10)).unwrap();
+        trap(&mut heap, |root| {
+            root.numbers.clear();
+            root.files = 99;
+        });
+        call(&mut heap);
+        heap.flush().unwrap();
+        let heap = restart(heap);
+        heap.read(|root| assert_eq!((root.files, root.numbers.get(&1)), (0, Some(&10))));
+    }
+    let mut heap = index(1 << 16);
+    trap(&mut heap, |root| root.files = 99);
+    let heap = Heap::<Index, _>::open(heap.into_memory()).unwrap();
+    heap.read(|root| assert_eq!(root.files, 0));
+}
+
+#[test]
+#[should_panic(expected = "`flush` undoes it")]
+fn a_transaction_that_traps_cannot_be_read() {
+    let mut heap = index(1 << 16);
+    trap(&mut heap, |root| root.files = 99);
+    heap.read(|root| root.files);
 }
 
 #[test]
