@@ -165,7 +165,8 @@ impl<'h, T: Persist<'h>> PVec<'h, T> {
 
     /// Drops all values from `len` on.
     pub fn truncate(&mut self, len: usize) {
-        let Some(excess) = self.len.checked_sub(len) else {
+        // Dropping in place, be it no values at all, wants a pointer that is not null.
+        let Some(excess) = self.len.checked_sub(len).filter(|excess| *excess > 0) else {
             return;
         };
         self.len = len;

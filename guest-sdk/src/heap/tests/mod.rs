@@ -418,6 +418,9 @@ fn arrays_and_strings_are_like_the_usual_ones() {
             Err(Error::HeapFull { wanted: usize::MAX })
         );
         assert!(root.capacity() >= 1);
+        let mut none = PVec::<PString>::new_in(alloc);
+        none.clear();
+        drop(none);
     });
 }
 
