@@ -74,7 +74,7 @@ use core::ptr::NonNull;
 pub use alloc::{Alloc, HeapStats};
 pub use hash::{StableHash, StableHasher};
 pub use memory::HeapMemory;
-pub use persist::{Persist, Root, schema};
+pub use persist::{Persist, Root, check_layout, schema};
 pub use phashmap::PHashMap;
 pub use pmap::PMap;
 pub use pmap_iter::Iter as PMapIter;

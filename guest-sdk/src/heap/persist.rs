@@ -3,6 +3,8 @@
 //! Invariants: a [`Persist`] type has the same layout in every build for targets of one pointer width, and points to
 //! nothing outside its heap. The [`persist!`](crate::persist) macro makes such structs without `unsafe`.
 
+use core::alloc::Layout;
+
 use super::alloc::Alloc;
 
 /// A type that may live in a heap.
@@ -80,6 +82,21 @@ const fn hash_bytes(mut hash: u64, bytes: &[u8]) -> u64 {
     hash
 }
 
+/// Fails to compile where `T` has another layout than a `repr(C)` struct of such fields.
+pub const fn check_layout<T>(fields: &[Layout]) {
+    let mut plain = Layout::new::<()>();
+    let mut index = 0;
+    while index < fields.len() {
+        let Ok((longer, _)) = plain.extend(fields[index]) else {
+            panic!("the fields are too large for memory");
+        };
+        plain = longer;
+        index += 1;
+    }
+    let same = size_of::<T>() == plain.pad_to_align().size() && align_of::<T>() == plain.align();
+    assert!(same, "the fingerprint does not tell `packed` or `align`");
+}
+
 /// Declares structs that may live in a heap, as its root or in its collections.
 ///
 /// ```
@@ -106,6 +123,15 @@ const fn hash_bytes(mut hash: u64, bytes: &[u8]) -> u64 {
 ///     struct Root { name: std::string::String }
 /// }
 /// ```
+///
+/// Nor may an attribute change the layout: the fingerprint is of the fields alone.
+///
+/// ```compile_fail
+/// vmsync_guest::persist! {
+///     #[repr(packed)]
+///     struct Root { kind: u8, count: u64 }
+/// }
+/// ```
 #[macro_export]
 macro_rules! persist {
     () => {};
@@ -120,6 +146,13 @@ macro_rules! persist {
         $vis struct $name<$brand> {
             $($(#[$field_meta])* $field_vis $field: $type,)*
         }
+
+        const _: () = {
+            const fn check<$brand>(_brand: ::core::marker::PhantomData<&$brand ()>) {
+                $crate::heap::check_layout::<$name<$brand>>(&[$(::core::alloc::Layout::new::<$type>()),*]);
+            }
+            check(::core::marker::PhantomData)
+        };
 
         // SAFETY: `repr(C)`, and every field is `Persist` with the same brand.
         unsafe impl<$brand> $crate::heap::Persist<$brand> for $name<$brand> {
@@ -149,6 +182,8 @@ macro_rules! persist {
         $vis struct $name {
             $($(#[$field_meta])* $field_vis $field: $type,)*
         }
+
+        const _: () = $crate::heap::check_layout::<$name>(&[$(::core::alloc::Layout::new::<$type>()),*]);
 
         // SAFETY: `repr(C)`, and every field is `Persist`.
         unsafe impl<'h> $crate::heap::Persist<'h> for $name {
