@@ -41,7 +41,7 @@ const NO_SPACE: i32 = 3;
 const words: usize = memory.data(48, 16);
 // Where the window ends.
 const end: usize = ASC_MEMORY_BASE as usize;
-// The first free address of the window. Address 0 stays free.
+// Where the highest region ends: new objects go above it. Address 0 stays free.
 let free: usize = 0x10000;
 
 /** A mapped object. Every call that can fail answers a `kern_return`: 0 is success. */
@@ -68,14 +68,15 @@ export class Region {
     if (Region.result == 0) {
       const length = load<i64>(words + 16) as usize;
       const last = load<i64>(words + 32) as usize;
-      const address = last != 0 ? last : free;
+      // Where an old one would overlap a region, the host refuses it.
+      const address = last != 0 ? last : (free + 0xffff) & ~(0xffff as usize);
       Region.result = NO_SPACE;
-      if (address >= free && length <= end && address <= end - length) {
+      if (length <= end && address <= end - length) {
         store<usize>(words, address);
         Region.result = vm_map(
           TASK_SELF, words, length, 0, 0, port, 0, 0, READ_WRITE, READ_WRITE, INHERIT_COPY);
         if (Region.result == 0) {
-          free = (address + length + 0xffff) & ~(0xffff as usize);
+          free = max(free, address + length);
           return new Region(address, length, port);
         }
       }
@@ -114,6 +115,7 @@ export class Region {
   /** Gives the region up; what was not flushed is lost. */
   unmap(): i32 {
     const result = vm_deallocate(TASK_SELF, this.address, this.size);
+    if (result == 0 && this.address + this.size == free) free = this.address;
     memory_object_close(this.port);
     return result;
   }
