@@ -14,7 +14,8 @@
 //! Invariants:
 //! - the copy carries the version of the object that it is of. Where the remote store has another one, another host has
 //!   changed the object, or this one ended between the two stores: then nothing of the copy is used;
-//! - a page that a call on its way has touched comes from the remote store;
+//! - a page that a call on its way has touched comes from the remote store, also where the object was closed and opened
+//!   again meanwhile;
 //! - the copy moves to a new version in one call of the local store, with every page that calls have touched since;
 //! - a local failure fails no call: the object goes on without its copy.
 //!
@@ -46,7 +47,20 @@ pub struct Cache {
     remote: Arc<dyn Pager>,
     local: Arc<dyn Pager>,
     source: String,
-    opened: Mutex<HashMap<ObjectId, Arc<Cached>>>,
+    objects: Mutex<Objects>,
+}
+
+#[derive(Default)]
+struct Objects {
+    opened: HashMap<ObjectId, Arc<Cached>>,
+    /// Those that are open, and those that calls have touched of which nobody knows what became.
+    named: HashMap<ObjectName, Arc<Cached>>,
+}
+
+impl Objects {
+    fn is_open(&self, cached: &Arc<Cached>) -> bool {
+        self.opened.values().any(|opened| Arc::ptr_eq(opened, cached))
+    }
 }
 
 /// One object, however often it is open.
@@ -56,9 +70,11 @@ struct Cached {
     state: Mutex<State>,
 }
 
+#[derive(Default)]
 struct State {
     ledger: Ledger,
-    shelf: Shelf,
+    /// While the object is open.
+    shelf: Option<Shelf>,
 }
 
 impl Cached {
@@ -84,16 +100,16 @@ impl Cache {
             remote,
             local,
             source: source.to_owned(),
-            opened: Mutex::default(),
+            objects: Mutex::default(),
         }
     }
 
-    fn opened(&self) -> MutexGuard<'_, HashMap<ObjectId, Arc<Cached>>> {
-        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    fn objects(&self) -> MutexGuard<'_, Objects> {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn cached(&self, object: ObjectId) -> Option<Arc<Cached>> {
-        self.opened().get(&object).cloned()
+        self.objects().opened.get(&object).cloned()
     }
 
     /// The object's copy, which has to be of `attributes.version`.
@@ -104,23 +120,24 @@ impl Cache {
         page_size: PageSize,
         attributes: &Attributes,
     ) -> Arc<Cached> {
-        let mut opened = self.opened();
-        let known = opened.values().find(|cached| cached.name == *name).cloned();
-        let cached = known.unwrap_or_else(|| {
-            let shelf = Shelf::open(self.local.clone(), object, name, page_size, &self.source);
-            let ledger = Ledger::default();
+        let mut objects = self.objects();
+        let cached = objects.named.entry(name.clone()).or_insert_with(|| {
             Arc::new(Cached {
                 name: name.clone(),
                 page_size,
-                state: Mutex::new(State { ledger, shelf }),
+                state: Mutex::default(),
             })
         });
+        let cached = cached.clone();
         {
             let mut state = cached.lock();
-            state.shelf.fit(attributes.size);
-            state.shelf.require_version(attributes.version);
+            let shelf = state.shelf.get_or_insert_with(|| {
+                Shelf::open(self.local.clone(), object, name, page_size, &self.source)
+            });
+            shelf.fit(attributes.size);
+            shelf.require_version(attributes.version);
         }
-        opened.insert(object, cached.clone());
+        objects.opened.insert(object, cached.clone());
         cached
     }
 }
@@ -143,10 +160,12 @@ impl Watch {
         let version = remote.and_then(|remote| remote.attributes(self.object).ok());
         let mut state = cached.lock();
         let touched = state.ledger.completed(result.is_ok());
-        match (touched, version) {
-            (None, _) => {}
-            (Some(touched), Some(attributes)) => state.shelf.settle(touched, attributes.version),
-            (Some(_), None) => state.shelf.give_up(),
+        let (Some(touched), Some(shelf)) = (touched, &mut state.shelf) else {
+            return;
+        };
+        match version {
+            Some(attributes) => shelf.settle(touched, attributes.version),
+            None => shelf.give_up(),
         }
     }
 }
@@ -211,17 +230,19 @@ impl Pager for Cache {
             return self.remote.data_request(object, offset, access, pages);
         };
         let generation = {
-            let mut state = cached.lock();
-            if !state.ledger.has_touched(first, count) && state.shelf.read(first, pages) {
+            let State { ledger, shelf } = &mut *cached.lock();
+            let shelf = shelf.as_mut().filter(|_| !ledger.has_touched(first, count));
+            if shelf.is_some_and(|shelf| shelf.read(first, pages)) {
                 return Ok(DataSupply::Supplied { precious: false });
             }
-            state.ledger.generation()
+            ledger.generation()
         };
         let supply = self.remote.data_request(object, offset, access, pages)?;
-        let mut state = cached.lock();
-        let same = state.ledger.generation() == generation && !state.ledger.has_touched(first, count);
-        if same && supply == (DataSupply::Supplied { precious: false }) {
-            state.shelf.keep(first, pages);
+        let State { ledger, shelf } = &mut *cached.lock();
+        let same = ledger.generation() == generation && !ledger.has_touched(first, count);
+        let shelf = shelf.as_mut().filter(|_| same);
+        if let (Some(shelf), DataSupply::Supplied { precious: false }) = (shelf, supply) {
+            shelf.keep(first, pages);
         }
         Ok(supply)
     }
@@ -260,8 +281,8 @@ impl Pager for Cache {
             cached.lock().ledger.requested(call);
         }
         if !flags.more {
-            let opened: Vec<_> = self.opened().values().cloned().collect();
-            for cached in opened {
+            let named: Vec<_> = self.objects().named.values().cloned().collect();
+            for cached in named {
                 cached.lock().ledger.handed_over(call, flags.synchronous);
             }
         }
@@ -274,7 +295,7 @@ impl Pager for Cache {
 
     fn abort(&self, call: CallId) {
         self.remote.abort(call);
-        for cached in self.opened().values() {
+        for cached in self.objects().named.values() {
             cached.lock().ledger.aborted(call);
         }
     }
@@ -293,19 +314,33 @@ impl Pager for Cache {
 
     fn terminate(&self, object: ObjectId) {
         self.remote.terminate(object);
-        let mut opened = self.opened();
-        let Some(closed) = opened.remove(&object) else {
+        let mut objects = self.objects();
+        let Some(closed) = objects.opened.remove(&object) else {
             return;
         };
-        if !opened.values().any(|cached| Arc::ptr_eq(cached, &closed)) {
-            closed.lock().shelf.close();
+        if objects.is_open(&closed) {
+            return;
+        }
+        let mut state = closed.lock();
+        let settled = state.ledger.closed();
+        if let Some(mut shelf) = state.shelf.take() {
+            // What becomes of pages that were touched may not be told while the copy is there.
+            if !settled {
+                shelf.give_up();
+            }
+            shelf.close();
+        }
+        if settled {
+            objects.named.remove(&closed.name);
         }
     }
 
     fn grow(&self, object: ObjectId, size: u64) -> Result<Attributes, PagerError> {
         let attributes = self.remote.grow(object, size)?;
         if let Some(cached) = self.cached(object) {
-            cached.lock().shelf.fit(attributes.size);
+            if let Some(shelf) = &mut cached.lock().shelf {
+                shelf.fit(attributes.size);
+            }
         }
         Ok(attributes)
     }

@@ -1,13 +1,14 @@
 //! A local store in front of a remote one: it spares requests, and never shows anything but what the remote one has.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use vmsync_core::{
     PageSize, PagerError, PagerErrorKind,
+    abi::VmProt,
     pager::{InitRequest, Pager, SynchronizeFlags},
 };
 use vmsync_pager_conformance::{Client, Fault, ScriptedPager, random::Random};
-use vmsync_pager_file::FileStore;
+use vmsync_pager_file::{FileStore, Options};
 use vmsync_pager_layers::{Cache, Counted};
 
 const PAGES: u64 = 20;
@@ -168,6 +169,95 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// A store that leaves asynchronous calls queued.
+fn late_store(folder: &Path) -> Arc<dyn Pager> {
+    let options = Options {
+        write_behind_delay: Duration::from_secs(3600),
+        ..Options::default()
+    };
+    FileStore::open(folder, &options).unwrap()
+}
+
+/// Pages 0 and 1 are durable as 1 and queued as 2 when the object is closed.
+fn close_with_a_queued_call(client: Client) {
+    client.commit_full(0, 1);
+    client.commit_full(1, 1);
+    let call = Client::call();
+    client.give_full(call, 0, 2);
+    client.give_full(call, 1, 2);
+    client.synchronize(call, (0, PAGES), ASYNCHRONOUS).unwrap();
+    client.recorder.wait(client.range(0, PAGES)).unwrap();
+    client.close();
+}
+
+#[test]
+fn what_was_queued_when_the_object_was_closed_is_seen() {
+    let places = Places::new();
+    let remote = late_store(places.remote.path());
+    let cache = Arc::new(Cache::over(remote, store(places.local.path()), "here"));
+    close_with_a_queued_call(open(cache.clone()));
+    let client = open(cache);
+    client.assert_full(0, 2);
+    client.assert_full(1, 2);
+    client.commit_full(2, 3);
+    client.assert_full(0, 2);
+    client.close();
+}
+
+#[test]
+fn what_was_queued_when_the_object_was_closed_is_not_kept_before_it_is_durable() {
+    let mut places = Places::new();
+    let cache = Arc::new(Cache::over(
+        late_store(places.remote.path()),
+        store(places.local.path()),
+        "here",
+    ));
+    close_with_a_queued_call(open(cache.clone()));
+    let client = open(cache.clone());
+    client.assert_full(0, 2);
+    client.close();
+    // The remote store's host loses power before it has written what is queued.
+    let lost = tempfile::tempdir().unwrap();
+    copy(places.remote.path(), lost.path());
+    drop(cache);
+    places.remote = lost;
+    let (client, counted) = places.open();
+    client.assert_full(0, 1);
+    client.close();
+    drop(counted);
+}
+
+#[test]
+fn a_call_that_is_answered_after_the_object_was_closed_and_opened_again() {
+    let places = Places::new();
+    let scripted = Arc::new(ScriptedPager::new(store(places.remote.path())));
+    let cache = Arc::new(Cache::over(scripted.clone(), store(places.local.path()), "here"));
+    let client = open(cache.clone());
+    client.commit_full(0, 1);
+    scripted.hold_completions();
+    let call = Client::call();
+    client.give_full(call, 0, 2);
+    let synchronous = SynchronizeFlags {
+        synchronous: true,
+        ..ASYNCHRONOUS
+    };
+    client.synchronize(call, (0, 1), synchronous).unwrap();
+    // The guest gets ABORTED, and ends.
+    cache.terminate(client.object);
+    let again = open(cache.clone());
+    again.assert_full(0, 2);
+    assert_eq!(scripted.release(), [Ok(())]);
+    again.commit_full(1, 3);
+    again.assert_full(0, 2);
+    again.close();
+    drop((client, cache, scripted));
+    let (client, counted) = places.open();
+    client.assert_full(0, 2);
+    client.assert_full(1, 3);
+    client.close();
+    drop(counted);
+}
+
 /// Whatever calls do, and however old the copy is, through the cache the object reads as without it.
 #[test]
 fn random_calls_and_copies_of_any_age_read_as_the_remote_store() {
@@ -175,11 +265,16 @@ fn random_calls_and_copies_of_any_age_read_as_the_remote_store() {
     for _ in 0..3 {
         let mut places = Places::new();
         for _ in 0..6 {
-            let (client, counted) = places.open();
+            let remote = match random.once_in(2) {
+                true => late_store(places.remote.path()),
+                false => store(places.remote.path()),
+            };
+            let cache = Arc::new(Cache::over(remote.clone(), store(places.local.path()), "here"));
+            let mut client = open(cache.clone());
             let mut open_calls = Vec::new();
             for _ in 0..40 {
                 let call = Client::call();
-                match random.below(6) {
+                match random.below(7) {
                     0..3 => {
                         for _ in 0..=random.below(3) {
                             client.give_full(call, random.below(PAGES), random.below(255) as u8);
@@ -199,9 +294,21 @@ fn random_calls_and_copies_of_any_age_read_as_the_remote_store() {
                             client.sync(call, 0, PAGES).unwrap();
                         }
                     }
+                    4 => {
+                        for call in open_calls.drain(..) {
+                            client.pager().abort(call);
+                        }
+                        client.close();
+                        client = open(cache.clone());
+                    }
                     _ => {
                         let first = random.below(PAGES);
-                        client.read(first, 1 + random.below(PAGES - first));
+                        let through = client.read(first, 1 + random.below(PAGES - first));
+                        let mut there = vec![0; through.len()];
+                        remote
+                            .data_request(client.object, first * 4096, VmProt::READ, &mut there)
+                            .unwrap();
+                        assert!(there == through);
                     }
                 }
             }
@@ -209,7 +316,7 @@ fn random_calls_and_copies_of_any_age_read_as_the_remote_store() {
                 client.pager().abort(call);
             }
             client.close();
-            drop(counted);
+            drop((cache, remote));
             // An old copy may come back.
             let local = tempfile::tempdir().unwrap();
             copy(places.local.path(), local.path());

@@ -131,6 +131,13 @@ impl Ledger {
         Some(mem::take(&mut self.touched))
     }
 
+    /// The object is closed: there is no copy for bytes to go to. Answers whether nothing has to be remembered.
+    pub(super) fn closed(&mut self) -> bool {
+        self.touched.values_mut().for_each(|bytes| *bytes = None);
+        self.held_bytes = 0;
+        self.touched.is_empty() && self.calls.is_empty() && self.outstanding == 0
+    }
+
     /// What the pages of `call` are is not known any more.
     fn forget(&mut self, call: CallId) {
         let Some(open) = self.calls.get(&call) else { return };

@@ -324,7 +324,7 @@ impl Shelf {
         }
     }
 
-    pub(super) fn close(&mut self) {
+    pub(super) fn close(self) {
         self.local.terminate(self.object);
     }
 }
