@@ -131,6 +131,7 @@ impl Cache {
         let cached = cached.clone();
         {
             let mut state = cached.lock();
+            state.ledger.moved_on();
             let shelf = state.shelf.get_or_insert_with(|| {
                 Shelf::open(self.local.clone(), object, name, page_size, &self.source)
             });

@@ -1,11 +1,19 @@
 //! A local store in front of a remote one: it spares requests, and never shows anything but what the remote one has.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use vmsync_core::{
-    PageSize, PagerError, PagerErrorKind,
+    ByteRange, PageSize, PagerError, PagerErrorKind,
     abi::VmProt,
-    pager::{InitRequest, Pager, SynchronizeFlags},
+    pager::{
+        Attributes, CallId, DataSupply, InitRequest, MemoryObjectControl, ObjectId, ObjectName, Pager,
+        ReturnFlags, SynchronizeFlags,
+    },
 };
 use vmsync_pager_conformance::{Client, Fault, ScriptedPager, random::Random};
 use vmsync_pager_file::{FileStore, Options};
@@ -256,6 +264,123 @@ fn a_call_that_is_answered_after_the_object_was_closed_and_opened_again() {
     client.assert_full(1, 3);
     client.close();
     drop(counted);
+}
+
+/// A remote store whose next answer to a read comes late: something is done in between.
+struct Late {
+    store: Arc<dyn Pager>,
+    behind_read: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Late {
+    fn over(store: Arc<dyn Pager>) -> Arc<Self> {
+        let behind_read = Mutex::default();
+        Arc::new(Self { store, behind_read })
+    }
+
+    fn behind_read(&self, work: impl FnOnce() + Send + 'static) {
+        *self.behind_read.lock().unwrap() = Some(Box::new(work));
+    }
+}
+
+impl Pager for Late {
+    fn init(
+        &self,
+        object: ObjectId,
+        name: &ObjectName,
+        request: InitRequest,
+        control: Arc<dyn MemoryObjectControl>,
+    ) -> Result<Attributes, PagerError> {
+        self.store.init(object, name, request, control)
+    }
+
+    fn data_request(
+        &self,
+        object: ObjectId,
+        offset: u64,
+        access: VmProt,
+        pages: &mut [u8],
+    ) -> Result<DataSupply, PagerError> {
+        let supply = self.store.data_request(object, offset, access, pages);
+        let work = self.behind_read.lock().unwrap().take();
+        if let Some(work) = work {
+            work();
+        }
+        supply
+    }
+
+    fn data_return(
+        &self,
+        call: CallId,
+        object: ObjectId,
+        offset: u64,
+        pages: &[u8],
+        flags: ReturnFlags,
+    ) -> Result<(), PagerError> {
+        self.store.data_return(call, object, offset, pages, flags)
+    }
+
+    fn synchronize(
+        &self,
+        call: CallId,
+        object: ObjectId,
+        range: ByteRange,
+        flags: SynchronizeFlags,
+    ) -> Result<(), PagerError> {
+        self.store.synchronize(call, object, range, flags)
+    }
+
+    fn abort(&self, call: CallId) {
+        self.store.abort(call);
+    }
+
+    fn terminate(&self, object: ObjectId) {
+        self.store.terminate(object);
+    }
+
+    fn attributes(&self, object: ObjectId) -> Result<Attributes, PagerError> {
+        self.store.attributes(object)
+    }
+}
+
+#[test]
+fn what_was_read_before_a_commit_is_not_kept_behind_it() {
+    let places = Places::new();
+    let remote = Late::over(store(places.remote.path()));
+    let cache = Cache::over(remote.clone(), store(places.local.path()), "here");
+    let client = Arc::new(open(Arc::new(cache)));
+    client.commit_full(0, 1);
+    let call = Client::call();
+    client.give_full(call, 0, 2);
+    let own = client.clone();
+    remote.behind_read(move || own.sync(call, 0, 1).unwrap());
+    client.assert_full(0, 1);
+    client.assert_full(0, 2);
+}
+
+#[test]
+fn what_was_read_before_an_opening_told_of_a_newer_version_is_not_kept_as_of_that() {
+    let places = Places::new();
+    places.change_elsewhere(0, 1);
+    let there = store(places.remote.path());
+    let remote = Late::over(there.clone());
+    let cache = Arc::new(Cache::over(remote.clone(), store(places.local.path()), "here"));
+    let read_only = |pager: Arc<dyn Pager>| {
+        let request = InitRequest {
+            page_size: PageSize::KIB_4,
+            size_min: PAGES * 4096,
+            create: false,
+            write: false,
+        };
+        Client::open_with(pager, "object", request).unwrap()
+    };
+    let client = read_only(cache.clone());
+    remote.behind_read(move || {
+        open(there).commit_full(0, 2);
+        read_only(cache);
+    });
+    client.assert_full(0, 1);
+    client.assert_full(0, 2);
 }
 
 /// Whatever calls do, and however old the copy is, through the cache the object reads as without it.

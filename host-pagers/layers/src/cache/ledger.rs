@@ -52,9 +52,14 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// Another number after each return.
+    /// Another number after each return, and where the copy moves on: pages that were asked for before are not to be kept.
     pub(super) fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// The copy moves on to another version.
+    pub(super) fn moved_on(&mut self) {
+        self.generation += 1;
     }
 
     pub(super) fn has_touched(&self, first: u64, count: u64) -> bool {
@@ -128,6 +133,7 @@ impl Ledger {
             return None;
         }
         self.held_bytes = 0;
+        self.moved_on();
         Some(mem::take(&mut self.touched))
     }
 
