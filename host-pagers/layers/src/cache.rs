@@ -281,15 +281,22 @@ impl Pager for Cache {
         if let Some(cached) = &cached {
             cached.lock().ledger.requested(call);
         }
+        let mut handed_over = Vec::new();
         if !flags.more {
             let named: Vec<_> = self.objects().named.values().cloned().collect();
             for cached in named {
-                cached.lock().ledger.handed_over(call, flags.synchronous);
+                let open = cached.lock().ledger.handed_over(call, flags.synchronous);
+                handed_over.extend(open.map(|open| (cached, open)));
             }
         }
         let asked = self.remote.synchronize(call, object, range, flags);
-        if let (Err(_), Some(cached)) = (&asked, &cached) {
-            cached.lock().ledger.request_refused();
+        if asked.is_err() {
+            for (cached, open) in handed_over {
+                cached.lock().ledger.taken_back(call, open);
+            }
+            if let Some(cached) = cached {
+                cached.lock().ledger.request_refused(call);
+            }
         }
         asked
     }

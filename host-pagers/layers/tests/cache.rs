@@ -31,13 +31,17 @@ fn store(folder: &Path) -> Arc<dyn Pager> {
 }
 
 fn open(pager: Arc<dyn Pager>) -> Client {
+    open_named(pager, "object")
+}
+
+fn open_named(pager: Arc<dyn Pager>, name: &str) -> Client {
     let request = InitRequest {
         page_size: PageSize::KIB_4,
         size_min: PAGES * 4096,
         create: true,
         write: true,
     };
-    Client::open_with(pager, "object", request).unwrap()
+    Client::open_with(pager, name, request).unwrap()
 }
 
 /// A remote and a local store.
@@ -149,6 +153,42 @@ fn a_call_that_fails_shows_nothing() {
         client.assert_full(0, 1);
     }
     client.close();
+}
+
+/// Whichever request of a call over two objects is refused, the copies of both move on with the next calls.
+#[test]
+fn a_request_that_is_refused_is_not_waited_for() {
+    let places = Places::new();
+    let counted = Arc::new(Counted::over(store(places.remote.path())));
+    let cache = Arc::new(Cache::over(counted.clone(), store(places.local.path()), "here"));
+    let clients = ["first", "second"].map(|name| open_named(cache.clone(), name));
+    let last = SynchronizeFlags {
+        synchronous: true,
+        ..ASYNCHRONOUS
+    };
+    let flags = [SynchronizeFlags { more: true, ..last }, last];
+    for refused in 0..2 {
+        let call = Client::call();
+        for (index, client) in clients.iter().enumerate() {
+            client.give_full(call, 0, 1);
+            let first = if index == refused { PAGES } else { 0 };
+            let asked = client.synchronize(call, (first, 1), flags[index]);
+            assert_eq!(asked.is_err(), index == refused);
+            if index == refused {
+                break;
+            }
+        }
+        cache.abort(call);
+        for client in &clients {
+            client.recorder.forget(client.range(0, 1));
+            // What the page is, after two calls have touched it, only the remote store knows.
+            client.commit_full(0, 2);
+            client.commit_full(0, 3);
+            client.assert_full(0, 3);
+        }
+        assert_eq!(counted.counts().requests, 0);
+    }
+    clients.into_iter().for_each(Client::close);
 }
 
 #[test]

@@ -30,7 +30,7 @@ const HELD_BYTES_MAX: usize = 64 << 20;
 
 /// A call that can still return pages.
 #[derive(Default)]
-struct Open {
+pub(super) struct Open {
     pages: Vec<u64>,
     /// Completions that will answer it.
     requests: usize,
@@ -85,25 +85,27 @@ impl Ledger {
         self.outstanding += 1;
     }
 
-    /// `call` is complete. One that returned pages and asked for no completion stays open, for nobody will tell what
-    /// became of it.
-    pub(super) fn handed_over(&mut self, call: CallId, synchronous: bool) {
-        let is_asked = |open: &&Open| open.requests > 0;
-        if self.calls.get(&call).filter(is_asked).is_none() {
-            return;
-        }
+    /// `call` is complete; answers with what it was. One that returned pages and asked for no completion stays open, for
+    /// nobody will tell what became of it.
+    pub(super) fn handed_over(&mut self, call: CallId, synchronous: bool) -> Option<Open> {
+        self.calls.get(&call).filter(|open| open.requests > 0)?;
         if !synchronous {
             self.asynchronous = true;
             self.forget(call);
         }
-        self.calls.remove(&call);
+        self.calls.remove(&call)
+    }
+
+    /// The last request of `call` was refused: it is `open` again.
+    pub(super) fn taken_back(&mut self, call: CallId, open: Open) {
+        self.calls.insert(call, open);
     }
 
     /// `call` is dropped, and no completion of it will come.
     pub(super) fn aborted(&mut self, call: CallId) {
         self.forget(call);
         if let Some(open) = self.calls.remove(&call) {
-            self.outstanding -= open.requests;
+            self.outstanding = self.outstanding.saturating_sub(open.requests);
         }
     }
 
@@ -112,9 +114,12 @@ impl Ledger {
         self.forget(call);
     }
 
-    /// A request was refused: no completion of it will come.
-    pub(super) fn request_refused(&mut self) {
-        self.outstanding -= 1;
+    /// A request of `call` was refused: no completion of it will come.
+    pub(super) fn request_refused(&mut self, call: CallId) {
+        if let Some(open) = self.calls.get_mut(&call) {
+            open.requests = open.requests.saturating_sub(1);
+        }
+        self.outstanding = self.outstanding.saturating_sub(1);
         self.failed = true;
     }
 
