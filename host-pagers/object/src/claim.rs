@@ -12,8 +12,8 @@
 //! - the first and the last manifest of each epoch keep their numbers for ever, so a stale writer, which knows of no
 //!   later manifest than its own last one, meets one of the two;
 //! - a claim counts when every number below it is taken. Only a claim that borrows may have a gap below it;
-//! - a claimer may have been so slow that the number it takes has been used and removed since: before its first commit
-//!   counts it looks whether a newer manifest exists (`commit.rs`).
+//! - a claimer may have been so slow that the number it takes has been used and removed since: a claim is one when
+//!   nothing newer is there after it was made.
 
 use std::time::Instant;
 
@@ -102,7 +102,7 @@ impl Bucket {
         Ok(None)
     }
 
-    /// Takes the epoch.
+    /// Takes the epoch: from here on the writer before can commit nothing.
     pub(crate) async fn claim(&self, claim: &Claim, deadline: Instant) -> Result<Tree> {
         let mut ahead = 1;
         loop {
@@ -125,7 +125,9 @@ impl Bucket {
                     Some((_, Says::Retired)) | None => None,
                 },
             };
-            if let Some(tree) = tree {
+            if let Some(tree) = tree
+                && self.newest(deadline).await? == Some(tree.header.number)
+            {
                 return Ok(tree);
             }
             if Instant::now() >= deadline {

@@ -4,13 +4,11 @@
 //! - a batch has been committed when the manifest behind the last one is this attempt's, and not otherwise;
 //! - a create without an answer is repeated with the same bytes until it has one: the number is then taken by this
 //!   attempt or by somebody else, and reading it back tells;
-//! - an attempt that was given up, and took place all the same, is found at the next commit, which stops the store;
-//! - until the first commit of an epoch has been seen to be the newest manifest, nothing is acknowledged and nothing
-//!   is removed.
+//! - an attempt that was given up, and took place all the same, is found at the next commit, which stops the store.
 
 use std::{
     sync::{Arc, atomic::Ordering},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -35,8 +33,6 @@ use crate::{
 
 /// What only the one that commits may touch.
 pub(crate) struct Writer {
-    /// The claim is known to be real.
-    verified: bool,
     /// Attempts at the next number that were given up.
     abandoned: Vec<u64>,
     pub(crate) folding: Folding,
@@ -48,7 +44,6 @@ pub(crate) struct Writer {
 impl Writer {
     pub(crate) fn new(header: &Header) -> Self {
         Self {
-            verified: false,
             abandoned: Vec::new(),
             folding: Folding::Idle,
             repeated: 0,
@@ -247,7 +242,7 @@ impl Inner {
 
     async fn create_or_find(
         &self,
-        writer: &mut Writer,
+        writer: &Writer,
         header: &Header,
         bytes: &Bytes,
         deadline: Instant,
@@ -255,11 +250,8 @@ impl Inner {
         let mut pause = Pause::new();
         loop {
             match self.bucket.create(header.number, bytes.clone()).await {
-                Ok(true) => break,
-                Ok(false) => {
-                    self.recognise(writer, header, deadline).await?;
-                    break;
-                }
+                Ok(true) => return Ok(()),
+                Ok(false) => return self.recognise(writer, header, deadline).await,
                 Err(Failure::Refused(error)) => return Err(error),
                 Err(Failure::Unknown(message)) => {
                     if !pause.wait(deadline).await {
@@ -268,15 +260,6 @@ impl Inner {
                 }
             }
         }
-        if !writer.verified {
-            // The outcome is known already, so this may take longer than the commit itself.
-            let newest = self.bucket.newest(deadline + Duration::from_secs(5)).await?;
-            if newest != Some(header.number) {
-                return Err(self.fenced(newest.unwrap_or(header.number)));
-            }
-            writer.verified = true;
-        }
-        Ok(())
     }
 
     /// The number is taken: by this attempt, by one that was given up, or by another writer.

@@ -1,7 +1,7 @@
 //! [`Garbage`]: what no manifest needs any more, and when it goes.
 //!
 //! Invariants:
-//! - only a writer whose claim has been seen to be real removes anything;
+//! - only a writer removes anything: its claim has been seen to be real (`claim.rs`);
 //! - the newest manifest, and the first and the last of each epoch, are never removed: they keep their numbers taken.
 //!   What they say is replaced by a stub when it is superseded;
 //! - a segment is removed when the newest manifest does not name it, and it is of an earlier epoch or was dropped by

@@ -69,7 +69,7 @@ fn a_small_call_is_one_request_and_a_large_one_is_two() {
 }
 
 #[test]
-fn opening_takes_three_requests() {
+fn opening_takes_four_requests() {
     let location = in_memory();
     let first = store(&location);
     let one = client(&first, "object", 600);
@@ -80,7 +80,7 @@ fn opening_takes_three_requests() {
     drop(first);
     let second = store(&location);
     let again = client(&second, "object", 600);
-    assert_eq!(second.engine().requests().total(), 3);
+    assert_eq!(second.engine().requests().total(), 4);
     again.assert_full(7, 7);
     again.close();
 }

@@ -128,6 +128,36 @@ fn a_claimer_that_sleeps_begins_again() {
     assert!(!old.count(), "the old writer is fenced");
 }
 
+/// The same where its first claim, which is not ahead of anybody, is so slow: it then has not taken the store.
+#[test]
+fn a_claim_among_removed_numbers_is_none() {
+    let place = in_memory();
+    let old = Arc::new(Counter::start(&place));
+    for _ in 0..400 {
+        old.count();
+    }
+    let (hook, creates) = (old.clone(), AtomicU64::new(0));
+    let before = before_creates(move || {
+        if creates.fetch_add(1, Ordering::Relaxed) == 0 {
+            for _ in 0..400 {
+                hook.count();
+            }
+            // Removing goes on behind the commits.
+            thread::sleep(Duration::from_millis(20));
+        }
+        Fate::Sound
+    });
+    let hooked: Arc<dyn ObjectStore> = Arc::new(Hooked {
+        store: place.store.clone(),
+        before,
+    });
+    let new = Counter::start(&location(&hooked, &place.prefix));
+    assert!(!old.count(), "the old writer is fenced");
+    assert_eq!(new.acknowledged(), old.acknowledged());
+    assert!(new.count());
+    assert_eq!(found(&place), new.acknowledged());
+}
+
 /// A claimer that dies at any step leaves a gap at most, which neither readers nor the next one trip over.
 #[test]
 fn a_claimer_may_die_at_any_step() {
