@@ -249,23 +249,25 @@ impl Inner {
     ) -> Result<()> {
         let mut pause = Pause::new();
         loop {
-            match self.bucket.create(header.number, bytes.clone()).await {
+            let message = match self.bucket.create(header.number, bytes.clone()).await {
                 Ok(true) => return Ok(()),
-                Ok(false) => return self.recognise(writer, header, deadline).await,
+                Ok(false) if self.recognise(writer, header, deadline).await? => return Ok(()),
+                Ok(false) => "the next manifest is refused, and not there".into(),
                 Err(Failure::Refused(error)) => return Err(error),
-                Err(Failure::Unknown(message)) => {
-                    if !pause.wait(deadline).await {
-                        return Err(self.bucket.unreachable(&message));
-                    }
-                }
+                Err(Failure::Unknown(message)) => message,
+            };
+            if !pause.wait(deadline).await {
+                return Err(self.bucket.unreachable(&message));
             }
         }
     }
 
-    /// The number is taken: by this attempt, by one that was given up, or by another writer.
-    async fn recognise(&self, writer: &Writer, header: &Header, deadline: Instant) -> Result<()> {
+    /// The number is taken: by this attempt, by one that was given up, or by another writer. False: by nobody. S3 answers
+    /// so (409) while another request for the key is under way, an earlier one of this attempt too. What has taken the
+    /// number is not removed (`format.md`), so whoever asks again learns what it was.
+    async fn recognise(&self, writer: &Writer, header: &Header, deadline: Instant) -> Result<bool> {
         match self.bucket.read_manifest(header.number, deadline).await? {
-            Some((found, _)) if found.attempt == header.attempt => Ok(()),
+            Some((found, _)) if found.attempt == header.attempt => Ok(true),
             Some((found, _)) if writer.abandoned.contains(&found.attempt) => {
                 let message = format!(
                     "{}: a call that was reported as failed has taken place all the same: open the store again to go \
@@ -274,7 +276,8 @@ impl Inner {
                 );
                 Err(PagerError::new(PagerErrorKind::Gone, message))
             }
-            _ => Err(self.fenced(header.number)),
+            Some(_) => Err(self.fenced(header.number)),
+            None => Ok(false),
         }
     }
 }

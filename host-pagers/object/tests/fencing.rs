@@ -7,13 +7,17 @@ use std::{
     ops::Range,
     sync::{
         Arc, Barrier,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     thread,
 };
 
 use bytes::Bytes;
-use common::{bucket, in_memory, prefix, server, store};
+use common::{
+    bucket, client,
+    hooked::{Fate, Hooked, before_creates},
+    in_memory, location, prefix, server, store,
+};
 use futures_util::stream::BoxStream;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
@@ -141,4 +145,34 @@ fn the_race_finds_a_store_out_that_checks_before_it_acts() {
 fn a_stale_writer_is_fenced() {
     let location = in_memory();
     fence_stale_writer(|| store(&location));
+}
+
+/// S3 refuses a create while another request for its key is under way; that is nobody's claim.
+#[test]
+fn a_conflict_that_leaves_nothing_is_tried_again() {
+    let place = in_memory();
+    let conflicts = Arc::new(AtomicU64::new(0));
+    let left = conflicts.clone();
+    let taken = move |left: u64| left.checked_sub(1);
+    let before = before_creates(
+        move || match left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, taken) {
+            Ok(_) => Fate::Conflicts,
+            Err(_) => Fate::Sound,
+        },
+    );
+    let hooked: Arc<dyn ObjectStore> = Arc::new(Hooked {
+        store: place.store.clone(),
+        before,
+    });
+    conflicts.store(1, Ordering::SeqCst);
+    let storage = store(&location(&hooked, &place.prefix));
+    let one = client(&storage, "object", 4);
+    for byte in 1..4 {
+        conflicts.store(2, Ordering::SeqCst);
+        one.commit_full(0, byte);
+    }
+    assert_eq!(conflicts.load(Ordering::SeqCst), 0);
+    one.close();
+    drop(storage);
+    client(&store(&place), "object", 4).assert_full(0, 3);
 }

@@ -19,6 +19,8 @@ pub enum Fate {
     Dies,
     /// It takes place and is reported as refused.
     DiesBehind,
+    /// It is refused as one of a key that is taken, which it is not: S3's 409, while another request for it is under way.
+    Conflicts,
 }
 
 /// What is asked ahead of a put.
@@ -56,6 +58,12 @@ impl ObjectStore for Hooked {
         let fate = (self.before)(key, &options.mode);
         if let Fate::Late(pause) = fate {
             tokio::time::sleep(pause).await;
+        }
+        if fate == Fate::Conflicts {
+            return Err(Error::AlreadyExists {
+                path: key.to_string(),
+                source: "ConditionalRequestConflict".into(),
+            });
         }
         if fate != Fate::Dies {
             let answer = self.store.put_opts(key, payload, options).await;
