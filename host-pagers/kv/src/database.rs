@@ -279,17 +279,42 @@ fn create_whole(path: &Path, options: &Options) -> Result<()> {
         .clone();
     let named = Db::open_on(&fresh, options, make_file(&fresh, &how)).and_then(|db| {
         drop(db);
-        match fs::hard_link(&fresh, path) {
+        // Not every file system has links.
+        let named = fs::hard_link(&fresh, path).or_else(|_| rename_new(&fresh, path));
+        match named {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            // A file system without links.
-            Err(_) => fs::rename(&fresh, path).map_err(|error| input_output(path, &error)),
-            Ok(()) => Ok(()),
+            named => named.map_err(|error| unnamed(path, &error)),
         }
     });
     // It went away where it was renamed; where it stays, nobody looks at it.
     let _ = fs::remove_file(&fresh);
     named?;
     sync_folder(path)
+}
+
+/// Renames a file, unless the name is taken: a plain rename would take the name from a store that is in use.
+#[cfg(any(target_os = "linux", target_vendor = "apple"))]
+fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    Ok(renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?)
+}
+
+#[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
+fn rename_new(_from: &Path, _to: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Why a new store has no name.
+fn unnamed(path: &Path, error: &io::Error) -> PagerError {
+    use io::ErrorKind::{InvalidInput, Unsupported};
+    if !matches!(error.kind(), InvalidInput | Unsupported) {
+        return input_output(path, error);
+    }
+    let message = format!(
+        "{}: this file system cannot give a file a name only where there is none: create the store on another one",
+        path.display()
+    );
+    PagerError::new(PagerErrorKind::Unsupported, message)
 }
 
 /// Makes a new file's name durable. Folders cannot be synced everywhere; where not, names are durable anyway.
@@ -304,4 +329,22 @@ fn sync_folder(path: &Path) -> Result<()> {
     File::open(folder)
         .and_then(|folder| folder.sync_all())
         .map_err(|error| input_output(folder, &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What names a new store on a file system without links.
+    #[test]
+    fn a_name_that_is_taken_is_not_taken_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let (fresh, path) = (folder.path().join("fresh"), folder.path().join("store"));
+        fs::write(&fresh, "fresh").unwrap();
+        rename_new(&fresh, &path).unwrap();
+        fs::write(&fresh, "later").unwrap();
+        let error = rename_new(&fresh, &path).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"fresh");
+    }
 }
