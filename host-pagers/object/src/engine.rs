@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Invariants:
-//! - what is read is one manifest's;
+//! - what is read is one manifest's; what a reader reads of an object, until one is opened again, is one version's;
 //! - a page is handed out only if its sum is right.
 
 use std::{
@@ -305,6 +305,9 @@ impl Inner {
         loop {
             let number = self.tree().header.number;
             if let Some(found) = self.read_once(first, count, deadline).await? {
+                if self.tree().changed.contains(&first.0) {
+                    return Err(self.changed());
+                }
                 return Ok(found);
             }
             // A segment is gone: a newer manifest does not name it, or somebody else removed it.
@@ -322,11 +325,25 @@ impl Inner {
     /// Takes over the newest contents, for reading.
     async fn refresh(&self, deadline: Instant) -> Result<()> {
         let newest = self.bucket.newest_contents(self.page_size, deadline).await?;
-        let mut tree = self.tree();
-        if newest.header.number > tree.header.number {
-            *tree = newest;
-        }
+        self.tree().go_on(newest);
         Ok(())
+    }
+
+    /// The same for an object that is opened: all that is open is of this moment from here on.
+    async fn refresh_all(&self, deadline: Instant) -> Result<Contents> {
+        let newest = self.bucket.newest_contents(self.page_size, deadline).await?;
+        let mut tree = self.tree();
+        tree.go_on(newest);
+        tree.changed.clear();
+        Ok(tree.body.contents.clone())
+    }
+
+    fn changed(&self) -> PagerError {
+        let message = format!(
+            "{}: the object has changed since it was opened, and what it was is removed: open it again",
+            self.bucket.name
+        );
+        PagerError::new(PagerErrorKind::Unavailable, message)
     }
 }
 
@@ -341,7 +358,7 @@ impl Engine for ObjectEngine {
 
     fn load(&self) -> Result<Contents> {
         if self.inner.read_only {
-            self.run(|inner, deadline| async move { inner.refresh(deadline).await })?;
+            return self.run(|inner, deadline| async move { inner.refresh_all(deadline).await });
         }
         Ok(self.inner.tree().body.contents.clone())
     }

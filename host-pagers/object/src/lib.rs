@@ -61,13 +61,18 @@ pub type ObjectStorage = Store<ObjectEngine>;
 pub struct Options {
     /// Make the store where there is none; the bucket has to be there.
     pub create: bool,
-    /// Change nothing, and leave the writer alone. What is read is as new as the last opening of an object.
+    /// Change nothing, and leave the writer alone. What is read is as new as the last opening of an object, of this store
+    /// and whichever it is: objects that are open move on with it, and what is mapped of them before and behind it may be
+    /// of two calls. It is of one where the object's version is the same before and behind.
+    ///
+    /// What the writer has replaced stays for its [`garbage_delay`](Self::garbage_delay). An object that has changed
+    /// and is read later than that is [`Unavailable`](vmsync_core::PagerErrorKind::Unavailable) until it is opened again.
     pub read_only: bool,
     /// The page size of the store and of every object in it.
     pub page_size: PageSize,
     /// How long an asynchronous call may stay queued, and its neighbours with it.
     pub write_behind_delay: Duration,
-    /// How long what is superseded stays for readers that are behind.
+    /// How long what is superseded stays for readers that are behind: map what you open within it.
     pub garbage_delay: Duration,
 }
 

@@ -65,7 +65,8 @@ pub const MANIFESTS_KEPT: u64 = 16;
 /// Manifests that are removed in one request.
 pub const MANIFESTS_REMOVED_AT_ONCE: u64 = 128;
 
-/// How long a segment stays that nothing names any more. A reader that finds one gone reads the newest manifest.
+/// How long a segment stays that nothing names any more. A reader that finds one gone reads the newest
+/// manifest, but nothing of objects that have changed.
 pub const GARBAGE_DELAY_DEFAULT: Duration = Duration::from_secs(60);
 
 /// How far ahead of a writer that has been faster a claim is made at first: it commits two or three times while its

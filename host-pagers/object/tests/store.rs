@@ -202,6 +202,61 @@ fn manifests_are_removed_and_their_numbers_stay_taken() {
     client.close();
 }
 
+/// A reader is told where it is too late for what it opened, and reads on what is as it was.
+#[test]
+fn a_reader_never_mixes_two_moments() {
+    const PAGES: u64 = 200;
+    let location = in_memory();
+    let options = Options {
+        garbage_delay: Duration::from_millis(10),
+        ..Options::default()
+    };
+    let storage = open(location.clone(), &options).unwrap();
+    let (busy, quiet) = (client(&storage, "busy", PAGES), client(&storage, "quiet", PAGES));
+    let mut random = Random::from_environment("a reader");
+    let mut rewrite = |client: &Client| {
+        let mut bytes = vec![0; PAGES as usize * PAGE];
+        random.fill(&mut bytes);
+        let call = Client::call();
+        client.give(call, 0, &bytes).unwrap();
+        client.sync(call, 0, PAGES).unwrap();
+        bytes
+    };
+    let expected = rewrite(&quiet);
+    rewrite(&busy);
+    let first = keys(&location, "segment");
+    let reading = vmsync_core::pager::InitRequest {
+        create: false,
+        write: false,
+        ..common::request(0)
+    };
+    let readers = Options {
+        read_only: true,
+        ..Options::default()
+    };
+    let reader = open(location.clone(), &readers).unwrap();
+    let open_in_reader = |name| Client::open_with(reader.clone(), name, reading).unwrap();
+    let read = |client: &Client| {
+        let mut bytes = vec![0; PAGES as usize * PAGE];
+        let supplied = reader.data_request(client.object, 0, VmProt::READ, &mut bytes);
+        supplied.map(|_| bytes)
+    };
+    let (late, unmoved) = (open_in_reader("busy"), open_in_reader("quiet"));
+    let mut newest = Vec::new();
+    while keys(&location, "segment").iter().any(|key| first.contains(key)) {
+        newest = rewrite(&busy);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    for _ in 0..2 {
+        let error = read(&late).err().expect("what it opened is gone");
+        assert_eq!(error.kind, PagerErrorKind::Unavailable, "{error}");
+        assert!(read(&unmoved).unwrap() == expected);
+    }
+    late.close();
+    assert!(read(&open_in_reader("busy")).unwrap() == newest);
+    assert!(read(&unmoved).unwrap() == expected);
+}
+
 #[test]
 fn changed_bytes_are_found_out() {
     let location = in_memory();
