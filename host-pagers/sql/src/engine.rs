@@ -1,23 +1,27 @@
 //! [`Postgres`]: the engine of the pager.
 //!
 //! ```text
-//!   Postgres --- writer: Session, commits     one statement at a time
-//!        '------ reader: Session              reads
+//!   Postgres --- writer: Session     one statement at a time
+//!        |------ reader: Session     reads
+//!        '------ commits             those that are known to have taken place
 //! ```
 //!
 //! Invariants:
 //! - the outcome of a commit whose answer was lost is read back, by the number of the commit and the nonce of the
 //!   attempt, after the server ended the session that it was sent on; only then is it repeated;
-//! - a commit that was reported as failed and took place all the same stops the store, so that it is never shown
-//!   beside later ones;
+//! - a commit that was reported as failed and took place all the same stops the store, and is shown by no read: each
+//!   tells, from the snapshot that its pages are of, how many commits it shows, and waits for one that is not known yet;
 //! - a writer reads only while it has the epoch.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::timeout_at};
 use tokio_postgres::{Row, types::ToSql};
 use vmsync_core::{PageSize, PagerError, PagerErrorKind, pager::ObjectName};
 use vmsync_pager_group::{
@@ -44,7 +48,9 @@ struct Inner {
     page_size: PageSize,
     /// The writer's; a reader has none.
     epoch: Option<i64>,
-    writer: Mutex<Writer>,
+    /// Commits that are known to have taken place. Changed with `writer` locked.
+    commits: AtomicI64,
+    writer: Mutex<Link>,
     reader: Mutex<Link>,
 }
 
@@ -54,13 +60,6 @@ struct Link {
     session: Option<Session>,
     /// The server's process for a session that was lost and may still be at work.
     lost: Option<i32>,
-}
-
-#[derive(Default)]
-struct Writer {
-    link: Link,
-    /// Commits that this writer knows to have taken place.
-    commits: i64,
 }
 
 /// The row of the store.
@@ -189,10 +188,8 @@ async fn open(server: Server, nonce: u64, options: &Options) -> Step<Inner> {
         server,
         page_size: options.page_size,
         epoch: (!options.read_only).then_some(head.epoch),
-        writer: Mutex::new(Writer {
-            link,
-            commits: head.commits,
-        }),
+        commits: AtomicI64::new(head.commits),
+        writer: Mutex::new(link),
         reader: Mutex::default(),
     })
 }
@@ -205,6 +202,33 @@ impl Inner {
             self.server.name
         );
         PagerError::new(PagerErrorKind::Gone, message)
+    }
+
+    fn took_place(&self) -> PagerError {
+        let message = format!(
+            "{}: a call that was reported as failed has taken place all the same: open the store again to go on from it",
+            self.server.name
+        );
+        PagerError::new(PagerErrorKind::Gone, message)
+    }
+
+    fn known_commits(&self) -> i64 {
+        self.commits.load(Ordering::Acquire)
+    }
+
+    /// Refuses to show the last of `commits`, where it was reported as failed.
+    async fn require_known(&self, commits: i64, deadline: Instant) -> Result<()> {
+        if self.epoch.is_none() || commits <= self.known_commits() {
+            return Ok(());
+        }
+        // It may be under way, and its answer is to come.
+        let Ok(_ended) = timeout_at(deadline.into(), self.writer.lock()).await else {
+            return Err(Failure::Lost("a commit has no answer".into()).into_error(&self.server.name));
+        };
+        if commits <= self.known_commits() {
+            return Ok(());
+        }
+        Err(self.took_place())
     }
 
     /// Repeats a statement that reads until it has an answer, or `deadline` is over.
@@ -274,11 +298,12 @@ impl Inner {
             if self.epoch.is_some_and(|own| own != epoch) {
                 return Err(self.fenced(epoch));
             }
-            let Some(page) = row.get::<_, Option<i64>>(1) else {
+            self.require_known(row.get(1), deadline).await?;
+            let Some(page) = row.get::<_, Option<i64>>(2) else {
                 continue;
             };
-            let (page, bytes) = (page as u64, row.get::<_, Vec<u8>>(2));
-            if bytes.len() as u64 != self.page_size.bytes() || sum((id, page), &bytes) != row.get::<_, i64>(3)
+            let (page, bytes) = (page as u64, row.get::<_, Vec<u8>>(3));
+            if bytes.len() as u64 != self.page_size.bytes() || sum((id, page), &bytes) != row.get::<_, i64>(4)
             {
                 let message = format!(
                     "{}: page {page} of the object with id {id} is not what was written: restore the database",
@@ -302,11 +327,11 @@ impl Inner {
         loop {
             match self.commit_once(&mut writer, epoch, attempt, &parameters).await {
                 Ok(()) => {
-                    writer.commits += 1;
+                    self.commits.fetch_add(1, Ordering::Release);
                     return Ok(());
                 }
                 Err(Failure::Lost(message)) => {
-                    writer.link.lose();
+                    writer.lose();
                     if Instant::now() >= deadline {
                         return Err(Failure::Lost(message).into_error(&self.server.name));
                     }
@@ -320,13 +345,13 @@ impl Inner {
     /// Sends the batch, unless it turns out to be there.
     async fn commit_once(
         &self,
-        writer: &mut Writer,
+        writer: &mut Link,
         epoch: i64,
         attempt: i64,
         parameters: &Parameters,
     ) -> Step<()> {
-        let (known, fresh) = (writer.commits, writer.link.session.is_none());
-        let session = writer.link.session(&self.server).await?;
+        let (known, fresh) = (self.known_commits(), writer.session.is_none());
+        let session = writer.session(&self.server).await?;
         if !fresh
             && session
                 .commit(&parameters.values(&[&epoch, &known, &attempt]))
@@ -340,7 +365,7 @@ impl Inner {
             return Err(Failure::Refused(self.fenced(head.epoch)));
         }
         if head.commits == known {
-            let session = writer.link.session(&self.server).await?;
+            let session = writer.session(&self.server).await?;
             return match session
                 .commit(&parameters.values(&[&epoch, &known, &attempt]))
                 .await?
@@ -352,11 +377,7 @@ impl Inner {
         if head.commits == known + 1 && head.attempt == attempt {
             return Ok(());
         }
-        let message = format!(
-            "{}: a call that was reported as failed has taken place all the same: open the store again to go on from it",
-            self.server.name
-        );
-        Err(Failure::Refused(PagerError::new(PagerErrorKind::Gone, message)))
+        Err(Failure::Refused(self.took_place()))
     }
 }
 

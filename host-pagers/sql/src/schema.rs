@@ -55,7 +55,7 @@ pub(crate) const TAKE: &str = "UPDATE vmsync_store SET epoch = epoch + 1, writer
 pub(crate) const OBJECTS: &str = "SELECT id, name, size, version, address FROM vmsync_objects";
 
 /// Pages of an object; one row without a page where there are none.
-pub(crate) const READ: &str = "SELECT s.epoch, p.page, p.bytes, p.sum FROM vmsync_store s
+pub(crate) const READ: &str = "SELECT s.epoch, s.commits, p.page, p.bytes, p.sum FROM vmsync_store s
     LEFT JOIN vmsync_pages p ON p.object = $1 AND p.page >= $2 AND p.page < $3";
 
 /// Ends a connection that was lost on this side, so that nothing of it happens any more.

@@ -2,7 +2,11 @@
 
 mod common;
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
 
 use common::{address, client, commits, fresh, server, store, through, with_client};
 use vmsync_core::{PageSize, PagerError, PagerErrorKind, abi::VmProt, pager::Pager};
@@ -138,4 +142,75 @@ fn a_commit_through_a_bad_network_takes_place_once() {
         assert_eq!(commits(&url), before + 3, "{fault:?}: each call took place once");
         client.close();
     }
+}
+
+/// Waits until `select` answers `count` on the server itself.
+fn wait_for(url: &str, select: &str, count: i64) {
+    for _ in 0..2000 {
+        let found: i64 = with_client(url, async |client| {
+            client.query_one(select, &[]).await.unwrap().get(0)
+        });
+        if found == count {
+            return;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    panic!("{select}: never {count}");
+}
+
+/// A call waits in the server when its answer is lost, and is reported as failed as no other session can be made then.
+#[test]
+fn what_took_place_behind_a_failure_is_not_shown() {
+    let Some(server) = server() else { return };
+    let role = format!("r{}", std::process::id());
+    let run = |sql: String| {
+        with_client(&server, async |client| client.batch_execute(&sql).await.unwrap());
+    };
+    run(format!("CREATE ROLE {role} SUPERUSER LOGIN PASSWORD 'pass'"));
+    let url = fresh(&server);
+    let at = url.find('@').unwrap();
+    let url = format!("postgres://{role}:pass{}", &url[at..]);
+    let proxy = Proxy::start(address(&url)).unwrap();
+    let store = store(&through(&url, proxy.address()));
+    let client = client(&store, "object", 2);
+    client.commit_full(0, 1);
+    let before = commits(&url);
+    let (locked, locks) = mpsc::channel();
+    let (unlock, unlocks) = mpsc::channel();
+    let own = url.clone();
+    let locker = thread::spawn(move || {
+        with_client(&own, async |client| {
+            let lock = "BEGIN; SELECT FROM vmsync_store FOR UPDATE";
+            client.batch_execute(lock).await.unwrap();
+            locked.send(()).unwrap();
+            unlocks.recv().unwrap();
+            client.batch_execute("ROLLBACK").await.unwrap();
+        });
+    });
+    locks.recv().unwrap();
+    thread::scope(|scope| {
+        let failing = scope.spawn(|| client.try_commit_full(0, 2));
+        let waiting = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE usename = '{role}' AND wait_event_type = 'Lock'"
+        );
+        wait_for(&server, &waiting, 1);
+        run(format!("ALTER ROLE {role} NOLOGIN"));
+        proxy.set(Network::Reset);
+        thread::sleep(Duration::from_millis(100));
+        proxy.set(Network::Sound);
+        assert_eq!(kind(failing.join().unwrap()), Some(PagerErrorKind::Denied));
+    });
+    run(format!("ALTER ROLE {role} LOGIN"));
+    client.assert_full(0, 1);
+    unlock.send(()).unwrap();
+    locker.join().unwrap();
+    wait_for(&url, "SELECT commits FROM vmsync_store", before + 1);
+    let mut pages = vec![0; 2 * PAGE as usize];
+    let supplied = store.data_request(client.object, 0, VmProt::READ, &mut pages);
+    assert_eq!(
+        kind(supplied),
+        Some(PagerErrorKind::Gone),
+        "it shows {}",
+        pages[0]
+    );
 }
