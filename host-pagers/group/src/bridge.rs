@@ -15,11 +15,12 @@
 
 use std::{
     future::{Future, poll_fn},
+    hash::{BuildHasher, RandomState},
     pin::Pin,
     sync::{Arc, mpsc},
     task::Poll,
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tokio::{
@@ -173,13 +174,16 @@ impl Drop for Bridge {
     }
 }
 
-/// A number that nobody else draws, from the operating system.
+/// A number that nobody else draws, from the operating system: each time, as a copy of this process (a machine that is
+/// resumed from a snapshot) would go on drawing the same ones.
+///
+/// Where the operating system gives none (a sandbox that forbids it), time, process and the hasher's keys have to do.
 pub fn nonce() -> u64 {
-    use std::hash::{BuildHasher, Hasher, RandomState};
-    // The keys of the hasher are random for the process and different for each one made.
-    let mut hasher = RandomState::new().build_hasher();
-    hasher.write_u32(std::process::id());
-    hasher.finish()
+    let mut bytes = [0; 8];
+    if getrandom::fill(&mut bytes).is_ok() {
+        return u64::from_ne_bytes(bytes);
+    }
+    RandomState::new().hash_one((SystemTime::now(), std::process::id()))
 }
 
 #[cfg(test)]
