@@ -50,6 +50,14 @@ pub(crate) enum Answer {
 }
 
 impl Answer {
+    /// Whether `control` gets it.
+    pub(crate) fn is_for(&self, control: &Arc<dyn MemoryObjectControl>) -> bool {
+        match self {
+            Self::Control { control: own, .. } => Arc::as_ptr(own).addr() == Arc::as_ptr(control).addr(),
+            Self::Waiter(_) => false,
+        }
+    }
+
     /// Tells the result.
     pub(crate) fn complete(self, result: Result<()>) {
         match self {

@@ -87,8 +87,20 @@ impl<E: Engine> Shared<E> {
         } else {
             self.commit_batch(&lead, batch)
         };
-        self.lock().settle(&group);
+        let readers = {
+            let mut state = self.lock();
+            state.settle(&group);
+            result
+                .as_ref()
+                .map_or_else(|_| state.readers(&group), |()| Vec::new())
+        };
         drop(lead);
+        if let Err(error) = &result {
+            let page_size = self.engine.page_size();
+            for (control, pages) in readers {
+                control.write_behind_failed(page_size.byte_range(pages), error.clone());
+            }
+        }
         for queued in group {
             queued.settle(result.clone());
         }

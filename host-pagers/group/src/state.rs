@@ -11,7 +11,7 @@ use std::{
 };
 
 use vmsync_core::{
-    PageSize, PagerError, PagerErrorKind,
+    PageRange, PageSize, PagerError, PagerErrorKind,
     pager::{CallId, MemoryObjectControl, ObjectId, ObjectName},
 };
 
@@ -70,6 +70,30 @@ impl State {
             PagerError::new(PagerErrorKind::Gone, message)
         })?;
         Ok((opened, entry))
+    }
+
+    /// Who else has an object of these calls open, and may have read pages of theirs, for which they were queued: whoever made
+    /// a call may have closed it since, or given it up.
+    pub(crate) fn readers(&self, group: &[Queued]) -> Vec<(Arc<dyn MemoryObjectControl>, PageRange)> {
+        let mut readers = Vec::new();
+        for Queued { call, .. } in group {
+            let mut pages: BTreeMap<u64, PageRange> = BTreeMap::new();
+            for (object, page) in call.pages.keys() {
+                let first = PageRange::new(*page, page + 1);
+                // Pages come in ascending order.
+                pages.entry(*object).or_insert(first).end = page + 1;
+            }
+            for opened in self.opened.values() {
+                let entry = self.contents.catalog.get(&opened.name);
+                let Some(pages) = entry.and_then(|entry| pages.get(&entry.id)) else {
+                    continue;
+                };
+                if !call.answers.iter().any(|answer| answer.is_for(&opened.control)) {
+                    readers.push((opened.control.clone(), *pages));
+                }
+            }
+        }
+        readers
     }
 
     /// The open object, if `length` bytes at `offset` are whole pages of it.
