@@ -364,6 +364,12 @@ impl Model {
         if lost.is_empty() {
             return;
         }
+        self.make_dirty(object, &lost);
+        self.record(object, kind.write_back());
+    }
+
+    /// Pages are dirty again where someone still writes them.
+    fn make_dirty(&mut self, object: usize, lost: &BTreeSet<u64>) {
         for page in self.tasks.iter_mut().flat_map(|task| &mut task.pages) {
             if let Kind::Object {
                 object: other,
@@ -376,7 +382,6 @@ impl Model {
                 page.dirty = true;
             }
         }
-        self.record(object, kind.write_back());
     }
 
     /// A pager that hung answers what it was asked, and everything from now on.
@@ -388,10 +393,14 @@ impl Model {
         self.held = rest;
         let answered: Vec<Held> = answered;
         for held in answered {
-            if !self.faults.completions.contains_key(&pager) {
+            let failed = self.faults.completions.contains_key(&pager);
+            if !failed {
                 self.commit(&held);
             }
             for (object, pages) in &held.asked {
+                if failed {
+                    self.make_dirty(*object, &pages.iter().copied().collect());
+                }
                 for page in pages {
                     self.objects[*object].owed.remove(page);
                 }

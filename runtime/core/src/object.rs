@@ -231,6 +231,10 @@ impl MemoryObject {
             .ok_or(KernReturn::InvalidArgument)?;
         if self.outstanding[index].stage == Stage::Abandoned {
             self.outstanding.swap_remove(index);
+            // Its caller may have gone since, and another task have been supplied with what was on its way.
+            if result.is_err() {
+                self.make_dirty(range);
+            }
         } else {
             self.outstanding[index].stage = Stage::Completed(result);
         }
@@ -241,16 +245,21 @@ impl MemoryObject {
     /// Pages that were reported as queued were lost: those that a task still writes are dirty again, and every task is
     /// told once. A call that is still under way leaves its pages dirty, too.
     pub fn write_behind_failed(&mut self, range: ByteRange, error: &PagerError) {
-        if let Some(pages) = self.page_size.widen(range) {
-            for claim in &self.written_by {
-                self.dirty.insert(pages.intersect(*claim));
-            }
-        }
+        self.make_dirty(range);
         for entry in &mut self.outstanding {
             let asked = matches!(entry.stage, Stage::Sent | Stage::Completed(_));
             entry.lost |= asked && entry.range.overlaps(range);
         }
         self.errors.record(error.kind.write_back());
+    }
+
+    /// The pages of `range` that a task writes are dirty again.
+    fn make_dirty(&mut self, range: ByteRange) {
+        if let Some(pages) = self.page_size.widen(range) {
+            for claim in &self.written_by {
+                self.dirty.insert(pages.intersect(*claim));
+            }
+        }
     }
 
     /// The pager says what its object is like now. An object does not shrink under its mappings.

@@ -472,6 +472,36 @@ fn a_write_that_is_lost_before_its_call_ends_stays_dirty() {
     assert_eq!(pager.take_returned(), [(object.id(), 1, true)], "tried again");
 }
 
+/// Who maps a page while its write is on its way may be supplied with it, and has to commit it where the write fails.
+#[test]
+fn a_write_that_fails_when_its_caller_has_gone_is_dirty_for_the_next_one() {
+    let pager = TestPager::new();
+    let object = Object::new(&pager, 'a', 4);
+    let mut guest = Guest::new(16);
+    guest.map(&object, 4);
+    guest.store([5], 1);
+    pager.script(|script| script.hold = true);
+    let mut msync = guest.start(4..8, SYNC).expect("a range that is mapped");
+    assert!(guest.blocks(&mut msync));
+    assert_eq!(guest.time_out(&mut msync), KernReturn::Aborted);
+    drop(msync);
+    guest.task.terminate();
+    let mut next = Guest::new(16);
+    next.map(&object, 4);
+    pager.script(|script| script.completion_fails = Some(PagerErrorKind::NoSpace));
+    pager.release();
+    pager.script(|script| script.completion_fails = None);
+    pager.take_returned();
+    next.store([4], 1);
+    assert_eq!(next.msync(4..8, SYNC), KernReturn::Success);
+    let returned: Vec<u64> = pager
+        .take_returned()
+        .into_iter()
+        .map(|(_, page, _)| page)
+        .collect();
+    assert_eq!(returned[..2], [0, 1], "the page that was lost as well");
+}
+
 #[test]
 fn a_lost_write_of_a_region_that_is_gone_makes_nothing_dirty() {
     let pager = TestPager::new();
