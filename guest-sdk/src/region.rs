@@ -126,7 +126,7 @@ impl Region {
     /// [`Error::Host`]: nothing of this call is durable then, or, where the pager did not answer in time
     /// ([`KernReturn::Aborted`]), all of it may be; what was dirty stays dirty, and another call returns it again.
     ///
-    /// [`KernReturn::Aborted`]: crate::KernReturn::Aborted
+    /// [`KernReturn::Aborted`]: crate::abi::KernReturn::Aborted
     pub fn flush(&self) -> Result<()> {
         self.msync(VmSync::SYNCHRONOUS)
     }

@@ -215,7 +215,7 @@ impl<R: Root, M: HeapMemory> Heap<R, M> {
     /// ([`KernReturn::Aborted`]), undoing waits until it does, and the heap is then as the pager has it: with all of the
     /// changes if they became durable after all.
     ///
-    /// [`KernReturn::Aborted`]: crate::KernReturn::Aborted
+    /// [`KernReturn::Aborted`]: crate::abi::KernReturn::Aborted
     pub fn transaction<T, E: From<Error>>(
         &mut self,
         work: impl for<'h> FnOnce(&mut R::In<'h>, Alloc<'h>) -> core::result::Result<T, E>,

@@ -53,6 +53,20 @@ fn a_counter_in_assemblyscript_can_be_undone() {
 }
 
 #[test]
+fn a_program_in_assemblyscript_maps_its_regions_again() {
+    let Some(guests) = guests() else { return };
+    let guest = guests.join("abacus.wasm");
+    for tracker in trackers() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = folder.path().join("store");
+        let [high, next] = ["abacus-high", "abacus-next"].map(|name| format!("{name}={}", text(&store)));
+        let more = ["--map", &high, "--map", &next, "--invoke", "remapped"];
+        let said = run(&guest, &store, "abacus", tracker, &more);
+        assert_eq!(said.ok(), "0", "{tracker}");
+    }
+}
+
+#[test]
 fn a_crate_that_knows_only_memmap2_keeps_its_records() {
     let Some(guests) = guests() else { return };
     let guest = guests.join("records.wasm");
