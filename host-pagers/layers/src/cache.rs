@@ -345,10 +345,10 @@ impl Pager for Cache {
 
     fn grow(&self, object: ObjectId, size: u64) -> Result<Attributes, PagerError> {
         let attributes = self.remote.grow(object, size)?;
-        if let Some(cached) = self.cached(object) {
-            if let Some(shelf) = &mut cached.lock().shelf {
-                shelf.fit(attributes.size);
-            }
+        if let Some(cached) = self.cached(object)
+            && let Some(shelf) = &mut cached.lock().shelf
+        {
+            shelf.fit(attributes.size);
         }
         Ok(attributes)
     }
