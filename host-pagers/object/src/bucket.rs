@@ -29,7 +29,7 @@ use vmsync_pager_group::Result;
 
 use crate::{
     layout::manifest::SegmentName,
-    limits::{PAUSE_FIRST, PAUSE_MAX, REQUEST_WAIT_MAX},
+    limits::{PAUSE_FIRST, PAUSE_MAX, REQUEST_WAIT_MAX, sending},
     location::Location,
 };
 
@@ -165,16 +165,25 @@ impl Bucket {
 
     /// Replaces manifest `number`, which is superseded.
     pub(crate) async fn replace(&self, number: u64, bytes: Bytes, deadline: Instant) -> Result<()> {
-        self.put(&self.manifest_key(number), bytes, deadline).await
+        let key = self.manifest_key(number);
+        self.put(&key, bytes, REQUEST_WAIT_MAX, deadline).await
     }
 
-    pub(crate) async fn put_segment(&self, name: SegmentName, bytes: Bytes, deadline: Instant) -> Result<()> {
-        self.put(&self.segment_key(name), bytes, deadline).await
+    /// Writes a segment, which shares the line with others: `together` bytes.
+    pub(crate) async fn put_segment(
+        &self,
+        name: SegmentName,
+        bytes: Bytes,
+        together: usize,
+        deadline: Instant,
+    ) -> Result<()> {
+        let wait = REQUEST_WAIT_MAX + sending(together);
+        self.put(&self.segment_key(name), bytes, wait, deadline).await
     }
 
-    async fn put(&self, key: &Path, bytes: Bytes, deadline: Instant) -> Result<()> {
+    async fn put(&self, key: &Path, bytes: Bytes, wait: Duration, deadline: Instant) -> Result<()> {
         let bytes = &bytes;
-        self.repeat(deadline, move || async move {
+        self.repeat_long(wait, deadline, move || async move {
             self.count_put(bytes);
             self.store.put(key, bytes.clone().into()).await.map(drop)
         })
@@ -310,9 +319,21 @@ impl Bucket {
         deadline: Instant,
         request: impl Fn() -> F,
     ) -> Result<T> {
+        self.repeat_long(REQUEST_WAIT_MAX, deadline, request).await
+    }
+
+    /// The same for one that may take `wait` each time.
+    async fn repeat_long<T, F: Future<Output = object_store::Result<T>> + Send>(
+        &self,
+        wait: Duration,
+        deadline: Instant,
+        request: impl Fn() -> F,
+    ) -> Result<T> {
         let mut pause = Pause::new();
         loop {
-            let failure = match timeout(REQUEST_WAIT_MAX, request()).await {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let wait = wait.min(left.max(REQUEST_WAIT_MAX));
+            let failure = match timeout(wait, request()).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) => self.failure(error),
                 Err(_) => Failure::Unknown("no answer".into()),

@@ -165,9 +165,14 @@ impl Inner {
             let message = format!("{}: segments are not encoded: {error}", self.bucket.name);
             PagerError::new(PagerErrorKind::Io, message)
         })??;
+        let first = made.iter().take(REQUESTS_AT_ONCE);
+        let together = first.map(|(.., bytes)| bytes.len()).sum();
         let requests: Vec<_> = made
             .iter()
-            .map(|(entry, _, bytes)| self.bucket.put_segment(entry.name, bytes.clone(), deadline))
+            .map(|(entry, _, bytes)| {
+                self.bucket
+                    .put_segment(entry.name, bytes.clone(), together, deadline)
+            })
             .collect();
         stream::iter(requests)
             .buffer_unordered(REQUESTS_AT_ONCE)

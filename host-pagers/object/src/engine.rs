@@ -33,7 +33,7 @@ use crate::{
     claim::Claim,
     commit::Writer,
     layout::{manifest::SegmentEntry, patch, segment},
-    limits::REQUESTS_AT_ONCE,
+    limits::{REQUESTS_AT_ONCE, sending},
     location::Location,
     pages::{self, PageMap},
     tree::{Stored, Tree},
@@ -125,7 +125,15 @@ impl ObjectEngine {
         &self,
         work: impl FnOnce(Arc<Inner>, Instant) -> F,
     ) -> Result<T> {
-        let deadline = Instant::now() + ENGINE_WAIT_MAX;
+        self.run_long(ENGINE_WAIT_MAX, work)
+    }
+
+    fn run_long<T: Send + 'static, F: Future<Output = Result<T>> + Send + 'static>(
+        &self,
+        wait: Duration,
+        work: impl FnOnce(Arc<Inner>, Instant) -> F,
+    ) -> Result<T> {
+        let deadline = Instant::now() + wait;
         // The work ends by itself at the deadline; this is for a bug in it.
         let late = deadline + ENGINE_WAIT_MAX / 2;
         self.bridge
@@ -372,6 +380,9 @@ impl Engine for ObjectEngine {
 
     fn commit(&self, batch: &Batch) -> Result<()> {
         let batch = batch.clone();
-        self.run(|inner, deadline| async move { inner.commit(batch, deadline).await })
+        let wait = ENGINE_WAIT_MAX + sending(batch.pages.values().map(|page| page.len()).sum());
+        self.run_long(wait, |inner, deadline| async move {
+            inner.commit(batch, deadline).await
+        })
     }
 }

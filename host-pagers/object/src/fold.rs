@@ -18,7 +18,7 @@ use crate::{
     commit::Writer,
     engine::Inner,
     layout::{manifest::SegmentEntry, segment::Run},
-    limits::REPEATED_BYTES_MAX,
+    limits::{REPEATED_BYTES_MAX, sending},
 };
 
 /// Segments that no manifest names yet, and what is in them.
@@ -71,6 +71,7 @@ impl Inner {
                 .map(|(place, images)| (*place, images.page.clone()))
                 .collect()
         };
+        let deadline = deadline + sending(pages.iter().map(|(_, page)| page.len()).sum());
         Ok(Fold {
             segments: self.upload_pages(&pages, deadline).await?,
             pages: pages.into_iter().collect(),

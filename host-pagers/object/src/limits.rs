@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use vmsync_pager_group::limits::{CALL_BYTES_MAX, ENGINE_WAIT_MAX, WAIT_MAX};
+
 /// How long an asynchronous call stays queued. A request takes tens of milliseconds and costs money, so it is worth
 /// waiting for more calls to share it.
 pub const WRITE_BEHIND_DELAY_DEFAULT: Duration = Duration::from_millis(100);
@@ -47,8 +49,21 @@ pub const CACHE_BLOCKS: usize = 512;
 /// Requests on the way at a time for one operation: more gain little from one client.
 pub const REQUESTS_AT_ONCE: usize = 8;
 
-/// One request, from connecting to its last byte.
+/// One request, from connecting to its last byte; one that sends segments has [`sending`] on top.
 pub const REQUEST_WAIT_MAX: Duration = Duration::from_secs(12);
+
+/// What a line has to carry for calls of any size, 42 Mbit/s: the largest one has to be over before those that wait for
+/// it give up. Smaller calls get by with less, as [`REQUEST_WAIT_MAX`] comes on top.
+pub const BYTES_PER_SECOND_MIN: u64 = 5 << 20;
+
+/// How long `bytes` are on the way.
+pub const fn sending(bytes: usize) -> Duration {
+    Duration::from_millis(bytes as u64 * 1000 / BYTES_PER_SECOND_MIN)
+}
+
+/// The longest request: one of so many segments that share the line.
+pub const SEGMENTS_WAIT_MAX: Duration =
+    REQUEST_WAIT_MAX.saturating_add(sending(REQUESTS_AT_ONCE * SEGMENT_BYTES_MAX));
 
 /// Connecting.
 pub const CONNECT_WAIT_MAX: Duration = Duration::from_secs(3);
@@ -78,4 +93,5 @@ pub const CLAIM_AHEAD_MAX: u64 = 1024;
 
 const _: () = assert!(INLINE_BYTES_MAX < SEGMENT_BYTES_MAX);
 const _: () = assert!(SEGMENT_BYTES_SMALL < SEGMENT_BYTES_MAX as u64);
-const _: () = assert!(2 * REQUEST_WAIT_MAX.as_secs() < vmsync_pager_group::limits::ENGINE_WAIT_MAX.as_secs());
+const _: () = assert!(2 * REQUEST_WAIT_MAX.as_secs() < ENGINE_WAIT_MAX.as_secs());
+const _: () = assert!(ENGINE_WAIT_MAX.as_secs() + sending(CALL_BYTES_MAX).as_secs() < WAIT_MAX.as_secs());

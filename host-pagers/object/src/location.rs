@@ -14,7 +14,7 @@ use url::Url;
 use vmsync_core::{PagerError, PagerErrorKind};
 use vmsync_pager_group::Result;
 
-use crate::limits::{CONNECT_WAIT_MAX, REQUEST_WAIT_MAX};
+use crate::limits::{CONNECT_WAIT_MAX, REQUEST_WAIT_MAX, SEGMENTS_WAIT_MAX};
 
 /// An object store and a prefix in it.
 #[derive(Clone)]
@@ -108,10 +108,11 @@ fn retries() -> RetryConfig {
 fn client() -> [(ClientConfigKey, String); 3] {
     // The first one to choose a provider decides for the process; any will do.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let seconds = |wait: Duration| format!("{}s", wait.as_secs());
+    let text = |wait: Duration| format!("{}ms", wait.as_millis());
     [
-        (ClientConfigKey::Timeout, seconds(REQUEST_WAIT_MAX)),
-        (ClientConfigKey::ConnectTimeout, seconds(CONNECT_WAIT_MAX)),
+        // Shorter ones are bounded above, each by its own limit.
+        (ClientConfigKey::Timeout, text(SEGMENTS_WAIT_MAX)),
+        (ClientConfigKey::ConnectTimeout, text(CONNECT_WAIT_MAX)),
         (ClientConfigKey::UserAgent, "vmsync".into()),
     ]
 }
