@@ -4,12 +4,10 @@
 //! Invariant: a name is a store's or is left out, so none leads out of a folder.
 
 use std::{
-    fs::File,
     io::IsTerminal,
     path::{Component, Path},
 };
 
-use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// The file of the superblock. It is the last of an archive: one that is cut short has none, and is no store.
@@ -33,14 +31,6 @@ pub fn file_name(path: &Path) -> Option<&str> {
     path.file_name()?.to_str()
 }
 
-/// The folder that `path` is in.
-pub fn parent(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
-}
-
 /// A bar over `bytes` on standard error, where that is a terminal.
 pub fn progress(bytes: u64) -> anyhow::Result<ProgressBar> {
     if !std::io::stderr().is_terminal() {
@@ -48,13 +38,6 @@ pub fn progress(bytes: u64) -> anyhow::Result<ProgressBar> {
     }
     let style = ProgressStyle::with_template("{bar:30} {bytes} of {total_bytes}, {eta} left")?;
     Ok(ProgressBar::new(bytes).with_style(style))
-}
-
-/// Makes a name in `folder` durable.
-pub fn sync_folder(folder: &Path) -> anyhow::Result<()> {
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .with_context(|| format!("cannot sync the folder {}", folder.display()))
 }
 
 #[cfg(test)]

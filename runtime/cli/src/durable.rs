@@ -6,10 +6,10 @@ use anyhow::{Context, bail};
 use vmsync::{DurableError, DurableInstance, DurableModule, Error, Grant, Host, ObjectName, Pager};
 use vmsync_pager_file::{FileStore, Options};
 use wasmtime::{Engine, Linker, Store, Val};
-use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::{I32Exit, p1::WasiP1Ctx};
 
 use crate::{
-    output::print_line,
+    output::{print_line, warn},
     run::{Run, exit_code, parameters, show},
     store_name::StoreName,
 };
@@ -56,18 +56,28 @@ pub fn run(
         );
     };
     let mut instance = open(run, place, &module, engine)?;
-    let result = call(run, &mut instance, name);
+    let result =
+        call(run, &mut instance, name).and_then(|lines| lines.iter().try_for_each(|line| print_line(line)));
     if run.wants_stats() {
         let stats = instance.stats();
-        eprintln!(
-            "vmsync: tracker {}, {} commits ({} failed), {} pages returned",
+        warn(&format!(
+            "tracker {}, {} commits ({} failed), {} pages returned",
             instance.tracker(),
             stats.msyncs,
             stats.msyncs_failed,
             stats.pages_returned
-        );
+        ));
     }
-    exit_code(result.and_then(|lines| lines.iter().try_for_each(|line| print_line(line))))
+    if let Some(exit) = result
+        .as_ref()
+        .err()
+        .and_then(|error| error.downcast_ref::<I32Exit>())
+    {
+        warn("the guest exited in the midst of the call: it has not happened, and nothing of it is kept");
+        let code = u8::try_from(exit.0).unwrap_or(1);
+        return Ok(ExitCode::from(code.max(1)));
+    }
+    exit_code(result)
 }
 
 type Wasi = Option<WasiP1Ctx>;

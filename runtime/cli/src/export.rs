@@ -5,14 +5,13 @@
 //! - the file is complete and durable when it gets its name.
 
 use std::{
-    fs::{File, Permissions},
+    fs::File,
     io::{BufWriter, Read, Write},
-    os::unix::fs::PermissionsExt,
     path::PathBuf,
     process::ExitCode,
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use indicatif::ProgressBar;
 use serde_json::json;
@@ -25,8 +24,9 @@ use vmsync_pager_file::{
 };
 
 use crate::{
-    archive::{STORE_FILE, is_store_file, parent, progress, sync_folder},
+    archive::{STORE_FILE, is_store_file, progress},
     output::{bytes, print_json, print_line},
+    whole_file::Target,
 };
 
 /// Bytes that are written at a time.
@@ -62,6 +62,7 @@ impl Export {
 
     /// How many files, of how many bytes, are in the archive.
     fn export(&self) -> anyhow::Result<(usize, u64)> {
+        let target = self.target()?;
         let disk = NativeDisk::new(&self.store, Folder::Existing)?;
         let _lock = disk.lock(Sharing::Shared)?;
         inspect_on(&disk)?;
@@ -76,36 +77,35 @@ impl Export {
         });
         let files: Vec<_> = files.collect::<anyhow::Result<_>>()?;
         let (count, length) = (files.len(), files.iter().map(|(_, length, _)| length).sum());
-        self.write(files, &progress(length)?)?;
+        let bar = progress(length)?;
+        target.write(|to| archive(files, &bar, to))?;
         Ok((count, length))
     }
 
-    fn write(&self, files: Vec<(String, u64, File)>, bar: &ProgressBar) -> anyhow::Result<()> {
-        let folder = parent(&self.file);
-        let cannot = || format!("cannot write {}", self.file.display());
-        let temporary = tempfile::Builder::new()
-            .prefix(".vmsync-export-")
-            .permissions(Permissions::from_mode(0o666))
-            .tempfile_in(folder)
-            .with_context(cannot)?;
-        let mut archive = tar::Builder::new(BufWriter::with_capacity(BUFFER_BYTES, temporary.as_file()));
-        for (name, length, file) in files {
-            let mut header = tar::Header::new_ustar();
-            header.set_entry_type(tar::EntryType::Regular);
-            header.set_mode(0o644);
-            header.set_size(length);
-            let data = bar.wrap_read(file.take(length));
-            archive
-                .append_data(&mut header, name, data)
-                .with_context(cannot)?;
+    /// Where the archive goes: not over a device, and not over a file of the store.
+    fn target(&self) -> anyhow::Result<Target> {
+        let (target, file) = (Target::new(&self.file), self.file.display());
+        if target.is_special() {
+            bail!("{file} is no file, and would be replaced by one: name another");
         }
-        archive
-            .into_inner()
-            .and_then(|mut buffer| buffer.flush())
-            .with_context(cannot)?;
-        temporary.as_file().sync_all().with_context(cannot)?;
-        temporary.persist(&self.file).with_context(cannot)?;
-        bar.finish_and_clear();
-        sync_folder(folder)
+        if target.name_in(&self.store).is_some_and(is_store_file) {
+            bail!("{file} would be a file of the store itself: name another");
+        }
+        Ok(target)
     }
+}
+
+fn archive(files: Vec<(String, u64, File)>, bar: &ProgressBar, to: &File) -> anyhow::Result<()> {
+    let mut archive = tar::Builder::new(BufWriter::with_capacity(BUFFER_BYTES, to));
+    for (name, length, file) in files {
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(tar::EntryType::Regular);
+        header.set_mode(0o644);
+        header.set_size(length);
+        let data = bar.wrap_read(file.take(length));
+        archive.append_data(&mut header, name, data)?;
+    }
+    archive.into_inner()?.flush()?;
+    bar.finish_and_clear();
+    Ok(())
 }

@@ -19,8 +19,9 @@ use serde_json::json;
 use tar::EntryType;
 
 use crate::{
-    archive::{STORE_FILE, file_name, is_store_file, parent, progress, sync_folder},
-    output::{bytes, print_json, print_line},
+    archive::{STORE_FILE, file_name, is_store_file, progress},
+    output::{bytes, print_json, print_line, warn},
+    whole_file::{parent, sync_folder},
 };
 
 /// Bytes that are copied at a time; where all of them are zero, an image gets a hole.
@@ -61,7 +62,7 @@ impl Import {
             }))?;
         } else {
             for name in &taken.left_out {
-                eprintln!("vmsync: left out, for it is not of a store: {name}");
+                warn(&format!("left out, for it is not of a store: {name}"));
             }
             print_line(&format!(
                 "{} files, {} in {}: {} objects, {} pages compared",
@@ -93,7 +94,7 @@ impl Import {
         sync_folder(temporary.path())?;
         let report = vmsync_pager_file::verify(temporary.path())?;
         if let Some(problem) = report.problems.first() {
-            bail!("it is damaged: {problem}: export the store again");
+            bail!("it is damaged: {problem}: `vmsync verify` tells whether the store is that it was made of");
         }
         fs::rename(temporary.path(), &self.store)
             .with_context(|| format!("cannot make {}", self.store.display()))?;

@@ -1,6 +1,6 @@
 //! `vmsync instrument`: the barrier's rewriting as a file-to-file step.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
@@ -10,7 +10,10 @@ use vmsync::{
     instrument::{Analyses, Options, instrument},
 };
 
-use crate::output::{print_json, print_line};
+use crate::{
+    output::{print_json, print_line},
+    whole_file::Target,
+};
 
 /// What saves marks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -59,8 +62,7 @@ impl Instrument {
         let done = instrument(&input, &options)
             .map_err(|error| anyhow::anyhow!("{error}"))
             .with_context(|| format!("cannot instrument {}", self.input.display()))?;
-        std::fs::write(&self.output, &done.wasm)
-            .with_context(|| format!("cannot write {}", self.output.display()))?;
+        self.write(&done.wasm)?;
         let report = &done.report;
         let ratio = done.wasm.len() as f64 / input.len() as f64;
         if self.json {
@@ -79,5 +81,15 @@ impl Instrument {
             ))?;
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// It may be the input that is replaced.
+    fn write(&self, wasm: &[u8]) -> anyhow::Result<()> {
+        let target = Target::new(&self.output);
+        if target.is_special() {
+            return std::fs::write(&self.output, wasm)
+                .with_context(|| format!("cannot write {}", self.output.display()));
+        }
+        target.write(|mut file| Ok(file.write_all(wasm)?))
     }
 }

@@ -19,6 +19,7 @@ mod store_name;
 mod stores;
 mod trackers;
 mod verify;
+mod whole_file;
 
 use std::process::ExitCode;
 
@@ -26,7 +27,7 @@ use clap::{Parser, Subcommand};
 
 /// mmap and msync for WebAssembly: durable linear memory for guests.
 #[derive(Parser)]
-#[command(version, propagate_version = true)]
+#[command(name = "vmsync", version)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -61,7 +62,7 @@ fn main() -> ExitCode {
         Command::Trackers(command) => command.run(),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("vmsync: {error:#}");
+        output::warn(&format!("{error:#}"));
         ExitCode::FAILURE
     })
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use anyhow::Context;
 use serde::Serialize;
 
 /// Prints `value` as one JSON object.
@@ -13,9 +14,16 @@ pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
 /// Prints a line; a reader that has gone away (`| head`) is not an error.
 pub fn print_line(line: &str) -> anyhow::Result<()> {
     match writeln!(io::stdout(), "{line}") {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to the standard output")
+        }
         _ => Ok(()),
     }
+}
+
+/// Says something on standard error; where that is closed or full, nobody hears it.
+pub fn warn(text: &str) {
+    let _ = writeln!(io::stderr(), "vmsync: {text}");
 }
 
 /// A number of bytes for people.

@@ -19,7 +19,7 @@ use crate::{
     durable::{self, DurableArgument},
     files::FilesArgument,
     map::MapArgument,
-    output::print_line,
+    output::{print_line, warn},
     stores::Stores,
 };
 
@@ -112,13 +112,13 @@ impl Run {
         if self.stats {
             self.print_stats(&store);
         }
-        // A program of files looks for some that are not there.
-        let looked = |error: &PagerError| error.kind == PagerErrorKind::NotFound && !self.files.is_empty();
-        if let Some(error) = store.data().vm.last_error()
-            && result.is_err()
-            && !looked(error)
-        {
-            eprintln!("vmsync: the last error of a pager: {error}");
+        // A guest sees a number, and may make nothing of it. That something is not there is an answer, and programs of files
+        // look for some.
+        let looked = |error: &PagerError| {
+            error.kind == PagerErrorKind::NotFound && (result.is_ok() || !self.files.is_empty())
+        };
+        if let Some(error) = store.data().vm.last_error().filter(|error| !looked(error)) {
+            warn(&format!("the last error of a pager: {error}"));
         }
         exit_code(result)
     }
@@ -253,10 +253,10 @@ impl Run {
         let vm = &store.data().vm;
         let stats = vm.stats();
         let tracker = vm.tracker().map_or("none", TrackerKind::name);
-        eprintln!(
-            "vmsync: tracker {tracker}, {} calls of vm_msync ({} failed), {} pages returned, {} dropped",
+        warn(&format!(
+            "tracker {tracker}, {} calls of vm_msync ({} failed), {} pages returned, {} dropped",
             stats.msyncs, stats.msyncs_failed, stats.pages_returned, stats.pages_flushed
-        );
+        ));
     }
 }
 
@@ -331,7 +331,7 @@ pub fn exit_code(result: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(u8::try_from(exit.0).unwrap_or(1)));
     }
     if error.downcast_ref::<Trap>().is_some() {
-        eprintln!("vmsync: the guest trapped: {error:#}");
+        warn(&format!("the guest trapped: {error:#}"));
         return Ok(ExitCode::from(EXIT_TRAP));
     }
     Err(error)

@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::Args;
 use serde_json::json;
 
-use crate::output::{print_json, print_line};
+use crate::output::{print_json, print_line, warn};
 
 /// Check every checksum of a store.
 #[derive(Args)]
@@ -43,10 +43,10 @@ impl Verify {
                     problem.file, problem.offset, problem.what
                 ))?;
             }
-            eprintln!(
-                "vmsync: the store is damaged: restore {} from a copy",
+            warn(&format!(
+                "the store is damaged: restore {} from a copy",
                 self.store.display()
-            );
+            ));
         }
         Ok(if report.problems.is_empty() {
             ExitCode::SUCCESS

@@ -75,6 +75,28 @@ fn a_store_goes_through_one_file_and_goes_on_where_it_was() {
 }
 
 #[test]
+fn an_export_takes_no_name_from_what_is_no_file_and_none_of_the_stores() {
+    let place = Place::new();
+    place.add("5", &[]).ok();
+    let (store, pipe) = (place.path("store"), place.path("pipe"));
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    vmsync(&["export", &store, &pipe]).fails(1, &["pipe", "is no file"]);
+    assert!(!fs::metadata(&pipe).unwrap().is_file());
+    for name in ["STORE", "object-1", "journal-77"] {
+        let file = format!("{store}/{name}");
+        vmsync(&["export", &store, &file]).fails(1, &["of the store itself"]);
+    }
+    // Behind a link it is the file that is replaced.
+    let (link, target) = (place.path("link.tar"), place.path("target.tar"));
+    fs::write(&target, "an older one").unwrap();
+    std::os::unix::fs::symlink(&target, &link).unwrap();
+    vmsync(&["export", &store, &link]).ok();
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    vmsync(&["import", &target, &place.path("copy")]).ok();
+    assert_eq!(place.add("1", &[]).ok(), "6");
+}
+
+#[test]
 fn a_folder_that_tar_has_packed_is_taken_as_well() {
     let place = Place::new();
     place.add("5", &[]).ok();

@@ -46,6 +46,32 @@ fn inspect_and_verify_say_what_is_in_a_store_and_where_it_is_damaged() {
 }
 
 #[test]
+fn what_a_pager_says_is_told_though_the_guest_makes_nothing_of_it() {
+    let place = Place::new();
+    place.add("5", &[]).ok();
+    std::fs::remove_file(place.path("store/object-1")).unwrap();
+    let said = place.add("1", &[]);
+    assert!(
+        said.err.contains("the image of") && said.err.contains("is missing"),
+        "{}",
+        said.err
+    );
+    assert_eq!(said.code, Some(0), "the guest's own affair");
+}
+
+#[test]
+fn a_module_may_be_instrumented_in_its_place() {
+    let place = Place::new();
+    let (module, plain) = (place.path("module.wasm"), place.path("counter.wat"));
+    std::fs::write(&module, wat::parse_file(&plain).unwrap()).unwrap();
+    vmsync(&["instrument", &module, "-o", &module]).ok();
+    vmsync(&["instrument", &module, "-o", &module]).fails(1, &["already instrumented"]);
+    // A device is written to, and stays one.
+    vmsync(&["instrument", &plain, "-o", "/dev/null"]).ok();
+    assert!(!std::fs::metadata("/dev/null").unwrap().is_file());
+}
+
+#[test]
 fn an_instrumented_module_runs_without_being_told() {
     let place = Place::new();
     let output = place.path("marked.wasm");

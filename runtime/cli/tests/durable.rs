@@ -35,6 +35,13 @@ const REACTOR: &str = r#"(module
   (func (export "drawn") (result i64) (i64.load (i32.const 40000)))
   (func (export "begun") (result i32) (i32.load (i32.const 0))))"#;
 
+/// It exits in the midst of a call.
+const EXIT: &str = r#"(module
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 1)
+  (func (export "set_and_exit") (param i32) (i32.store (i32.const 1000) (i32.const 42)) (call $exit (local.get 0)))
+  (func (export "get") (result i32) (i32.load (i32.const 1000))))"#;
+
 struct Place {
     folder: tempfile::TempDir,
 }
@@ -46,6 +53,7 @@ impl Place {
         };
         place.write("counter.wat", COUNTER);
         place.write("reactor.wat", REACTOR);
+        place.write("exit.wat", EXIT);
         place
     }
 
@@ -103,6 +111,18 @@ fn an_unmodified_module_counts_over_processes_and_trackers() {
             .contains("instance.memory.0")
     );
     vmsync(&["verify", text(&store)]).ok();
+}
+
+#[test]
+fn a_call_that_exits_has_not_happened_and_is_no_success() {
+    let place = Place::new();
+    let module = place.path("exit.wat");
+    for (code, told) in [("0", 1), ("7", 7)] {
+        let said = place.run(&module, "set_and_exit", &["--wasi"], &[code]);
+        assert_eq!(said.code, Some(told));
+        assert!(said.err.contains("nothing of it is kept"), "{}", said.err);
+        assert_eq!(place.run(&module, "get", &["--wasi"], &[]).ok(), "0");
+    }
 }
 
 #[test]
