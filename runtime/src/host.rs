@@ -74,7 +74,9 @@ static CALLS: AtomicU64 = AtomicU64::new(0);
 
 #[derive(Default)]
 struct Objects {
-    pagers: Vec<Arc<dyn Pager>>,
+    /// Those that are still there: a host keeps no store open.
+    pagers: Vec<(PagerId, Weak<dyn Pager>)>,
+    pager_next: u32,
     open: IndexMap<(PagerId, ObjectName), Weak<SharedObject>>,
 }
 
@@ -175,11 +177,15 @@ fn reuse(object: Arc<SharedObject>, name: &ObjectName, request: InitRequest) -> 
 
 impl Objects {
     fn pager_id(&mut self, pager: &Arc<dyn Pager>) -> PagerId {
-        let known = self.pagers.iter().position(|other| Arc::ptr_eq(other, pager));
-        let index = known.unwrap_or_else(|| {
-            self.pagers.push(pager.clone());
-            self.pagers.len() - 1
-        });
-        PagerId(u32::try_from(index).expect("fewer than 2^32 pagers"))
+        self.pagers.retain(|(_, other)| other.strong_count() > 0);
+        // What is there has a place of its own.
+        let is_same = |other: &Weak<dyn Pager>| Weak::as_ptr(other).addr() == Arc::as_ptr(pager).addr();
+        if let Some((id, _)) = self.pagers.iter().find(|(_, other)| is_same(other)) {
+            return *id;
+        }
+        let id = PagerId(self.pager_next);
+        self.pager_next = self.pager_next.checked_add(1).expect("fewer than 2^32 pagers");
+        self.pagers.push((id, Arc::downgrade(pager)));
+        id
     }
 }

@@ -210,6 +210,18 @@ fn two_hosts_of_a_process_share_a_store() {
     }
 }
 
+#[test]
+fn a_host_keeps_no_store_open_that_nobody_uses() {
+    let folder = folder();
+    let sandbox = sandbox(open(folder.path()), rungs()[0]);
+    let host = sandbox.host().clone();
+    let mut guest = Guest::new(&sandbox, Width::Bits32);
+    guest.map_region("a", 4);
+    drop((guest, sandbox));
+    drop(FileStore::open(folder.path(), &Options::default()).expect("nobody has it open"));
+    drop(host);
+}
+
 /// A guest may go the moment its call is answered, while the store's thread is still returning from that answer: the store
 /// is closed all the same when the last guest is gone, and can be opened at once.
 #[test]
