@@ -180,14 +180,17 @@ impl Vm {
     fn read(&mut self, address: u64, buffer: &mut [u8]) -> Result<(), KernReturn> {
         let Attached { task, memory } = self.attached()?;
         task.check_access(address, buffer.len() as u64, VmProt::READ)?;
-        memory.read(address, buffer);
-        Ok(())
+        memory
+            .read(address, buffer)
+            .map_err(|_| KernReturn::InvalidAddress)
     }
 
     fn write(&mut self, address: u64, bytes: &[u8]) -> Result<(), KernReturn> {
         let Attached { task, memory } = self.attached()?;
         task.check_access(address, bytes.len() as u64, VmProt::WRITE)?;
-        memory.write(address, bytes);
+        memory
+            .write(address, bytes)
+            .map_err(|_| KernReturn::InvalidAddress)?;
         if let Some(range) = ByteRange::at(address, bytes.len() as u64) {
             task.note_store(range);
         }

@@ -13,7 +13,7 @@ use js_sys::Uint8Array;
 use vmsync_core::{PageRange, PageSet};
 use wasm_bindgen::{JsCast, JsValue};
 
-use crate::{limits::CARDS_CHUNK_BYTES, memory::buffer};
+use crate::{limits::CARDS_CHUNK_BYTES, memory::view};
 
 /// The start of a page, as far as a straddling store can reach.
 pub(crate) type Head = [u8; 16];
@@ -109,16 +109,12 @@ impl Cards {
     /// Hands on the pages of `pages` whose card is set, ascending.
     fn read(&self, pages: PageRange, mut found: impl FnMut(u64)) {
         let pages = pages.intersect(PageRange::new(0, self.count));
-        let Some(buffer) = buffer(&self.memory) else {
-            return;
-        };
         let mut bytes = Vec::new();
         let mut start = pages.start;
         while start < pages.end {
             let end = pages.end.min(start + CARDS_CHUNK_BYTES);
             bytes.resize((end - start) as usize, 0);
-            let (at, length) = ((self.offset + start) as u32, (end - start) as u32);
-            Uint8Array::new_with_byte_offset_and_length(&buffer, at, length).copy_to(&mut bytes);
+            self.view(PageRange::new(start, end)).copy_to(&mut bytes);
             let set = bytes.iter().enumerate().filter(|(_, card)| **card != 0);
             set.for_each(|(index, _)| found(start + index as u64));
             start = end;
@@ -126,10 +122,14 @@ impl Cards {
     }
 
     fn wipe(&self, pages: PageRange) {
-        if let Some(buffer) = buffer(&self.memory) {
-            let (start, end) = (self.offset + pages.start, self.offset + pages.end);
-            Uint8Array::new(&buffer).fill(0, start as u32, end as u32);
-        }
+        let view = self.view(pages);
+        view.fill(0, 0, view.length());
+    }
+
+    /// The cards of `pages`.
+    fn view(&self, pages: PageRange) -> Uint8Array {
+        let cards = view(&self.memory, self.offset + pages.start, pages.len());
+        cards.expect("the table is inside its memory, which does not shrink")
     }
 }
 

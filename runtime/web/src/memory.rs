@@ -5,16 +5,25 @@
 //! - the memory's buffer is asked for at every access, because growing replaces it;
 //! - what this module copies, [`TaskMemory::pages`] keeps until the next call.
 
-use js_sys::{ArrayBuffer, Function, Reflect, Uint8Array, WebAssembly::Memory};
+use js_sys::{ArrayBuffer, Function, Object, Reflect, Uint8Array, WebAssembly::Memory};
 use vmsync_core::{
     ByteRange, PageRange, PageSet, PageSize,
     abi::VmProt,
     memory::{MemoryError, TaskMemory},
     pager::Image,
 };
-use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen::{JsCast, JsValue, prelude::wasm_bindgen};
 
 use crate::cards::{Cards, Head};
+
+#[wasm_bindgen]
+extern "C" {
+    /// The bytes of a memory, with their number: that of `js-sys` has 32 bits, and is 0 for a memory of 4 GiB.
+    #[wasm_bindgen(extends = ArrayBuffer, extends = Object)]
+    type Buffer;
+    #[wasm_bindgen(method, getter, js_name = byteLength)]
+    fn byte_length(this: &Buffer) -> f64;
+}
 
 /// Wasm's own page, by which a memory grows.
 const WASM_PAGE_BYTES: u64 = 1 << 16;
@@ -28,11 +37,24 @@ pub(crate) struct GuestMemory {
     supplied: PageSet,
 }
 
-/// The bytes of a memory.
-pub(crate) fn buffer(memory: &JsValue) -> Option<ArrayBuffer> {
+fn buffer(memory: &JsValue) -> Option<Buffer> {
     memory
         .dyn_ref::<Memory>()
         .map(|memory| memory.buffer().unchecked_into())
+}
+
+/// `length` bytes of a memory from `offset` on; an error where they are not all inside.
+pub(crate) fn view(memory: &JsValue, offset: u64, length: u64) -> Result<Uint8Array, MemoryError> {
+    let find = || {
+        let buffer = buffer(memory)?;
+        let inside = offset.checked_add(length)? <= buffer.byte_length() as u64;
+        let (offset, length) = (u32::try_from(offset).ok()?, u32::try_from(length).ok()?);
+        inside.then(|| Uint8Array::new_with_byte_offset_and_length(&buffer, offset, length))
+    };
+    find().ok_or_else(|| {
+        let message = format!("{length} bytes at {offset} are not inside the guest's memory");
+        MemoryError { message }
+    })
 }
 
 impl GuestMemory {
@@ -58,18 +80,14 @@ impl GuestMemory {
             .is_ok()
     }
 
-    /// Copies out. The caller has checked that the range is inside.
-    pub fn read(&self, offset: u64, bytes: &mut [u8]) {
-        if let Some(view) = self.view(offset, bytes.len() as u64) {
-            view.copy_to(bytes);
-        }
+    /// Copies out.
+    pub fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<(), MemoryError> {
+        view(&self.memory, offset, bytes.len() as u64).map(|view| view.copy_to(bytes))
     }
 
-    /// Copies in. The caller has checked that the range is inside.
-    pub fn write(&mut self, offset: u64, bytes: &[u8]) {
-        if let Some(view) = self.view(offset, bytes.len() as u64) {
-            view.copy_from(bytes);
-        }
+    /// Copies in.
+    pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), MemoryError> {
+        view(&self.memory, offset, bytes.len() as u64).map(|view| view.copy_from(bytes))
     }
 
     /// The pages that look dirty, for a picture.
@@ -86,20 +104,14 @@ impl GuestMemory {
         self.supplied = PageSet::new();
     }
 
-    fn view(&self, offset: u64, length: u64) -> Option<Uint8Array> {
-        let buffer = buffer(&self.memory)?;
-        let inside = offset.checked_add(length)? <= u64::from(buffer.byte_length());
-        inside.then(|| Uint8Array::new_with_byte_offset_and_length(&buffer, offset as u32, length as u32))
-    }
-
     fn pages_of(&self, range: ByteRange) -> PageRange {
         self.page_size.shrink(range)
     }
 
-    fn zero(&self, range: ByteRange) {
-        if let Some(view) = self.view(range.start, range.len()) {
-            view.fill(0, 0, view.length());
-        }
+    fn zero(&self, range: ByteRange) -> Result<(), MemoryError> {
+        let view = view(&self.memory, range.start, range.len())?;
+        view.fill(0, 0, view.length());
+        Ok(())
     }
 
     /// Runs `change` on the cards, with a way to read the heads of pages.
@@ -108,11 +120,9 @@ impl GuestMemory {
         let head = |page: u64| {
             let mut head = Head::default();
             let at = page_size.byte_range(PageRange::new(page, page + 1)).start;
-            if let Some(buffer) = buffer(memory)
-                && at + head.len() as u64 <= u64::from(buffer.byte_length())
-            {
-                Uint8Array::new_with_byte_offset_and_length(&buffer, at as u32, head.len() as u32)
-                    .copy_to(&mut head);
+            // A page outside has no bytes that could change.
+            if let Ok(view) = view(memory, at, head.len() as u64) {
+                view.copy_to(&mut head);
             }
             head
         };
@@ -122,7 +132,7 @@ impl GuestMemory {
 
 impl TaskMemory for GuestMemory {
     fn size(&self) -> u64 {
-        buffer(&self.memory).map_or(0, |buffer| u64::from(buffer.byte_length()))
+        buffer(&self.memory).map_or(0, |buffer| buffer.byte_length() as u64)
     }
 
     fn is_addressable(&self) -> bool {
@@ -130,11 +140,11 @@ impl TaskMemory for GuestMemory {
     }
 
     fn pages(&mut self, range: ByteRange) -> &[u8] {
-        let length = usize::try_from(range.len()).unwrap_or(0);
-        let mut copy = std::mem::take(&mut self.copy);
-        copy.resize(length, 0);
-        self.read(range.start, &mut copy);
-        self.copy = copy;
+        let view = view(&self.memory, range.start, range.len());
+        // Anything else in their place would become durable.
+        let view = view.expect("regions are inside the memory, which does not shrink");
+        self.copy.resize(view.length() as usize, 0);
+        view.copy_to(&mut self.copy);
         &self.copy
     }
 
@@ -148,7 +158,7 @@ impl TaskMemory for GuestMemory {
             let message = "the module's card table does not reach this far: instrument it again".into();
             return Err(MemoryError { message });
         }
-        self.zero(range);
+        self.zero(range)?;
         self.with_cards(|cards, head| {
             cards.detach(pages, head);
             if track {
@@ -163,7 +173,7 @@ impl TaskMemory for GuestMemory {
     }
 
     fn fill(&mut self, offset: u64, bytes: &[u8]) -> Result<(), MemoryError> {
-        self.write(offset, bytes);
+        self.write(offset, bytes)?;
         let pages = self.pages_of(ByteRange::new(offset, offset + bytes.len() as u64));
         self.supplied.insert(pages);
         self.with_cards(|cards, head| cards.clear(pages, head));

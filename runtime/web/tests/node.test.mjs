@@ -60,6 +60,34 @@ test('what was not synced is gone, what was synced is not', async (context) => {
   await second.sandbox.close();
 });
 
+test('a memory of 4 GiB is synced and supplied as any other', async (context) => {
+  const { instantiate } = WebAssembly;
+  context.after(() => (WebAssembly.instantiate = instantiate));
+  let memory;
+  WebAssembly.instantiate = async (...module) => {
+    const made = await instantiate(...module);
+    memory = made.instance?.exports.memory ?? memory;
+    return made;
+  };
+  const grow = () => memory.grow(65536 - memory.buffer.byteLength / 65536);
+  const store = folder(context);
+  const first = await open(store, 'fill');
+  assert.equal(await first.guest.invoke('map', 1n << 20n), 0);
+  grow();
+  await first.guest.invoke('dirty', 50, 7n);
+  const synced = await first.guest.invoke('checksum');
+  assert.equal(await first.guest.invoke('sync_all'), 0);
+  await first.guest.invoke('dirty', 50, 8n);
+  assert.equal(await first.guest.invoke('invalidate'), 0);
+  assert.equal(await first.guest.invoke('checksum'), synced);
+  await first.sandbox.close();
+  const second = await open(store, 'fill');
+  grow();
+  assert.equal(await second.guest.invoke('map', 1n << 20n), 0);
+  assert.equal(await second.guest.invoke('checksum'), synced);
+  await second.sandbox.close();
+});
+
 test('a sync by the host returns exactly the pages that were written', async (context) => {
   const { sandbox, guest } = await open(folder(context), 'fill');
   await guest.invoke('map', 1n << 20n);
