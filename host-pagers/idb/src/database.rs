@@ -52,7 +52,7 @@ pub(crate) struct Database(usize);
 #[derive(Default)]
 pub(crate) struct Writes {
     pub objects: Vec<(ObjectName, Stored)>,
-    pub pages: Vec<(ObjectName, u64, Box<[u8]>)>,
+    pub pages: Vec<(ObjectName, u64, Page)>,
 }
 
 /// An error of the browser.
@@ -260,9 +260,9 @@ fn take_page(mirror: &mut Mirror, key: &JsValue, value: &JsValue) -> Option<()> 
     let key = Array::from(key);
     let name = ObjectName::new(&key.get(0).as_string()?).ok()?;
     let page = key.get(1).as_f64()? as u64;
-    let bytes: Box<[u8]> = value.dyn_ref::<Uint8Array>()?.to_vec().into();
+    let bytes: Page = value.dyn_ref::<Uint8Array>()?.to_vec().into();
     let stored = mirror.objects.get_mut(&name)?;
     let fits = bytes.len() as u64 == PAGE_SIZE.bytes() && page < PAGE_SIZE.page_of(stored.size);
-    stored.pages.insert(page, Page { bytes, by: None });
+    stored.pages.insert(page, bytes);
     fits.then_some(())
 }

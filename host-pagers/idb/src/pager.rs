@@ -24,7 +24,7 @@ use wasm_bindgen::JsValue;
 
 use crate::{
     database::{Database, Writes},
-    mirror::{Change, Mirror, PAGE_SIZE, Stored},
+    mirror::{Mirror, PAGE_SIZE, Page, Stored},
 };
 
 thread_local! {
@@ -60,7 +60,7 @@ struct Opened {
 
 #[derive(Default)]
 struct Call {
-    returns: Vec<(ObjectId, u64, Box<[u8]>)>,
+    returns: Vec<(ObjectId, u64, Page)>,
     answers: Vec<Answer>,
 }
 
@@ -138,45 +138,32 @@ impl Shared {
     }
 
     /// Starts the transaction of a call whose pages are in the mirror.
-    fn start(
-        self: &Arc<Self>,
-        call: CallId,
-        writes: &Writes,
-        changes: Vec<Change>,
-        answers: Vec<Answer>,
-        synchronous: bool,
-    ) {
+    fn start(self: &Arc<Self>, call: CallId, writes: &Writes, answers: Vec<Answer>, synchronous: bool) {
         self.lock().running += 1;
         // Both ways out need them, and only one is taken.
-        let outcome = Arc::new(Mutex::new(Some((changes, answers))));
-        let (shared, taken) = (self.clone(), outcome.clone());
+        let answers = Arc::new(Mutex::new(Some(answers)));
+        let (shared, taken) = (self.clone(), answers.clone());
         let ended = move |result: Result<(), PagerError>| {
             let taken = taken.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some((changes, answers)) = taken {
-                shared.end(call, changes, answers, synchronous, result);
+            if let Some(answers) = taken {
+                shared.end(call, answers, synchronous, result);
             }
         };
         if let Err(error) = self.database.write(writes, Box::new(ended)) {
-            let taken = outcome.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some((changes, answers)) = taken {
-                self.end(call, changes, answers, synchronous, Err(error));
+            let taken = answers.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(answers) = taken {
+                self.end(call, answers, synchronous, Err(error));
             }
         }
     }
 
-    fn end(
-        &self,
-        call: CallId,
-        changes: Vec<Change>,
-        answers: Vec<Answer>,
-        synchronous: bool,
-        result: Result<(), PagerError>,
-    ) {
+    fn end(&self, call: CallId, answers: Vec<Answer>, synchronous: bool, result: Result<(), PagerError>) {
         {
             let mut state = self.lock();
             state.running -= 1;
-            if result.is_err() {
-                state.mirror.undo(call, changes);
+            match &result {
+                Ok(()) => state.mirror.keep(call),
+                Err(_) => state.mirror.undo(call),
             }
         }
         for Answer { control, range } in answers {
@@ -264,35 +251,25 @@ impl State {
         Ok(())
     }
 
-    /// Moves what `call` returned into the mirror; what the database has to be told, and what undoes it.
-    fn accept(&mut self, id: CallId, returns: Vec<(ObjectId, u64, Box<[u8]>)>) -> (Writes, Vec<Change>) {
-        let (mut writes, mut changes) = (Writes::default(), Vec::new());
+    /// Moves what `call` returned into the mirror; what the database has to be told.
+    fn accept(&mut self, id: CallId, returns: Vec<(ObjectId, u64, Page)>) -> Writes {
+        let mut writes = Writes::default();
         if returns.is_empty() {
-            return (writes, changes);
+            return writes;
         }
         self.version += 1;
         for (object, page, bytes) in returns {
-            let Some(opened) = self.opened.get(&object) else {
+            let Some(Opened { name, address, .. }) = self.opened.get(&object) else {
                 continue;
             };
-            changes.push(self.mirror.put(&opened.name, page, bytes.clone(), id));
-            writes.pages.push((opened.name.clone(), page, bytes));
-            let stored = self
-                .mirror
-                .objects
-                .get_mut(&opened.name)
-                .expect("it was just changed");
-            stored.version = self.version;
-            stored.address = opened.address.or(stored.address);
-            if !writes.objects.iter().any(|(name, _)| *name == opened.name) {
-                let entry = Stored {
-                    pages: Default::default(),
-                    ..*stored
-                };
-                writes.objects.push((opened.name.clone(), entry));
+            self.mirror.put(id, name, page, bytes.clone());
+            writes.pages.push((name.clone(), page, bytes));
+            if !writes.objects.iter().any(|(other, _)| other == name) {
+                let entry = self.mirror.stamp(id, name, self.version, *address);
+                writes.objects.push((name.clone(), entry));
             }
         }
-        (writes, changes)
+        writes
     }
 }
 
@@ -311,10 +288,7 @@ impl Pager for IdbPager {
         let grows = stored.size < request.size_min;
         stored.size = stored.size.max(request.size_min);
         let attributes = stored.attributes();
-        let entry = Stored {
-            pages: Default::default(),
-            ..*stored
-        };
+        let entry = stored.without_pages();
         let opened = Opened {
             name: name.clone(),
             write: request.write,
@@ -329,8 +303,7 @@ impl Pager for IdbPager {
                 pages: Vec::new(),
             };
             // Nobody waits for it: transactions are in order, and one that commits pages carries the size again.
-            self.shared
-                .start(CallId(0), &writes, Vec::new(), Vec::new(), true);
+            self.shared.start(CallId(0), &writes, Vec::new(), true);
         }
         Ok(attributes)
     }
@@ -380,7 +353,7 @@ impl Pager for IdbPager {
         range: ByteRange,
         flags: SynchronizeFlags,
     ) -> Result<(), PagerError> {
-        let (writes, changes, answers) = {
+        let (writes, answers) = {
             let mut state = self.shared.lock();
             let control = state.checked(object, range.start, range.len())?.0.control.clone();
             let entry = state.calls.entry(call).or_default();
@@ -389,8 +362,7 @@ impl Pager for IdbPager {
                 return Ok(());
             }
             let entry = state.calls.remove(&call).unwrap_or_default();
-            let (writes, changes) = state.accept(call, entry.returns);
-            (writes, changes, entry.answers)
+            (state.accept(call, entry.returns), entry.answers)
         };
         if !flags.synchronous {
             for Answer { control, range } in &answers {
@@ -399,8 +371,7 @@ impl Pager for IdbPager {
             }
         }
         // Also without pages: a synchronous call is durable when everything before it is.
-        self.shared
-            .start(call, &writes, changes, answers, flags.synchronous);
+        self.shared.start(call, &writes, answers, flags.synchronous);
         Ok(())
     }
 
