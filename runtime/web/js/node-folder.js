@@ -1,11 +1,17 @@
 // A folder of Node's as the disk of a store. Its files have the methods of a `FileSystemSyncAccessHandle`.
 //
-// Node cannot lock files as the native host does (`flock`): a file with the owner's process number keeps other Node
-// processes out, and nothing keeps a native host out. Do not open one store in both at once.
+// Node cannot lock files as the native host does (`flock`): a file that says which process is the owner keeps other Node
+// processes out, and nothing keeps a native host out, or a process that does not see the owner's (of another container, or
+// machine). Do not open one store in both at once.
+//
+// Invariants of the lock:
+// - its file appears with all that it says;
+// - that of an owner who is gone is removed only by whoever has the lock for that.
 
+import { randomUUID } from 'node:crypto';
 import {
-  closeSync, fdatasyncSync, fstatSync, fsyncSync, ftruncateSync, mkdirSync, openSync, readdirSync, readFileSync,
-  readSync, unlinkSync, writeFileSync, writeSync,
+  closeSync, fdatasyncSync, fstatSync, fsyncSync, ftruncateSync, linkSync, mkdirSync, openSync, readdirSync,
+  readFileSync, readSync, rmSync, unlinkSync, writeFileSync, writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
 
@@ -33,7 +39,7 @@ export class NodeFolder {
   }
 
   list() {
-    return readdirSync(this.place).filter((name) => name !== LOCK);
+    return readdirSync(this.place).filter((name) => !name.startsWith(LOCK));
   }
 
   syncNames() {
@@ -44,32 +50,85 @@ export class NodeFolder {
 
   lock() {
     const path = join(this.place, LOCK);
-    for (;;) {
-      try {
-        return writeFileSync(path, `${process.pid}\n`, { flag: 'wx' });
-      } catch (error) {
-        if (error.code !== 'EEXIST') throw error;
-      }
-      const owner = parseInt(readFileSync(path, 'utf8'), 10);
-      if (isAlive(owner)) {
-        const error = new Error(`the store is open in ${owner === process.pid ? 'this process' : `process ${owner}`}`);
-        throw Object.assign(error, { name: 'NoModificationAllowedError' });
-      }
-      unlinkSync(path);
+    const own = `${path}-${randomUUID()}`;
+    writeFileSync(own, `${process.pid} ${startOf(process.pid) ?? ''}\n`);
+    try {
+      take(path, own);
+    } finally {
+      unlinkSync(own);
     }
   }
 
   unlock() {
-    unlinkSync(join(this.place, LOCK));
+    // A folder that was removed has none.
+    rmSync(join(this.place, LOCK), { force: true });
   }
 }
 
-function isAlive(process_) {
+/** Makes `own` the lock at `path`, in place of one whose owner is gone. */
+function take(path, own) {
+  while (!link(own, path)) {
+    const owner = read(path);
+    if (owner === undefined) continue;
+    if (isAlive(owner)) throw busy(owner);
+    const removal = `${path}-`;
+    take(removal, own);
+    try {
+      if (read(path) === owner) unlinkSync(path);
+    } finally {
+      unlinkSync(removal);
+    }
+  }
+}
+
+function link(own, path) {
   try {
-    process.kill(process_, 0);
+    linkSync(own, path);
     return true;
   } catch (error) {
-    return error.code === 'EPERM';
+    if (error.code !== 'EEXIST') throw error;
+    return false;
+  }
+}
+
+function read(path) {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    if (error.code !== 'ENOENT') throw error;
+    return undefined;
+  }
+}
+
+function busy(owner) {
+  const number = parseInt(owner, 10);
+  const error = new Error(`the store is open in ${number === process.pid ? 'this process' : `process ${number}`}`);
+  return Object.assign(error, { name: 'NoModificationAllowedError' });
+}
+
+/** Whether the process that a lock names runs. Its number may have come again: a container's first process is always 1. */
+function isAlive(owner) {
+  const [number, start] = owner.trim().split(' ');
+  // A power cut may have emptied the file.
+  if (!/^[1-9]\d*$/.test(number)) return false;
+  const now = startOf(number);
+  try {
+    process.kill(number, 0);
+  } catch (error) {
+    if (error.code === 'ESRCH') return false;
+  }
+  if (now === undefined) return true;
+  // Locks of earlier versions have no start; those of this process do.
+  return start ? start === now : Number(number) !== process.pid;
+}
+
+/** When a process began, where the system tells it. */
+function startOf(number) {
+  try {
+    // The 22nd word; the second is a name in brackets, with whatever is in it.
+    return readFileSync(`/proc/${number}/stat`, 'utf8').split(') ').at(-1).split(' ')[19];
+  } catch {
+    return undefined;
   }
 }
 

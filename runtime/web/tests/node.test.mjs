@@ -1,13 +1,15 @@
 // The same API in Node: a store in a folder that the native command opens too.
 
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 
 const { createSandbox, Sync } = await import(join(process.env.VMSYNC_SITE, 'vmsync/node.js'));
+const { NodeFolder } = await import(join(process.env.VMSYNC_SITE, 'vmsync/node-folder.js'));
 const guest = (name) => readFileSync(join(process.env.VMSYNC_GUESTS, `${name}.wasm`));
 
 function folder(context) {
@@ -102,6 +104,66 @@ test('a sync by the host returns exactly the pages that were written', async (co
   assert.ok(pages[1] >= 3 && pages[1] <= 6, `${pages}`);
   assert.equal(pages[2], 0);
   await sandbox.close();
+});
+
+test('a lock whose owner is gone is taken, also where its number has come again', async (context) => {
+  const store = folder(context);
+  const lock = join(store, 'LOCK-node');
+  const gone = spawn(process.execPath, ['-e', '']);
+  await once(gone, 'exit');
+  // The first process of a container is always 1: what it left there is of its own number. A power cut empties files.
+  const left = [`${gone.pid}`, `${gone.pid} 1`, ''];
+  if (existsSync('/proc/self/stat')) left.push(`${process.pid}`, `${process.pid} 1`, `${process.ppid} 1`);
+  for (const owner of left) {
+    writeFileSync(lock, owner && `${owner}\n`);
+    const { sandbox } = await open(store, 'counter');
+    await sandbox.close();
+    assert.ok(!existsSync(lock), owner);
+  }
+  // One of an earlier version; and one of this process.
+  const mine = folder(context);
+  new NodeFolder(mine).lock();
+  for (const owner of [`${process.ppid}\n`, readFileSync(join(mine, 'LOCK-node'))]) {
+    writeFileSync(lock, owner);
+    await assert.rejects(open(store, 'counter'), { code: 'busy' }, `${owner}`);
+  }
+});
+
+test('of many who take a lock, of the living or the dead, one has it', async (context) => {
+  const store = folder(context);
+  const taker = `
+    import { readFileSync, writeFileSync } from 'node:fs';
+    import { NodeFolder } from '${join(process.env.VMSYNC_SITE, 'vmsync/node-folder.js')}';
+    const folder = new NodeFolder('${store}');
+    const owner = '${join(store, 'owner')}';
+    const pause = () => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, Math.random() * 2);
+    for (let turns = 0; turns < 20; ) {
+      try {
+        folder.lock();
+      } catch (error) {
+        if (error.name !== 'NoModificationAllowedError') throw error;
+        pause();
+        continue;
+      }
+      turns += 1;
+      writeFileSync(owner, String(process.pid));
+      pause();
+      if (readFileSync(owner, 'utf8') !== String(process.pid)) throw new Error('two had the lock');
+      if (turns < 20) folder.unlock();
+    }
+    process.kill(process.pid, 'SIGKILL');`;
+  let left = 24;
+  const takeTurns = async () => {
+    while (left-- > 0) {
+      const child = spawn(process.execPath, ['--input-type=module', '-e', taker], { stdio: ['ignore', 'inherit', 'pipe'] });
+      let words = '';
+      child.stderr.on('data', (more) => (words += more));
+      const [, signal] = await once(child, 'close');
+      assert.equal(signal, 'SIGKILL', words);
+    }
+  };
+  await Promise.all(Array.from({ length: 6 }, takeTurns));
+  assert.deepEqual(readdirSync(store).sort(), ['LOCK-node', 'owner']);
 });
 
 test('errors say what to do', async (context) => {
