@@ -13,7 +13,7 @@
 //!   later manifest than its own last one, meets one of the two;
 //! - a claim counts when every number below it is taken. Only a claim that borrows may have a gap below it;
 //! - a claimer may have been so slow that the number it takes has been used and removed since: a claim is one when
-//!   nothing newer is there after it was made.
+//!   nothing newer is there after it was made. Where a later claim is, that one has the store.
 
 use std::time::Instant;
 
@@ -126,7 +126,7 @@ impl Bucket {
                 },
             };
             if let Some(tree) = tree
-                && self.newest(deadline).await? == Some(tree.header.number)
+                && self.is_real(&tree.header, deadline).await?
             {
                 return Ok(tree);
             }
@@ -134,6 +134,21 @@ impl Bucket {
                 return Err(self.unreachable("other writers keep taking the store"));
             }
             ahead = (ahead * 2).clamp(CLAIM_AHEAD_FIRST, CLAIM_AHEAD_MAX);
+        }
+    }
+
+    /// Whether a claim that was made is the newest manifest; false where its number had been used before.
+    async fn is_real(&self, claim: &Header, deadline: Instant) -> Result<bool> {
+        let Some(newest) = self.newest(deadline).await? else {
+            return Ok(false);
+        };
+        if newest == claim.number {
+            return Ok(true);
+        }
+        match self.read_manifest(newest, deadline).await? {
+            // A later claim: if this one began again, and that one too, they would keep each other from ever ending.
+            Some((later, _)) if later.epoch > claim.epoch => Err(self.overtaken(newest)),
+            _ => Ok(false),
         }
     }
 
@@ -224,6 +239,15 @@ impl Bucket {
         let (name, found, asked) = (&self.name, found.bytes(), asked.bytes());
         let message = format!("{name} has pages of {found} bytes, not {asked}");
         Err(PagerError::new(PagerErrorKind::Invalid, message))
+    }
+
+    fn overtaken(&self, number: u64) -> PagerError {
+        let message = format!(
+            "{}: another host has opened the store at the same time, and later (manifest {number}): go on there, or open \
+             it again to take it back",
+            self.name
+        );
+        PagerError::new(PagerErrorKind::Gone, message)
     }
 
     fn no_store(&self) -> PagerError {

@@ -96,6 +96,7 @@ impl Default for Options {
 /// - [`NotFound`](vmsync_core::PagerErrorKind::NotFound): no such bucket, or no store and none to be created;
 /// - [`Denied`](vmsync_core::PagerErrorKind::Denied): the credentials or their rights;
 /// - [`Damaged`](vmsync_core::PagerErrorKind::Damaged), [`Version`](vmsync_core::PagerErrorKind::Version): its bytes;
+/// - [`Gone`](vmsync_core::PagerErrorKind::Gone): another host has opened it at the same time, and later;
 /// - [`Unsupported`](vmsync_core::PagerErrorKind::Unsupported): no conditional create there;
 /// - [`Io`](vmsync_core::PagerErrorKind::Io), [`TimedOut`](vmsync_core::PagerErrorKind::TimedOut): it cannot be reached.
 pub fn open(location: Location, options: &Options) -> Result<Arc<ObjectStorage>> {

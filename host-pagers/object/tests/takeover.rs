@@ -158,6 +158,36 @@ fn a_claim_among_removed_numbers_is_none() {
     assert_eq!(found(&place), new.acknowledged());
 }
 
+/// Of two that claim at the same time, the later one has the store, and the other one is told. Had it begun again, the two
+/// could go on for ever.
+#[test]
+fn of_two_claimers_the_later_one_has_the_store() {
+    let place = in_memory();
+    let old = Arc::new(Counter::start(&place));
+    assert!(old.count());
+    let later: Arc<Mutex<Option<Counter>>> = Arc::default();
+    let (hook, other, creates) = (old.clone(), later.clone(), AtomicU64::new(0));
+    let there = place.clone();
+    let before = before_creates(move || {
+        match creates.fetch_add(1, Ordering::Relaxed) {
+            0 => assert!(hook.count(), "so that the claim is made ahead"),
+            2 => *other.lock().unwrap() = Some(Counter::start(&there)),
+            _ => {}
+        }
+        Fate::Sound
+    });
+    let hooked: Arc<dyn ObjectStore> = Arc::new(Hooked {
+        store: place.store.clone(),
+        before,
+    });
+    let overtaken = open(location(&hooked, &place.prefix), &Options::default());
+    assert_eq!(kind(overtaken), Some(PagerErrorKind::Gone));
+    let later = later.lock().unwrap().take().expect("it was opened");
+    assert_eq!(later.acknowledged(), old.acknowledged());
+    assert!(later.count() && !old.count());
+    assert_eq!(found(&place), later.acknowledged());
+}
+
 /// A claimer that dies at any step leaves a gap at most, which neither readers nor the next one trip over.
 #[test]
 fn a_claimer_may_die_at_any_step() {
