@@ -9,9 +9,11 @@
 //! Invariants:
 //! - there is one leader at a time, and it stops being so also when it panics;
 //! - answers are given while no lock is held and nobody leads on their behalf;
-//! - a call fails with its whole group, and then no page of it is shown.
+//! - a call fails with its whole group, and then no page of it is shown;
+//! - an engine that panics ends the store, and nothing else: every call has its answer.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, PoisonError, mpsc},
     time::Instant,
 };
@@ -109,7 +111,14 @@ impl<E: Engine> Shared<E> {
     /// Has the engine commit `batch`, and shows it.
     fn commit_batch(&self, _lead: &Lead<'_, E>, batch: Batch) -> Result<()> {
         self.lock().require_alive()?;
-        let committed = self.engine.commit(&batch);
+        let commit = AssertUnwindSafe(|| self.engine.commit(&batch));
+        let committed = catch_unwind(commit).unwrap_or_else(|_| {
+            let message = format!(
+                "{}: a bug of the engine: whether the call took place is not known: open the store again",
+                self.engine.name()
+            );
+            Err(PagerError::new(PagerErrorKind::Gone, message))
+        });
         match &committed {
             Ok(()) => self.lock().apply(batch),
             Err(error) if error.kind == PagerErrorKind::Gone => self.end(error),
@@ -207,8 +216,18 @@ impl<E: Engine> Shared<E> {
     }
 }
 
+/// While it is there, the store's thread runs.
+struct Running<'shared, E: Engine>(&'shared Shared<E>);
+
+impl<E: Engine> Drop for Running<'_, E> {
+    fn drop(&mut self) {
+        self.0.lock().has_thread = false;
+    }
+}
+
 /// The store's thread: commits what is queued when its delay is over, or is left to it.
 pub(crate) fn write_behind<E: Engine>(shared: &Arc<Shared<E>>) {
+    let _running = Running(shared);
     let mut state = shared.lock();
     loop {
         if state.stop {

@@ -2,13 +2,14 @@
 
 use std::{
     mem,
+    panic::{self, AssertUnwindSafe},
     sync::{Arc, Mutex, mpsc},
     thread,
     time::Duration,
 };
 
 use vmsync_core::{
-    PageSize,
+    PageSize, PagerErrorKind,
     pager::{InitRequest, SynchronizeFlags},
 };
 use vmsync_pager_conformance::Client;
@@ -147,4 +148,30 @@ fn a_read_shows_a_call_as_a_whole_or_not_at_all() {
     writer.lock().unwrap().take().unwrap().join().unwrap();
     assert_eq!((found[0], found[4096]), (2, 2));
     client.assert_full(1, 2);
+}
+
+/// What an engine that panicked has done is not known.
+#[test]
+fn an_engine_that_panics_ends_the_store_and_every_call() {
+    let (store, client) = start(2);
+    let gone = |answer: Result<()>| answer.unwrap_err().kind == PagerErrorKind::Gone;
+    *store.engine().behind_commit.lock().unwrap() = Some(Box::new(|| panic!("a test's")));
+    // The store's thread commits it, as its caller does not wait.
+    let call = Client::call();
+    client.give_full(call, 0, 1);
+    let flags = SynchronizeFlags {
+        synchronous: true,
+        more: false,
+        nowait: true,
+    };
+    client.synchronize(call, (0, 1), flags).unwrap();
+    assert!(gone(client.recorder.wait(client.range(0, 1))));
+    assert!(gone(client.try_commit_full(1, 2)), "nothing is built on it");
+    client.recorder.assert_exact();
+    // The caller commits it.
+    let (store, client) = start(2);
+    *store.engine().behind_commit.lock().unwrap() = Some(Box::new(|| panic!("a test's")));
+    let committed = panic::catch_unwind(AssertUnwindSafe(|| client.try_commit_full(0, 1)));
+    assert!(gone(committed.expect("an error instead")));
+    assert!(store.flush().is_err());
 }
