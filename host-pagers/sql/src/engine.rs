@@ -30,7 +30,7 @@ use vmsync_pager_group::{
 
 use crate::{
     Options,
-    error::Failure,
+    error::{Failure, column, damaged},
     limits::{PAUSE_FIRST, PAUSE_MAX},
     parameters::{Parameters, sum},
     schema::{self, FORMAT_VERSION},
@@ -74,16 +74,21 @@ struct Head {
 }
 
 impl Head {
-    fn new(row: &Row) -> Self {
-        Self {
-            format: row.get(0),
-            page_size: row.get(1),
-            epoch: row.get(2),
-            commits: row.get(3),
-            attempt: row.get(4),
-            calls: row.get(5),
-            object_next: row.get(6),
-        }
+    /// The one of `rows`.
+    fn of(store: &str, rows: &[Row]) -> Result<Self> {
+        let row = rows
+            .first()
+            .ok_or_else(|| damaged(store, "vmsync_store has no row"))?;
+        let number = |index| column(store, row, index);
+        Ok(Self {
+            format: column(store, row, 0)?,
+            page_size: number(1)?,
+            epoch: number(2)?,
+            commits: number(3)?,
+            attempt: number(4)?,
+            calls: number(5)?,
+            object_next: number(6)?,
+        })
     }
 }
 
@@ -164,7 +169,7 @@ async fn open(server: Server, nonce: u64, options: &Options) -> Step<Inner> {
             .execute(&schema::create(options.page_size.bytes()))
             .await?;
     }
-    let found = Head::new(&session.rows(schema::STORE, &[]).await?[0]);
+    let found = Head::of(&server.name, &session.rows(schema::STORE, &[]).await?)?;
     if found.format != FORMAT_VERSION {
         let message = format!(
             "{}: format {}, this program knows {FORMAT_VERSION}",
@@ -182,7 +187,7 @@ async fn open(server: Server, nonce: u64, options: &Options) -> Step<Inner> {
         found
     } else {
         let writer = i64::from_ne_bytes(nonce.to_ne_bytes());
-        Head::new(&session.rows(schema::TAKE, &[&writer]).await?[0])
+        Head::of(&server.name, &session.rows(schema::TAKE, &[&writer]).await?)?
     };
     Ok(Inner {
         server,
@@ -259,24 +264,24 @@ impl Inner {
     }
 
     async fn load(&self, deadline: Instant) -> Result<Contents> {
-        let head = Head::new(&self.rows(schema::STORE, &[], deadline).await?[0]);
+        let store = &self.server.name;
+        let head = Head::of(store, &self.rows(schema::STORE, &[], deadline).await?)?;
         let rows = self.rows(schema::OBJECTS, &[], deadline).await?;
-        let damaged = |what: String| {
-            let message = format!("{}: {what}: restore the database", self.server.name);
-            PagerError::new(PagerErrorKind::Damaged, message)
-        };
-        let number = |value: i64| u64::try_from(value).map_err(|_| damaged(format!("{value} is no count")));
+        let number =
+            |value: i64| u64::try_from(value).map_err(|_| damaged(store, &format!("{value} is no count")));
         let mut catalog = Catalog::new();
         for row in rows {
-            let name = ObjectName::new(row.get(1)).map_err(|error| damaged(error.message))?;
+            let name =
+                ObjectName::new(column(store, &row, 1)?).map_err(|error| damaged(store, &error.message))?;
             let entry = Entry {
-                id: number(row.get(0))?,
-                size: number(row.get(2))?,
-                version: number(row.get(3))?,
-                address: row.get::<_, Option<i64>>(4).map(number).transpose()?,
+                id: number(column(store, &row, 0)?)?,
+                size: number(column(store, &row, 2)?)?,
+                version: number(column(store, &row, 3)?)?,
+                address: column::<Option<i64>>(store, &row, 4)?.map(number).transpose()?,
             };
             if !self.page_size.is_aligned(entry.size) {
-                return Err(damaged(format!("object \"{name}\" has {} bytes", entry.size)));
+                let what = format!("object \"{name}\" has {} bytes", entry.size);
+                return Err(damaged(store, &what));
             }
             catalog.insert(name, entry);
         }
@@ -292,24 +297,25 @@ impl Inner {
         let numbers = [id, first, first.saturating_add(count)].map(|number| number as i64);
         let values: [&(dyn ToSql + Sync); 3] = [&numbers[0], &numbers[1], &numbers[2]];
         let rows = self.rows(schema::READ, &values, deadline).await?;
+        let store = &self.server.name;
+        if rows.is_empty() {
+            return Err(damaged(store, "vmsync_store has no row"));
+        }
         let mut pages = Vec::new();
-        for row in rows {
-            let epoch: i64 = row.get(0);
+        for row in &rows {
+            let epoch: i64 = column(store, row, 0)?;
             if self.epoch.is_some_and(|own| own != epoch) {
                 return Err(self.fenced(epoch));
             }
-            self.require_known(row.get(1), deadline).await?;
-            let Some(page) = row.get::<_, Option<i64>>(2) else {
+            self.require_known(column(store, row, 1)?, deadline).await?;
+            let Some(page) = column::<Option<i64>>(store, row, 2)? else {
                 continue;
             };
-            let (page, bytes) = (page as u64, row.get::<_, Vec<u8>>(3));
-            if bytes.len() as u64 != self.page_size.bytes() || sum((id, page), &bytes) != row.get::<_, i64>(4)
-            {
-                let message = format!(
-                    "{}: page {page} of the object with id {id} is not what was written: restore the database",
-                    self.server.name
-                );
-                return Err(PagerError::new(PagerErrorKind::Damaged, message));
+            let (page, bytes) = (page as u64, column::<Vec<u8>>(store, row, 3)?);
+            let written = column::<i64>(store, row, 4)?;
+            if bytes.len() as u64 != self.page_size.bytes() || sum((id, page), &bytes) != written {
+                let what = format!("page {page} of the object with id {id} is not what was written");
+                return Err(damaged(store, &what));
             }
             pages.push((page - first, bytes));
         }
@@ -360,7 +366,10 @@ impl Inner {
             return Ok(());
         }
         // A new session, or the fence held: what is there decides.
-        let head = Head::new(&session.rows(schema::STORE_SETTLED, &[]).await?[0]);
+        let head = Head::of(
+            &self.server.name,
+            &session.rows(schema::STORE_SETTLED, &[]).await?,
+        )?;
         if head.epoch != epoch {
             return Err(Failure::Refused(self.fenced(head.epoch)));
         }

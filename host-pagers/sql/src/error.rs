@@ -4,7 +4,7 @@
 
 use std::error::Error as _;
 
-use tokio_postgres::Error;
+use tokio_postgres::{Error, Row, types::FromSql};
 use vmsync_core::{PagerError, PagerErrorKind};
 
 /// Why a step failed.
@@ -27,6 +27,30 @@ impl Failure {
             Self::Refused(error) => error,
         }
     }
+}
+
+impl From<PagerError> for Failure {
+    fn from(error: PagerError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+/// What is in the database is not what was written.
+pub(crate) fn damaged(store: &str, what: &str) -> PagerError {
+    PagerError::new(
+        PagerErrorKind::Damaged,
+        format!("{store}: {what}: restore the database"),
+    )
+}
+
+/// A value, if it has the type that it was written with.
+pub(crate) fn column<'row, T: FromSql<'row>>(
+    store: &str,
+    row: &'row Row,
+    index: usize,
+) -> Result<T, PagerError> {
+    row.try_get(index)
+        .map_err(|error| damaged(store, &error.to_string()))
 }
 
 /// Sorts an error of the driver.

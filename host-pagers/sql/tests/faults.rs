@@ -113,6 +113,53 @@ fn changed_bytes_are_found_out() {
     client.close();
 }
 
+/// A database that was restored in part, or that somebody changed.
+#[test]
+fn a_store_without_its_row_is_damaged() {
+    let Some(server) = server() else { return };
+    for (change, reads, commits, opens) in [
+        ("DELETE FROM vmsync_store", false, false, false),
+        (
+            "ALTER TABLE vmsync_store ALTER format TYPE text",
+            true,
+            true,
+            false,
+        ),
+        (
+            "ALTER TABLE vmsync_objects ALTER size TYPE numeric",
+            true,
+            true,
+            false,
+        ),
+        (
+            "ALTER TABLE vmsync_pages ALTER sum TYPE numeric",
+            false,
+            true,
+            true,
+        ),
+    ] {
+        let url = fresh(&server);
+        let storage = store(&url);
+        let client = client(&storage, "object", 2);
+        client.commit_full(0, 1);
+        with_client(&url, async |client| client.batch_execute(change).await.unwrap());
+        let expected = |works: bool| (!works).then_some(PagerErrorKind::Damaged);
+        let mut page = vec![0; PAGE as usize];
+        let supplied = storage.data_request(client.object, 0, VmProt::READ, &mut page);
+        assert_eq!(kind(supplied), expected(reads), "reads: {change}");
+        assert_eq!(
+            kind(client.try_commit_full(0, 2)),
+            expected(commits),
+            "commits: {change}"
+        );
+        assert_eq!(
+            kind(open(&url, &Options::default())),
+            expected(opens),
+            "opens: {change}"
+        );
+    }
+}
+
 #[test]
 fn a_commit_through_a_bad_network_takes_place_once() {
     let Some(server) = server() else { return };
