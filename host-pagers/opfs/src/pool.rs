@@ -356,25 +356,23 @@ fn busy(folder: &str, owner: &str) -> PagerError {
     PagerError::new(PagerErrorKind::Busy, message)
 }
 
-/// The file system of this origin.
+/// The file system of this origin. Denied is what a page may not have; what fails is another matter, and may work again.
 async fn root() -> Result<FileSystemDirectoryHandle> {
-    let no_opfs = |error: &JsValue| {
-        let error = failed("this page has no origin private file system", error);
-        PagerError::new(PagerErrorKind::Denied, error.message)
-    };
+    let has = |value: &JsValue, name: &str| Reflect::has(value, &name.into()).unwrap_or(false);
     let global = js_sys::global();
     let storage = global
         .dyn_ref::<web_sys::WorkerGlobalScope>()
         .map(|scope| scope.navigator().storage())
-        .filter(|storage| !storage.is_undefined());
+        .filter(|storage| has(storage, "getDirectory") && has(&global, "FileSystemSyncAccessHandle"));
     let Some(storage) = storage else {
-        let why = "it works in a dedicated worker of a page that was loaded over https, or from this machine";
-        return Err(no_opfs(&why.into()));
+        let message = "this page has no origin private file system: it works in a dedicated worker of a page that was \
+                       loaded over https, or from this machine";
+        return Err(PagerError::new(PagerErrorKind::Denied, message));
     };
     let directory = JsFuture::from(storage.get_directory()).await;
     directory
         .map(JsCast::unchecked_into)
-        .map_err(|error| no_opfs(&error))
+        .map_err(|error| failed("cannot open the origin private file system", &error))
 }
 
 async fn directory(folder: &str) -> Result<FileSystemDirectoryHandle> {

@@ -49,6 +49,9 @@ async function openHost(storage, store) {
 
 /** Keeps other tabs out until this worker ends. One that was just terminated lets go a moment later. */
 async function lock(name, store) {
+  if (!navigator.locks) {
+    throw new VmsyncError('denied', 'this page has no locks to keep other tabs out: load it over https, or from this machine');
+  }
   for (let tries = 1; ; tries += 1) {
     const got = await new Promise((resolve, reject) => {
       const hold = (lock) => {

@@ -17,6 +17,16 @@ const ARGUMENTS = [
 export const NO_FILE_SYSTEM = `StorageManager.prototype.getDirectory = () =>
   Promise.reject(new DOMException('not in a private window', 'SecurityError'));\n`;
 
+/** Breaks the private file system, as a browser does that is busy or ends. */
+export const BROKEN_FILE_SYSTEM = `StorageManager.prototype.getDirectory = () =>
+  Promise.reject(new DOMException('for a transient reason', 'UnknownError'));\n`;
+
+/** Makes a browser of the time before private file systems. */
+export const OLD = 'delete StorageManager.prototype.getDirectory;\n';
+
+/** Takes locks from workers, which pages have that were loaded over https. */
+export const NO_LOCKS = `Object.defineProperty(navigator, 'locks', { value: undefined });\n`;
+
 /** Takes JSPI from workers: the engine suspends no guest then. (Chromium has no flag for it any more.) */
 export const NO_JSPI = 'delete WebAssembly.Suspending; delete WebAssembly.promising;\n';
 

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 
-import { checksum, NO_FILE_SYSTEM, openBrowser, openFill, openPage, randomness, site } from './browser.mjs';
+import { BROKEN_FILE_SYSTEM, checksum, NO_FILE_SYSTEM, NO_LOCKS, OLD, openBrowser, openFill, openPage, randomness, site } from './browser.mjs';
 
 for (const storage of ['opfs', 'idb']) {
   test(`write, sync, reload: the same (${storage})`, async (context) => {
@@ -143,6 +143,23 @@ test('a window without a private file system falls back to IndexedDB', async (co
   await page.evaluate(() => guest.invoke('dirty', 5, 1n));
   assert.equal(await page.evaluate(() => guest.invoke('sync_all')), 0);
   assert.deepEqual(page.errors, []);
+});
+
+test('a private file system that fails is told of, and no other storage is taken for it', async (context) => {
+  const page = await openPage(await openBrowser(context, BROKEN_FILE_SYSTEM));
+  await page.waitForFunction(() => document.body?.dataset.ready);
+  assert.equal(await page.evaluate(() => vmsync.createSandbox().then(({ storage }) => storage, ({ code }) => code)), 'io');
+});
+
+test('a browser without private file systems falls back to IndexedDB, and one without locks is refused', async (context) => {
+  const page = await openPage(await openBrowser(context, OLD));
+  await openFill(page, 'auto');
+  assert.equal(await page.evaluate(() => box.storage), 'idb');
+  const bare = await openPage(await openBrowser(context, OLD + NO_LOCKS));
+  await bare.waitForFunction(() => document.body?.dataset.ready);
+  const refused = await bare.evaluate(() => vmsync.createSandbox().catch(({ code, message }) => ({ code, message })));
+  assert.equal(refused.code, 'denied');
+  assert.match(refused.message, /locks/);
 });
 
 test('a full disk fails the call, keeps the pages dirty, and loses nothing', async (context) => {
