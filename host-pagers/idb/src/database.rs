@@ -7,7 +7,7 @@
 //!
 //! Invariant: connections and transactions stay in a table of their thread, since JavaScript's values cannot be sent.
 
-use std::{cell::RefCell, rc::Rc};
+use std::cell::RefCell;
 
 use js_sys::{Array, Function, Object, Promise, Reflect, Uint8Array};
 use vmsync_core::{PagerError, PagerErrorKind, pager::ObjectName};
@@ -219,27 +219,20 @@ fn put_all(transaction: &IdbTransaction, writes: &Writes) -> Result<(), JsValue>
 
 /// Calls `ended` once, with how the transaction ended.
 fn listen(transaction: &IdbTransaction, ended: Ended) {
-    let ended = Rc::new(RefCell::new(Some(ended)));
-    let finish = {
-        let ended = ended.clone();
-        move |result| {
-            let ended = ended.borrow_mut().take();
-            if let Some(ended) = ended {
-                ended(result);
-            }
-        }
-    };
-    let complete = Closure::once_into_js({
-        let finish = finish.clone();
-        move || finish(Ok(()))
-    });
     let source = transaction.clone();
-    let abort = Closure::once_into_js(move || {
-        let error = source.error().map_or(JsValue::UNDEFINED, JsValue::from);
-        finish(Err(failed("the store did not take the changes", &error)));
+    // One function for both events: one of the two comes, and the function goes with it.
+    let finish = Closure::once_into_js(move |event: JsValue| {
+        let kind = Reflect::get(&event, &"type".into()).ok();
+        ended(if kind.is_some_and(|kind| kind == "complete") {
+            Ok(())
+        } else {
+            let error = source.error().map_or(JsValue::UNDEFINED, JsValue::from);
+            Err(failed("the store did not take the changes", &error))
+        });
     });
-    transaction.set_oncomplete(Some(complete.unchecked_ref::<Function>()));
-    transaction.set_onabort(Some(abort.unchecked_ref::<Function>()));
+    let finish = Some(finish.unchecked_ref::<Function>());
+    transaction.set_oncomplete(finish);
+    transaction.set_onabort(finish);
 }
 
 fn take_object(mirror: &mut Mirror, key: &JsValue, value: &JsValue) -> Option<()> {
