@@ -180,8 +180,7 @@ export class Engine {
     const deadline = performance.now() + TIME_OUT_MS;
     while (code === PENDING) {
       const left = deadline - performance.now();
-      const inTime = await Promise.race([this.#host.changed().then(() => true), later(left)]);
-      code = inTime ? guest.vm.poll() : guest.vm.timeOut();
+      code = (await inTime(this.#host.changed(), left)) ? guest.vm.poll() : guest.vm.timeOut();
     }
     return finish(code);
   }
@@ -214,7 +213,18 @@ export class Engine {
   }
 }
 
-const later = (ms) => new Promise((resolve) => setTimeout(() => resolve(false), Math.max(ms, 0)));
+/** Whether `promise` resolves within `ms`. */
+async function inTime(promise, ms) {
+  let timer;
+  const late = new Promise((resolve) => {
+    timer = setTimeout(() => resolve(false), Math.max(ms, 0));
+  });
+  try {
+    return await Promise.race([promise.then(() => true), late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
 
 async function link(wasm, imports) {
   try {
