@@ -27,6 +27,16 @@ export const OLD = 'delete StorageManager.prototype.getDirectory;\n';
 /** Takes locks from workers, which pages have that were loaded over https. */
 export const NO_LOCKS = `Object.defineProperty(navigator, 'locks', { value: undefined });\n`;
 
+/** Fails the transactions of IndexedDB while a page says so, as a full disk does. */
+export const FAILING_TRANSACTIONS = `{
+  let failing = false;
+  new BroadcastChannel('fail').onmessage = ({ data }) => (failing = data);
+  const { commit } = IDBTransaction.prototype;
+  IDBTransaction.prototype.commit = function () {
+    return failing ? this.abort() : commit.call(this);
+  };
+}\n`;
+
 /** Takes JSPI from workers: the engine suspends no guest then. (Chromium has no flag for it any more.) */
 export const NO_JSPI = 'delete WebAssembly.Suspending; delete WebAssembly.promising;\n';
 

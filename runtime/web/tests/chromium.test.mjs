@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 
-import { BROKEN_FILE_SYSTEM, checksum, NO_FILE_SYSTEM, NO_LOCKS, OLD, openBrowser, openFill, openPage, randomness, site } from './browser.mjs';
+import { BROKEN_FILE_SYSTEM, checksum, FAILING_TRANSACTIONS, NO_FILE_SYSTEM, NO_LOCKS, OLD, openBrowser, openFill, openPage, randomness, site } from './browser.mjs';
 
 for (const storage of ['opfs', 'idb']) {
   test(`write, sync, reload: the same (${storage})`, async (context) => {
@@ -196,6 +196,42 @@ test('a full disk fails the call, keeps the pages dirty, and loses nothing', asy
   await openFill(page);
   assert.equal(await checksum(page), dirty);
   assert.notEqual(dirty, durable);
+});
+
+test('calls that IndexedDB fails leave nothing, and keep the pages dirty', async (context) => {
+  const page = await openPage(await openBrowser(context, FAILING_TRANSACTIONS));
+  await openFill(page, 'idb');
+  const fail = async (on) => {
+    await page.evaluate((on) => new BroadcastChannel('fail').postMessage(on), on);
+    await page.waitForTimeout(100);
+  };
+  await page.evaluate(() => guest.invoke('dirty', 10, 1n));
+  assert.equal(await page.evaluate(() => guest.invoke('sync_all')), 0);
+  const durable = await checksum(page);
+  await fail(true);
+  const results = await page.evaluate(async () => {
+    const calls = [];
+    for (const [seed, sync] of [[2n, 'sync_all'], [3n, 'sync_async'], [4n, 'sync_async'], [5n, 'sync_async']]) {
+      calls.push(guest.invoke('dirty', 10, seed), guest.invoke(sync));
+    }
+    return Promise.all(calls);
+  });
+  assert.ok(results[1] < 0, `${results}`);
+  await page.waitForTimeout(100);
+  const dirty = await checksum(page);
+  assert.equal(await page.evaluate(() => guest.invoke('invalidate')), 0);
+  assert.equal(await checksum(page), durable);
+  await page.evaluate(() => guest.invoke('dirty', 10, 6n));
+  await fail(false);
+  const last = await checksum(page);
+  assert.ok(![dirty, durable].includes(last));
+  // The first tells of the asynchronous calls.
+  const told = await page.evaluate(() => guest.invoke('sync_all'));
+  assert.ok(told < 0, `${told}`);
+  assert.equal(await page.evaluate(() => guest.invoke('sync_all')), 0);
+  await page.evaluate(() => box.terminate());
+  await openFill(page, 'idb');
+  assert.equal(await checksum(page), last);
 });
 
 test('broken and hostile modules are refused or trapped, and the sandbox goes on', async (context) => {
