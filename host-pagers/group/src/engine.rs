@@ -114,6 +114,16 @@ pub trait Engine: Send + Sync + 'static {
     /// The engine's.
     fn read(&self, place: Place, buffer: &mut [u8]) -> Result<bool>;
 
+    /// The same for a store that is only read, and may have a writer elsewhere: refuses to show the object with another
+    /// version than `version`, so that what is mapped in several requests is one moment's. An engine that keeps showing
+    /// a reader one moment need not.
+    ///
+    /// # Errors
+    /// [`vmsync_core::PagerErrorKind::Unavailable`]: it has changed. And the engine's.
+    fn read_version(&self, place: Place, _version: u64, buffer: &mut [u8]) -> Result<bool> {
+        self.read(place, buffer)
+    }
+
     /// Commits `batch` as a whole: durable when it returns. Never called twice at a time.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //! - what a call returned is in `calls` until its last `synchronize` queues it, or `abort` drops it;
 //! - what is supplied is one moment's: a read that a commit of the same object came across is repeated, and what is
 //!   queued is looked at behind it, as the engine may have shown what is about to count as committed;
+//! - in a store that is only read, an object is supplied as it was when it was opened, or not;
 //! - nothing panics on bad input.
 
 use std::sync::{Arc, PoisonError};
@@ -108,13 +109,18 @@ impl<E: Engine> Shared<E> {
         let (first, count) = (page_size.page_of(offset), page_size.page_of(length));
         let look = || {
             let state = self.lock();
-            let (_, entry) = state.checked(object, page_size, (offset, length))?;
-            Ok((*entry, state.newer((entry.id, first), count)))
+            let (opened, entry) = state.checked(object, page_size, (offset, length))?;
+            Ok((*entry, state.newer((entry.id, first), count), opened.version))
         };
-        let (entry, mut newer) = look()?;
+        let (entry, mut newer, version) = look()?;
         let (mut stored, mut whole) = (false, true);
         if (newer.len() as u64) < count {
-            stored = self.engine.read((entry.id, first), buffer)?;
+            let place = (entry.id, first);
+            stored = if self.options.read_only {
+                self.engine.read_version(place, version, buffer)?
+            } else {
+                self.engine.read(place, buffer)?
+            };
             let behind = look()?;
             whole = behind.0.version == entry.version;
             newer = behind.1;
@@ -162,6 +168,7 @@ impl<E: Engine> Pager for Store<E> {
             write: request.write,
             control,
             address: None,
+            version: state.contents.catalog.get(name).map_or(0, |entry| entry.version),
         };
         state.opened.insert(object, opened);
         let attributes = state.opened(object).map(|(_, entry)| entry.attributes());

@@ -27,6 +27,8 @@ pub(crate) struct Opened {
     pub(crate) write: bool,
     pub(crate) control: Arc<dyn MemoryObjectControl>,
     pub(crate) address: Option<u64>,
+    /// The object's when it was opened.
+    pub(crate) version: u64,
 }
 
 /// A page, and the ticket of the call that returned it.

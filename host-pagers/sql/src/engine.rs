@@ -11,7 +11,8 @@
 //!   attempt, after the server ended the session that it was sent on; only then is it repeated;
 //! - a commit that was reported as failed and took place all the same stops the store, and is shown by no read: each
 //!   tells, from the snapshot that its pages are of, how many commits it shows, and waits for one that is not known yet;
-//! - a writer reads only while it has the epoch.
+//! - a writer reads only while it has the epoch;
+//! - a reader reads an object in the version that it opened.
 
 use std::{
     sync::{
@@ -138,6 +139,14 @@ impl Postgres {
         };
         let inner = Arc::new(bridge.run("PostgreSQL", deadline, opening)?);
         Ok(Self { bridge, inner })
+    }
+
+    fn fill(&self, place: Place, version: Option<u64>, buffer: &mut [u8]) -> Result<bool> {
+        let page_size = self.inner.page_size;
+        let count = page_size.page_of(buffer.len() as u64);
+        let pages =
+            self.run(|inner, deadline| async move { inner.read(place, count, version, deadline).await })?;
+        Ok(fill(buffer, page_size, pages))
     }
 
     fn run<T: Send + 'static, F: Future<Output = Result<T>> + Send + 'static>(
@@ -293,7 +302,13 @@ impl Inner {
     }
 
     /// The pages of an object from `first` on that are stored, by their distance from it.
-    async fn read(&self, (id, first): Place, count: u64, deadline: Instant) -> Result<Vec<(u64, Vec<u8>)>> {
+    async fn read(
+        &self,
+        (id, first): Place,
+        count: u64,
+        version: Option<u64>,
+        deadline: Instant,
+    ) -> Result<Vec<(u64, Vec<u8>)>> {
         let numbers = [id, first, first.saturating_add(count)].map(|number| number as i64);
         let values: [&(dyn ToSql + Sync); 3] = [&numbers[0], &numbers[1], &numbers[2]];
         let rows = self.rows(schema::READ, &values, deadline).await?;
@@ -308,11 +323,19 @@ impl Inner {
                 return Err(self.fenced(epoch));
             }
             self.require_known(column(store, row, 1)?, deadline).await?;
-            let Some(page) = column::<Option<i64>>(store, row, 2)? else {
+            if let Some(version) = version
+                && column::<Option<i64>>(store, row, 2)? != Some(version as i64)
+            {
+                let message = format!(
+                    "{store}: the object with id {id} has changed since it was opened: close it, and open it again"
+                );
+                return Err(PagerError::new(PagerErrorKind::Unavailable, message));
+            }
+            let Some(page) = column::<Option<i64>>(store, row, 3)? else {
                 continue;
             };
-            let (page, bytes) = (page as u64, column::<Vec<u8>>(store, row, 3)?);
-            let written = column::<i64>(store, row, 4)?;
+            let (page, bytes) = (page as u64, column::<Vec<u8>>(store, row, 4)?);
+            let written = column::<i64>(store, row, 5)?;
             if bytes.len() as u64 != self.page_size.bytes() || sum((id, page), &bytes) != written {
                 let what = format!("page {page} of the object with id {id} is not what was written");
                 return Err(damaged(store, &what));
@@ -404,10 +427,11 @@ impl Engine for Postgres {
     }
 
     fn read(&self, place: Place, buffer: &mut [u8]) -> Result<bool> {
-        let page_size = self.inner.page_size;
-        let count = page_size.page_of(buffer.len() as u64);
-        let pages = self.run(|inner, deadline| async move { inner.read(place, count, deadline).await })?;
-        Ok(fill(buffer, page_size, pages))
+        self.fill(place, None, buffer)
+    }
+
+    fn read_version(&self, place: Place, version: u64, buffer: &mut [u8]) -> Result<bool> {
+        self.fill(place, Some(version), buffer)
     }
 
     fn commit(&self, batch: &Batch) -> Result<()> {

@@ -54,8 +54,10 @@ pub(crate) const TAKE: &str = "UPDATE vmsync_store SET epoch = epoch + 1, writer
 /// The objects.
 pub(crate) const OBJECTS: &str = "SELECT id, name, size, version, address FROM vmsync_objects";
 
-/// Pages of an object; one row without a page where there are none.
-pub(crate) const READ: &str = "SELECT s.epoch, s.commits, p.page, p.bytes, p.sum FROM vmsync_store s
+/// Pages of an object, its version and where the store is; one row without a page where there are none.
+pub(crate) const READ: &str =
+    "SELECT s.epoch, s.commits, o.version, p.page, p.bytes, p.sum FROM vmsync_store s
+    LEFT JOIN vmsync_objects o ON o.id = $1
     LEFT JOIN vmsync_pages p ON p.object = $1 AND p.page >= $2 AND p.page < $3";
 
 /// Ends a connection that was lost on this side, so that nothing of it happens any more.

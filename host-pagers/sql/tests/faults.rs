@@ -9,7 +9,11 @@ use std::{
 };
 
 use common::{address, client, commits, fresh, server, store, through, with_client};
-use vmsync_core::{PageSize, PagerError, PagerErrorKind, abi::VmProt, pager::Pager};
+use vmsync_core::{
+    PageSize, PagerError, PagerErrorKind,
+    abi::VmProt,
+    pager::{ObjectName, Pager},
+};
 use vmsync_pager_conformance::{Client, Network, Proxy, fence_stale_writer};
 use vmsync_pager_sql::{Options, open};
 
@@ -74,7 +78,7 @@ fn a_reader_leaves_the_writer_alone() {
     let Some(server) = server() else { return };
     let url = fresh(&server);
     let writing = store(&url);
-    let writer = client(&writing, "object", 4);
+    let (writer, other) = (client(&writing, "object", 4), client(&writing, "other", 4));
     writer.commit_full(1, 7);
     let options = Options {
         read_only: true,
@@ -87,12 +91,27 @@ fn a_reader_leaves_the_writer_alone() {
         create: false,
         write: false,
     };
-    let reader = Client::open_with(reading, "object", request).unwrap();
+    let reader = Client::open_with(reading.clone(), "object", request).unwrap();
     reader.assert_full(1, 7);
+    other.commit_full(1, 1);
+    reader.assert_full(1, 7);
+    // What it has read is of before: it does not get the rest of what is there now.
     writer.commit_full(1, 8);
-    reader.assert_full(1, 8);
-    reader.close();
+    let rest = || {
+        let mut page = vec![0; PAGE as usize];
+        kind(reading.data_request(reader.object, 2 * PAGE, VmProt::READ, &mut page))
+    };
+    assert_eq!(rest(), Some(PagerErrorKind::Unavailable));
+    let again = Client::open_with(reading.clone(), "object", request).unwrap();
+    again.assert_full(1, 8);
+    assert_eq!(rest(), Some(PagerErrorKind::Unavailable), "also when others look");
+    again.close();
+    other.close();
     writer.close();
+    writing
+        .remove_object(&ObjectName::new("object").unwrap())
+        .unwrap();
+    assert_eq!(rest(), Some(PagerErrorKind::Unavailable), "nor zeroes");
 }
 
 #[test]
