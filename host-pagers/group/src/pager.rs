@@ -90,16 +90,24 @@ impl<E: Engine> Shared<E> {
     }
 
     fn supply(&self, object: ObjectId, offset: u64, buffer: &mut [u8]) -> Result<DataSupply> {
+        let mut written = false;
+        let told = |supplied, written| match supplied {
+            // What an attempt before has left is zeroes.
+            DataSupply::Unavailable if written => DataSupply::Supplied { precious: false },
+            supplied => supplied,
+        };
         for _ in 0..READ_RETRIES_MAX {
             let (supplied, whole) = self.supply_once(object, offset, buffer)?;
             if whole {
-                return Ok(supplied);
+                return Ok(told(supplied, written));
             }
-            // What turns out to read as zero leaves it so.
-            buffer.fill(0);
+            if supplied != DataSupply::Unavailable {
+                buffer.fill(0);
+                written = true;
+            }
         }
         let _lead = self.take_lead()?;
-        Ok(self.supply_once(object, offset, buffer)?.0)
+        Ok(told(self.supply_once(object, offset, buffer)?.0, written))
     }
 
     /// What is queued, over what the engine has; and whether that is one moment's.

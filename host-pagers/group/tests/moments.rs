@@ -50,6 +50,10 @@ impl Engine for Slow {
     fn read(&self, (id, first): Place, buffer: &mut [u8]) -> Result<bool> {
         run(&self.before_read);
         let pages = self.pages.lock().unwrap();
+        let end = first + (buffer.len() / 4096) as u64;
+        if pages.range((id, first)..(id, end)).next().is_none() {
+            return Ok(false);
+        }
         for (page, target) in (first..).zip(buffer.chunks_exact_mut(4096)) {
             match pages.get(&(id, page)) {
                 Some(bytes) => target.copy_from_slice(bytes),
@@ -174,4 +178,15 @@ fn an_engine_that_panics_ends_the_store_and_every_call() {
     let committed = panic::catch_unwind(AssertUnwindSafe(|| client.try_commit_full(0, 1)));
     assert!(gone(committed.expect("an error instead")));
     assert!(store.flush().is_err());
+}
+
+#[test]
+fn a_read_that_is_repeated_leaves_the_buffer_of_what_is_not_there() {
+    let (store, client) = start(4);
+    let client = Arc::new(client);
+    let own = client.clone();
+    // A commit of other pages of the object comes between.
+    let commit = move || thread::spawn(move || own.commit_full(3, 1)).join().unwrap();
+    *store.engine().before_read.lock().unwrap() = Some(Box::new(commit));
+    assert!(client.read(0, 2).iter().all(|byte| *byte == 0));
 }
