@@ -32,7 +32,7 @@ use vmsync_pager_group::{
 use crate::{
     Options,
     error::{Failure, column, damaged},
-    limits::{PAUSE_FIRST, PAUSE_MAX},
+    limits::{PAUSE_FIRST, PAUSE_MAX, more_time},
     parameters::{Parameters, sum},
     schema::{self, FORMAT_VERSION},
     session::{Server, Session, Step},
@@ -144,18 +144,20 @@ impl Postgres {
     fn fill(&self, place: Place, version: Option<u64>, buffer: &mut [u8]) -> Result<bool> {
         let page_size = self.inner.page_size;
         let count = page_size.page_of(buffer.len() as u64);
-        let pages =
-            self.run(|inner, deadline| async move { inner.read(place, count, version, deadline).await })?;
+        let pages = self.run(Duration::ZERO, |inner, deadline| async move {
+            inner.read(place, count, version, deadline).await
+        })?;
         Ok(fill(buffer, page_size, pages))
     }
 
     fn run<T: Send + 'static, F: Future<Output = Result<T>> + Send + 'static>(
         &self,
+        more: Duration,
         work: impl FnOnce(Arc<Inner>, Instant) -> F,
     ) -> Result<T> {
         let deadline = Instant::now() + ENGINE_WAIT_MAX;
-        // The work ends by itself at the deadline; this is for a bug in it.
-        let late = deadline + ENGINE_WAIT_MAX / 2;
+        // The work ends by itself with what it began before the deadline; this is for a bug in it.
+        let late = deadline + ENGINE_WAIT_MAX / 2 + more;
         self.bridge
             .run(&self.inner.server.name, late, work(self.inner.clone(), deadline))
     }
@@ -383,7 +385,7 @@ impl Inner {
         let session = writer.session(&self.server).await?;
         if !fresh
             && session
-                .commit(&parameters.values(&[&epoch, &known, &attempt]))
+                .commit(&parameters.values(&[&epoch, &known, &attempt]), parameters.bytes)
                 .await?
         {
             return Ok(());
@@ -399,7 +401,7 @@ impl Inner {
         if head.commits == known {
             let session = writer.session(&self.server).await?;
             return match session
-                .commit(&parameters.values(&[&epoch, &known, &attempt]))
+                .commit(&parameters.values(&[&epoch, &known, &attempt]), parameters.bytes)
                 .await?
             {
                 true => Ok(()),
@@ -423,7 +425,9 @@ impl Engine for Postgres {
     }
 
     fn load(&self) -> Result<Contents> {
-        self.run(|inner, deadline| async move { inner.load(deadline).await })
+        self.run(Duration::ZERO, |inner, deadline| async move {
+            inner.load(deadline).await
+        })
     }
 
     fn read(&self, place: Place, buffer: &mut [u8]) -> Result<bool> {
@@ -436,6 +440,9 @@ impl Engine for Postgres {
 
     fn commit(&self, batch: &Batch) -> Result<()> {
         let parameters = Parameters::new(batch);
-        self.run(|inner, deadline| async move { inner.commit(parameters, deadline).await })
+        let more = more_time(parameters.bytes);
+        self.run(more, |inner, deadline| async move {
+            inner.commit(parameters, deadline).await
+        })
     }
 }

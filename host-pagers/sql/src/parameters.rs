@@ -20,6 +20,8 @@ pub(crate) struct Parameters {
     pages: Pages,
     zeroes: (Vec<i64>, Vec<i64>),
     removed: Vec<i64>,
+    /// Bytes of its pages.
+    pub(crate) bytes: usize,
 }
 
 #[derive(Default)]
@@ -80,6 +82,7 @@ impl Parameters {
                 parameters.zeroes.1.push(page);
                 continue;
             }
+            parameters.bytes += bytes.len();
             let pages = &mut parameters.pages;
             pages.objects.push(object);
             pages.pages.push(page);

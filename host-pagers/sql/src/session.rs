@@ -18,7 +18,7 @@ use vmsync_core::{PagerError, PagerErrorKind};
 
 use crate::{
     error::{Failure, failure},
-    limits::{CONNECT_WAIT_MAX, SERVER_WAIT_MS, STATEMENT_WAIT_MAX},
+    limits::{CONNECT_WAIT_MAX, SERVER_WAIT_MS, STATEMENT_WAIT_MAX, more_time},
     schema,
 };
 
@@ -91,6 +91,7 @@ impl Server {
             store: self.name.clone(),
             client,
             pid: 0,
+            more: Duration::ZERO,
             statements: HashMap::new(),
         };
         session
@@ -118,6 +119,8 @@ pub(crate) struct Session {
     client: Client,
     /// The server's process for it.
     pub(crate) pid: i32,
+    /// What statements have on top of their time.
+    more: Duration,
     /// What has been prepared.
     statements: HashMap<&'static str, Statement>,
 }
@@ -148,15 +151,21 @@ impl Session {
         Ok(statement)
     }
 
-    /// Runs the statement that commits; true unless the fence held.
-    pub(crate) async fn commit(&mut self, values: &[&(dyn ToSql + Sync)]) -> Step<bool> {
+    /// Runs the statement that commits, with so many bytes of pages; true unless the fence held.
+    pub(crate) async fn commit(&mut self, values: &[&(dyn ToSql + Sync)], bytes: usize) -> Step<bool> {
+        let more = more_time(bytes);
+        if self.more != more {
+            let wait = u128::from(SERVER_WAIT_MS) + more.as_millis();
+            self.execute(&format!("SET statement_timeout = {wait}")).await?;
+            self.more = more;
+        }
         let statement = self.statement(schema::COMMIT, &[Type::INT8; 5]).await?;
         let row = self.bounded(self.client.query_one(&statement, values)).await?;
         Ok(row.get::<_, i64>(0) == 1)
     }
 
     async fn bounded<T>(&self, answer: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Step<T> {
-        match timeout(STATEMENT_WAIT_MAX, answer).await {
+        match timeout(STATEMENT_WAIT_MAX + self.more, answer).await {
             Ok(answer) => answer.map_err(|error| failure(&self.store, &error)),
             Err(_) => Err(Failure::Lost("the server does not answer".into())),
         }

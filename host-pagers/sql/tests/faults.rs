@@ -280,3 +280,34 @@ fn what_took_place_behind_a_failure_is_not_shown() {
         pages[0]
     );
 }
+
+/// What is within a session's limit for a group is not enough for the largest calls.
+#[test]
+fn a_large_call_has_more_time() {
+    const MIB: usize = 1 << 20;
+    let Some(server) = server() else { return };
+    let url = fresh(&server);
+    let options = Options {
+        page_size: PageSize::KIB_64,
+        ..Options::default()
+    };
+    let store = open(&url, &options).unwrap();
+    let request = vmsync_core::pager::InitRequest {
+        page_size: PageSize::KIB_64,
+        size_min: 128 * MIB as u64,
+        create: true,
+        write: true,
+    };
+    let client = Client::open_with(store, "object", request).unwrap();
+    let slow = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
+        'BEGIN PERFORM pg_sleep(8.5); RETURN NULL; END';
+        CREATE TRIGGER slow BEFORE INSERT ON vmsync_pages EXECUTE FUNCTION slow()";
+    with_client(&url, async |client| client.batch_execute(slow).await.unwrap());
+    let call = Client::call();
+    for part in 0..128 {
+        client.give(call, part * 16, &vec![7; MIB]).unwrap();
+    }
+    client.sync(call, 0, 128 * 16).unwrap();
+    client.assert_full(128 * 16 - 1, 7);
+    client.close();
+}
