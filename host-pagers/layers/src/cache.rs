@@ -16,7 +16,8 @@
 //!   changed the object, or this one ended between the two stores: then nothing of the copy is used;
 //! - a page that a call on its way has touched comes from the remote store, also where the object was closed and opened
 //!   again meanwhile;
-//! - the copy moves to a new version in one call of the local store, with every page that calls have touched since;
+//! - the copy moves to a new version in one call of the local store, with every page that calls have touched since, and
+//!   says what was written before, so that a call that is lost there is noticed;
 //! - a local failure fails no call: the object goes on without its copy.
 //!
 //! Non-goals: write-back (a call that only one machine has is lost with it), a limit of size: the copy grows to the

@@ -18,8 +18,10 @@ use vmsync_core::{
 use vmsync_pager_conformance::{Client, Fault, ScriptedPager, random::Random};
 use vmsync_pager_file::{FileStore, Options};
 use vmsync_pager_layers::{Cache, Counted};
+use vmsync_pager_memory::MemoryPager;
 
 const PAGES: u64 = 20;
+const LARGE_PAGES: u64 = 2000;
 const ASYNCHRONOUS: SynchronizeFlags = SynchronizeFlags {
     synchronous: false,
     more: false,
@@ -31,13 +33,18 @@ fn store(folder: &Path) -> Arc<dyn Pager> {
 }
 
 fn open(pager: Arc<dyn Pager>) -> Client {
-    open_named(pager, "object")
+    open_with(pager, "object", PAGES)
 }
 
-fn open_named(pager: Arc<dyn Pager>, name: &str) -> Client {
+/// An object whose pages are in several groups of the copy.
+fn open_large(pager: Arc<dyn Pager>) -> Client {
+    open_with(pager, "object", LARGE_PAGES)
+}
+
+fn open_with(pager: Arc<dyn Pager>, name: &str, pages: u64) -> Client {
     let request = InitRequest {
         page_size: PageSize::KIB_4,
-        size_min: PAGES * 4096,
+        size_min: pages * 4096,
         create: true,
         write: true,
     };
@@ -91,6 +98,19 @@ fn pages_that_were_used_once_ask_the_remote_store_no_more() {
     client.assert_full(7, 70);
     assert_eq!(counted.counts().requests, 0, "also after a restart");
     client.close();
+}
+
+#[test]
+fn a_local_store_may_have_nothing_of_pages_that_were_never_written() {
+    let places = Places::new();
+    let local = Arc::new(MemoryPager::default());
+    for requests in [1, 0] {
+        let counted = Arc::new(Counted::over(store(places.remote.path())));
+        let client = open_large(Arc::new(Cache::over(counted.clone(), local.clone(), "here")));
+        client.assert_full(LARGE_PAGES - 1, 0);
+        assert_eq!(counted.counts().requests, requests);
+        client.close();
+    }
 }
 
 #[test]
@@ -161,7 +181,7 @@ fn a_request_that_is_refused_is_not_waited_for() {
     let places = Places::new();
     let counted = Arc::new(Counted::over(store(places.remote.path())));
     let cache = Arc::new(Cache::over(counted.clone(), store(places.local.path()), "here"));
-    let clients = ["first", "second"].map(|name| open_named(cache.clone(), name));
+    let clients = ["first", "second"].map(|name| open_with(cache.clone(), name, PAGES));
     let last = SynchronizeFlags {
         synchronous: true,
         ..ASYNCHRONOUS
@@ -209,6 +229,53 @@ fn a_local_store_that_fails_is_done_without() {
     client.assert_full(0, 3);
     assert_eq!(counted.counts().requests, 1, "the copy says that it is of no use");
     client.close();
+}
+
+/// The next write to the copy is lost, which is told too late.
+fn lose_a_write(local: &ScriptedPager) {
+    local.hold_completions();
+    local.inject(Fault::Completion(Some(failure())));
+}
+
+#[test]
+fn a_write_to_the_copy_that_was_lost_is_not_brought_back_by_the_next_one() {
+    let places = Places::new();
+    places.change_elsewhere(7, 70);
+    places.change_elsewhere(8, 80);
+    let local = Arc::new(ScriptedPager::new(store(places.local.path())));
+    let cache = Cache::over(store(places.remote.path()), local.clone(), "here");
+    let client = open(Arc::new(cache));
+    lose_a_write(&local);
+    client.assert_full(7, 70);
+    client.assert_full(8, 80);
+    client.close();
+    drop(local);
+    let (client, counted) = places.open();
+    client.assert_full(7, 70);
+    client.assert_full(8, 80);
+    client.close();
+    drop(counted);
+}
+
+#[test]
+fn a_version_of_the_copy_that_was_lost_is_not_passed_over_by_the_next_one() {
+    for next in [1, LARGE_PAGES - 1] {
+        let places = Places::new();
+        let local = Arc::new(ScriptedPager::new(store(places.local.path())));
+        let cache = Cache::over(store(places.remote.path()), local.clone(), "here");
+        let client = open_large(Arc::new(cache));
+        client.commit_full(0, 1);
+        lose_a_write(&local);
+        client.commit_full(0, 2);
+        client.commit_full(next, 3);
+        client.close();
+        drop(local);
+        let cache = Cache::over(store(places.remote.path()), store(places.local.path()), "here");
+        let client = open_large(Arc::new(cache));
+        client.assert_full(0, 2);
+        client.assert_full(next, 3);
+        client.close();
+    }
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -434,10 +501,14 @@ fn random_calls_and_copies_of_any_age_read_as_the_remote_store() {
                 true => late_store(places.remote.path()),
                 false => store(places.remote.path()),
             };
-            let cache = Arc::new(Cache::over(remote.clone(), store(places.local.path()), "here"));
+            let local = Arc::new(ScriptedPager::new(store(places.local.path())));
+            let cache = Arc::new(Cache::over(remote.clone(), local.clone(), "here"));
             let mut client = open(cache.clone());
             let mut open_calls = Vec::new();
             for _ in 0..40 {
+                if random.once_in(20) {
+                    lose_a_write(&local);
+                }
                 let call = Client::call();
                 match random.below(7) {
                     0..3 => {
@@ -481,7 +552,7 @@ fn random_calls_and_copies_of_any_age_read_as_the_remote_store() {
                 client.pager().abort(call);
             }
             client.close();
-            drop((cache, remote));
+            drop((cache, remote, local));
             // An old copy may come back.
             let local = tempfile::tempdir().unwrap();
             copy(places.local.path(), local.path());
