@@ -376,7 +376,7 @@ impl GuestMemory {
             watched.runs().iter().for_each(|run| self.watch(*run));
             return Err(error);
         }
-        self.unwatched.remove(pages);
+        self.pending.append(self.unwatched.take(pages));
         self.write_protected.insert(pages);
         Ok(())
     }
@@ -405,9 +405,8 @@ impl GuestMemory {
             Backing::Anonymous
         };
         let attached = self.tracker.attach(range, backing);
-        match attached.and_then(|()| self.tracker.clear(range)) {
-            Ok(()) => self.unwatched.remove(run),
-            Err(_) => self.unwatched.insert(run),
+        if attached.and_then(|()| self.tracker.clear(range)).is_err() {
+            self.unwatched.insert(run);
         }
     }
 

@@ -208,7 +208,7 @@ impl MemoryObjectControl for Control {
 
     fn write_behind_failed(&self, range: ByteRange, error: PagerError) {
         if let Some(cell) = self.cell() {
-            tracing::warn!(object = cell.id.0, %range, %error, "asynchronous write-back failed");
+            tracing::warn!(object = cell.id.0, %range, %error, "write-back failed");
             cell.with(|object| object.write_behind_failed(range, &error));
         }
     }

@@ -94,7 +94,7 @@ impl Import {
         sync_folder(temporary.path())?;
         let report = vmsync_pager_file::verify(temporary.path())?;
         if let Some(problem) = report.problems.first() {
-            bail!("it is damaged: {problem}: `vmsync verify` tells whether the store is that it was made of");
+            bail!("it is damaged: {problem}: run `vmsync verify` on the store that it was made of");
         }
         fs::rename(temporary.path(), &self.store)
             .with_context(|| format!("cannot make {}", self.store.display()))?;

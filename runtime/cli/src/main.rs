@@ -3,7 +3,7 @@
 //! One file per subcommand; each is a `clap` struct with a `run` that returns what the process exits with.
 //!
 //! Exit codes: 0 success, 1 failure (for `verify` also: damage found), 2 wrong usage, 134 the guest trapped, or the
-//! guest's own code where it called `exit`.
+//! guest's own code where it called `exit` (with `--durable` 1 in place of 0: such a call has not happened).
 
 mod archive;
 mod durable;

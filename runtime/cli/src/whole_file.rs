@@ -19,7 +19,7 @@ impl Target {
     /// The place that `path` names.
     pub fn new(path: &Path) -> Self {
         let path = path.canonicalize().unwrap_or_else(|_| path.into());
-        // What is neither there nor a file is written to, not replaced: a device, a pipe.
+        // A device, a pipe: to be written to perhaps, never to be replaced.
         let is_special = fs::metadata(&path).is_ok_and(|found| !found.is_file());
         Self { path, is_special }
     }

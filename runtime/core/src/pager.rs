@@ -310,8 +310,8 @@ pub trait MemoryObjectControl: Send + Sync {
         result: Result<(), PagerError>,
     ) -> Result<(), KernReturn>;
 
-    /// Pages of an asynchronous call that was reported as queued could not be made durable: they are dirty again, and
-    /// each task that maps the object is told once.
+    /// Pages could not be made durable: of an asynchronous call that was reported as queued, or of another's call that may
+    /// have been supplied here while it was on its way. They are dirty again, and each task that maps the object is told once.
     fn write_behind_failed(&self, range: ByteRange, error: PagerError);
 
     /// Asks the VM to return, flush or restrict resident pages; carried out when the owner of the memory next enters
