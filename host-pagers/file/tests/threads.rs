@@ -148,15 +148,21 @@ const ASYNCHRONOUS: SynchronizeFlags = SynchronizeFlags {
     nowait: false,
 };
 
+const SYNCHRONOUS: SynchronizeFlags = SynchronizeFlags {
+    synchronous: true,
+    ..ASYNCHRONOUS
+};
+
 const DIRTY: ReturnFlags = ReturnFlags {
     dirty: true,
     kernel_copy: true,
 };
 
-/// Tells which thread answers. Where it holds the store, it queues one more call then, and lets go of the store as the last.
+/// Tells which thread answers.
 struct WhoAnswers {
     answers: Mutex<mpsc::Sender<Option<String>>>,
-    store: Mutex<Option<Arc<FileStore>>>,
+    /// What the thread does before the next answer is told.
+    first: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 impl WhoAnswers {
@@ -164,7 +170,7 @@ impl WhoAnswers {
         let (sender, answers) = mpsc::channel();
         let control = Self {
             answers: Mutex::new(sender),
-            store: Mutex::default(),
+            first: Mutex::default(),
         };
         (Arc::new(control), answers)
     }
@@ -173,20 +179,13 @@ impl WhoAnswers {
 impl MemoryObjectControl for WhoAnswers {
     fn synchronize_completed(
         &self,
-        range: ByteRange,
+        _: ByteRange,
         result: std::result::Result<(), PagerError>,
     ) -> std::result::Result<(), KernReturn> {
         result.expect("the disk works");
-        let store = self.store.lock().unwrap().take();
-        if let Some(store) = store {
-            while Arc::strong_count(&store) > 1 {
-                thread::yield_now();
-            }
-            let call = Client::call();
-            store
-                .data_return(call, ObjectId(1), 0, &[7; PAGE], DIRTY)
-                .unwrap();
-            store.synchronize(call, ObjectId(1), range, ASYNCHRONOUS).unwrap();
+        let first = self.first.lock().unwrap().take();
+        if let Some(first) = first {
+            first();
         }
         let name = thread::current().name().map(str::to_owned);
         self.answers.lock().unwrap().send(name).unwrap();
@@ -208,12 +207,32 @@ impl MemoryObjectControl for WhoAnswers {
     }
 }
 
+/// Opens the object with id 1, one page of it.
+fn open_page(store: &FileStore, control: Arc<WhoAnswers>) {
+    let request = InitRequest {
+        page_size: PageSize::KIB_4,
+        size_min: PAGE as u64,
+        create: true,
+        write: true,
+    };
+    let name = ObjectName::new("object").unwrap();
+    store.init(ObjectId(1), &name, request, control).unwrap();
+}
+
+/// A call that fills the page.
+fn fill_page(store: &FileStore, byte: u8, flags: SynchronizeFlags) {
+    let (call, range) = (Client::call(), ByteRange::new(0, PAGE as u64));
+    store
+        .data_return(call, ObjectId(1), 0, &[byte; PAGE], DIRTY)
+        .unwrap();
+    store.synchronize(call, ObjectId(1), range, flags).unwrap();
+}
+
 /// Who answers a synchronous call that this thread makes.
 fn who_commits(store: &FileStore, answers: &mpsc::Receiver<Option<String>>, nowait: bool) -> Option<String> {
     let flags = SynchronizeFlags {
-        synchronous: true,
-        more: false,
         nowait,
+        ..SYNCHRONOUS
     };
     let range = ByteRange::new(0, PAGE as u64);
     store
@@ -223,19 +242,39 @@ fn who_commits(store: &FileStore, answers: &mpsc::Receiver<Option<String>>, nowa
 }
 
 #[test]
+fn calls_that_come_during_a_flush_share_the_next() {
+    const CALLS: u64 = 10;
+    let store = FileStore::open_on(
+        Arc::new(MemoryDisk::new()),
+        &Options {
+            segment_bytes: 1 << 20,
+            ..tiny()
+        },
+    )
+    .unwrap();
+    let (control, answers) = WhoAnswers::new();
+    open_page(&store, control.clone());
+    let before = store.stats();
+    let weak = Arc::downgrade(&store);
+    // Who flushes has the role until it has told the outcome.
+    *control.first.lock().unwrap() = Some(Box::new(move || {
+        let store = weak.upgrade().expect("a call is under way");
+        (0..CALLS).for_each(|number| fill_page(&store, 100 + number as u8, SYNCHRONOUS));
+    }));
+    fill_page(&store, 1, SYNCHRONOUS);
+    assert_eq!(answers.try_iter().count() as u64, 1 + CALLS);
+    let after = store.stats();
+    let (calls, syncs) = (after.calls - before.calls, after.syncs - before.syncs);
+    assert_eq!((calls, syncs), (1 + CALLS, 2));
+}
+
+#[test]
 fn a_caller_with_other_work_leaves_the_commit_to_the_stores_thread() {
     for background in [Background::Thread, Background::Caller] {
         let options = Options { background, ..tiny() };
         let store = FileStore::open_on(Arc::new(MemoryDisk::new()), &options).unwrap();
         let (control, answers) = WhoAnswers::new();
-        let request = InitRequest {
-            page_size: PageSize::KIB_4,
-            size_min: PAGE as u64,
-            create: true,
-            write: true,
-        };
-        let name = ObjectName::new("object").unwrap();
-        store.init(ObjectId(1), &name, request, control).unwrap();
+        open_page(&store, control);
         let own = thread::current().name().map(str::to_owned);
         assert_eq!(who_commits(&store, &answers, false), own);
         if background == Background::Caller {
@@ -353,31 +392,24 @@ fn a_store_that_its_own_thread_lets_go_of_writes_what_is_queued() {
     let disk = MemoryDisk::new();
     let store = FileStore::open_on(Arc::new(disk.clone()), &options).unwrap();
     let (control, answers) = WhoAnswers::new();
-    let request = InitRequest {
-        page_size: PageSize::KIB_4,
-        size_min: PAGE as u64,
-        create: true,
-        write: true,
-    };
-    let name = ObjectName::new("object").unwrap();
-    store.init(ObjectId(1), &name, request, control.clone()).unwrap();
+    open_page(&store, control.clone());
     // From when the thread is there, it is the one that answers.
     while who_commits(&store, &answers, true).as_deref() != Some("vmsync-store") {
         thread::sleep(Duration::from_millis(1));
     }
-    *control.store.lock().unwrap() = Some(store.clone());
+    let (own, weak) = (store.clone(), Arc::downgrade(&store));
+    *control.first.lock().unwrap() = Some(Box::new(move || {
+        while Arc::strong_count(&own) > 1 {
+            thread::yield_now();
+        }
+        // It lets go of the store as the last.
+        fill_page(&own, 7, ASYNCHRONOUS);
+    }));
     let flags = SynchronizeFlags {
-        synchronous: true,
-        more: false,
         nowait: true,
+        ..SYNCHRONOUS
     };
-    let range = ByteRange::new(0, PAGE as u64);
-    let weak = Arc::downgrade(&store);
-    let call = Client::call();
-    store
-        .data_return(call, ObjectId(1), 0, &[6; PAGE], DIRTY)
-        .unwrap();
-    store.synchronize(call, ObjectId(1), range, flags).unwrap();
+    fill_page(&store, 6, flags);
     drop(store);
     for _ in 0..2 {
         let answered = answers.recv_timeout(Duration::from_secs(60)).unwrap();
