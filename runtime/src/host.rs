@@ -1,14 +1,17 @@
 //! [`Host`]: what the guests of one process share: their memories, their objects, and the settings for waiting and
 //! tracking.
 //!
-//! Invariant: an object has one [`SharedObject`] per host, however many guests have it open.
+//! Invariants:
+//! - an object has one [`SharedObject`] per host, however many guests have it open;
+//! - a pager is asked for an object by one guest at a time, and only when it has let go of it before;
+//! - no lock is held while a pager is called: one that is slow keeps nobody from the objects of others.
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use indexmap::IndexMap;
@@ -22,7 +25,7 @@ use vmsync_core::{
 
 use crate::{
     clock::Clock,
-    limits::PAGER_TIME_OUT,
+    limits::{PAGER_TIME_OUT, PAGER_TIME_OUT_MAX},
     memory::Reservations,
     object::{Object, SharedObject},
 };
@@ -63,7 +66,7 @@ struct Shared {
     options: HostOptions,
     tracker: TrackerKind,
     reservations: Arc<Reservations>,
-    objects: Mutex<Objects>,
+    objects: Arc<Objects>,
     clock: Clock,
 }
 
@@ -72,12 +75,29 @@ struct Shared {
 static OBJECTS: AtomicU64 = AtomicU64::new(0);
 static CALLS: AtomicU64 = AtomicU64::new(0);
 
+type Key = (PagerId, ObjectName);
+
 #[derive(Default)]
 struct Objects {
+    known: Mutex<Known>,
+    /// An object is open, or closed.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Known {
     /// Those that are still there: a host keeps no store open.
     pagers: Vec<(PagerId, Weak<dyn Pager>)>,
     pager_next: u32,
-    open: IndexMap<(PagerId, ObjectName), Weak<SharedObject>>,
+    /// One that a pager is just opening or closing has its slot, too, and nobody in it.
+    slots: IndexMap<Key, Weak<SharedObject>>,
+}
+
+/// An object's place among those of its host: held by whoever opens it, then by the object, until its pager has let go of
+/// it.
+pub(crate) struct Slot {
+    objects: Arc<Objects>,
+    key: Key,
 }
 
 impl Default for Host {
@@ -96,7 +116,7 @@ impl Host {
             options,
             tracker,
             reservations: Arc::default(),
-            objects: Mutex::default(),
+            objects: Arc::default(),
         };
         Self {
             shared: Arc::new(shared),
@@ -146,19 +166,46 @@ impl Host {
         name: &ObjectName,
         request: InitRequest,
     ) -> Result<Object, PagerError> {
-        // Held while the pager opens the object, so that two guests cannot open it twice.
-        let mut objects = self.shared.objects.lock().unwrap_or_else(PoisonError::into_inner);
-        let pager_id = objects.pager_id(pager);
-        let key = (pager_id, name.clone());
-        if let Some(object) = objects.open.get(&key).and_then(Weak::upgrade) {
-            return reuse(object, name, request);
-        }
+        let slot = match self.take_slot(pager, name)? {
+            Taken::Slot(slot) => slot,
+            Taken::Object(object) => return reuse(object, name, request),
+        };
+        let (objects, key) = (self.shared.objects.clone(), slot.key.clone());
         let id = ObjectId(OBJECTS.fetch_add(1, Ordering::Relaxed) + 1);
-        let object = SharedObject::open(id, pager_id, pager.clone(), name, request)?;
-        objects.open.retain(|_, other| other.strong_count() > 0);
-        objects.open.insert(key, Arc::downgrade(&object));
+        let object = SharedObject::open(id, slot, pager.clone(), name, request)?;
+        objects.lock().slots.insert(key, Arc::downgrade(&object));
+        objects.changed.notify_all();
         Ok(Object(object))
     }
+
+    /// The slot of `name`, or who is in it. Waits while the pager is opening or closing the object for another guest.
+    fn take_slot(&self, pager: &Arc<dyn Pager>, name: &ObjectName) -> Result<Taken, PagerError> {
+        let deadline = Instant::now() + self.shared.options.pager_time_out.min(PAGER_TIME_OUT_MAX);
+        let objects = &self.shared.objects;
+        let mut known = objects.lock();
+        let key = (known.pager_id(pager), name.clone());
+        while let Some(object) = known.slots.get(&key) {
+            if let Some(object) = object.upgrade() {
+                return Ok(Taken::Object(object));
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let message =
+                    format!("object \"{name}\" is still being opened or closed in this process: retry");
+                return Err(PagerError::new(PagerErrorKind::TimedOut, message));
+            }
+            let waited = objects.changed.wait_timeout(known, left);
+            known = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        known.slots.insert(key.clone(), Weak::new());
+        let objects = objects.clone();
+        Ok(Taken::Slot(Slot { objects, key }))
+    }
+}
+
+enum Taken {
+    Slot(Slot),
+    Object(Arc<SharedObject>),
 }
 
 /// Whether an object that another guest opened serves `request` as well.
@@ -176,6 +223,25 @@ fn reuse(object: Arc<SharedObject>, name: &ObjectName, request: InitRequest) -> 
 }
 
 impl Objects {
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Slot {
+    pub fn pager_id(&self) -> PagerId {
+        self.key.0
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.objects.lock().slots.swap_remove(&self.key);
+        self.objects.changed.notify_all();
+    }
+}
+
+impl Known {
     fn pager_id(&mut self, pager: &Arc<dyn Pager>) -> PagerId {
         self.pagers.retain(|(_, other)| other.strong_count() > 0);
         // What is there has a place of its own.

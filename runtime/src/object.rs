@@ -18,12 +18,15 @@ use vmsync_core::{
     pager::{Attributes, InitRequest, LockRequest, MemoryObjectControl, ObjectId, ObjectName, Pager},
 };
 
+use crate::host::Slot;
+
 /// One memory object of a host.
 pub(crate) struct SharedObject {
-    pager_id: PagerId,
     pager: Arc<dyn Pager>,
     cell: Arc<Cell>,
     pub write: bool,
+    /// Last: given back when the pager has let go of the object.
+    slot: Slot,
 }
 
 /// What threads and the pager share of it.
@@ -53,7 +56,7 @@ impl SharedObject {
     /// Asks `pager` for the object.
     pub fn open(
         id: ObjectId,
-        pager_id: PagerId,
+        slot: Slot,
         pager: Arc<dyn Pager>,
         name: &ObjectName,
         request: InitRequest,
@@ -72,10 +75,10 @@ impl SharedObject {
         // The control is new: nobody else can have set it.
         let _ = control.0.set(Arc::downgrade(&cell));
         Ok(Arc::new(Self {
-            pager_id,
             pager,
             cell,
             write: request.write,
+            slot,
         }))
     }
 
@@ -178,7 +181,7 @@ impl ObjectHandle for Object {
     }
 
     fn pager_id(&self) -> PagerId {
-        self.0.pager_id
+        self.0.slot.pager_id()
     }
 
     fn pager(&self) -> &dyn Pager {
