@@ -184,6 +184,13 @@ impl<O: ObjectHandle> Work<O> {
     fn awaits_pager(&self) -> bool {
         self.synchronize && self.error.is_none()
     }
+
+    /// The pager's answer, once it is there.
+    fn answer(&self, call: CallId) -> Option<Result<(), PagerError>> {
+        self.segment
+            .object
+            .with(|object| object.completed(call, self.range))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,8 +228,10 @@ pub struct Msync<O: ObjectHandle> {
     phase: Phase,
     work: Vec<Work<O>>,
     /// Indices of `work` by object and offset, and how many of them are reserved.
-    reserve_order: Vec<usize>,
+    order: Vec<usize>,
     reserved: usize,
+    /// How much of `work` needs no answer any more.
+    answered: usize,
     /// Pagers that were told to forget the call.
     aborted: Vec<PagerId>,
     verdict: KernReturn,
@@ -239,8 +248,8 @@ impl<O: ObjectHandle> Msync<O> {
         segments: Vec<Segment<O>>,
         verdict: KernReturn,
     ) -> Self {
-        let mut reserve_order: Vec<usize> = (0..segments.len()).collect();
-        reserve_order.sort_by_key(|index| {
+        let mut order: Vec<usize> = (0..segments.len()).collect();
+        order.sort_by_key(|index| {
             let segment = &segments[*index];
             (segment.object.id(), segment.object_pages.start)
         });
@@ -265,8 +274,9 @@ impl<O: ObjectHandle> Msync<O> {
             nowait: false,
             phase: Phase::Reserve,
             work,
-            reserve_order,
+            order,
             reserved: 0,
+            answered: 0,
             aborted: Vec::new(),
             verdict,
             stats,
@@ -290,13 +300,20 @@ impl<O: ObjectHandle> Msync<O> {
             .find_map(|work| work.error.as_ref().or(work.supply_error.as_ref()))
     }
 
-    /// The objects that the call asks to be durable: the task is told of their earlier errors now.
-    pub fn objects(&self) -> impl Iterator<Item = &O> {
+    /// The objects that the call asks to be durable, each once, with the place of its lowest part among all of the call's:
+    /// the task is told of their earlier errors now.
+    pub fn objects(&self) -> impl Iterator<Item = (usize, &O)> {
         let all = self.cleaning.synchronize;
-        self.work
-            .iter()
-            .filter(move |_| all)
-            .map(|work| &work.segment.object)
+        let parts = self.parts().filter(move |_| all);
+        parts.map(|(object, parts)| (parts.iter().copied().min().unwrap_or(0), object))
+    }
+
+    /// The call's objects, each once, with the indices of its work.
+    fn parts(&self) -> impl Iterator<Item = (&O, &[usize])> {
+        let object = |index: usize| &self.work[index].segment.object;
+        self.order
+            .chunk_by(move |one, next| object(*one) == object(*next))
+            .map(move |parts| (object(parts[0]), parts))
     }
 
     /// Goes on as far as possible without waiting.
@@ -325,17 +342,19 @@ impl<O: ObjectHandle> Msync<O> {
             return self.answer();
         }
         let reserving = self.phase == Phase::Reserve;
+        let call = self.call;
         // Completions that are there count; the rest is given up.
-        self.await_completions();
-        for work in &mut self.work {
-            let range = work.range;
-            let answered = work
-                .segment
-                .object
-                .with(|object| object.completed(self.call, range));
-            if work.error.is_none() && (reserving || (work.synchronize && answered.is_none())) {
-                let message = "the pager did not answer within the time-out: the pages stay dirty, retry";
-                work.error = Some(PagerError::new(PagerErrorKind::TimedOut, message));
+        for work in self.work[self.answered..]
+            .iter_mut()
+            .filter(|work| work.error.is_none())
+        {
+            match work.answer(call) {
+                Some(result) => work.error = result.err(),
+                None if reserving || work.synchronize => {
+                    let message = "the pager did not answer within the time-out: the pages stay dirty, retry";
+                    work.error = Some(PagerError::new(PagerErrorKind::TimedOut, message));
+                }
+                None => {}
             }
         }
         self.finish(memory);
@@ -361,7 +380,7 @@ impl<O: ObjectHandle> Msync<O> {
 
     /// Reserves every range; the object to wait for where one is taken.
     fn reserve(&mut self) -> Option<O> {
-        while let Some(index) = self.reserve_order.get(self.reserved).copied() {
+        while let Some(index) = self.order.get(self.reserved).copied() {
             let work = &mut self.work[index];
             let range = work.range;
             let gone = work.segment.object.with(|object| object.destroyed().cloned());
@@ -490,11 +509,9 @@ impl<O: ObjectHandle> Msync<O> {
                 object.pager().abort(self.call);
             }
         }
-        for work in &self.work {
-            if self.aborted.contains(&work.segment.object.pager_id()) {
-                work.segment
-                    .object
-                    .with(|object| object.release_aborted(self.call));
+        for (object, _) in self.parts() {
+            if self.aborted.contains(&object.pager_id()) {
+                object.with(|object| object.release_aborted(self.call));
             }
         }
         self.spread_errors();
@@ -559,18 +576,18 @@ impl<O: ObjectHandle> Msync<O> {
         }
     }
 
-    /// Takes the answers that are there; an object to wait for where one is missing.
+    /// Takes the answers that are there, up to the first that is missing: its object is to be waited for.
     fn await_completions(&mut self) -> Option<O> {
-        let call = self.call;
-        let mut missing = None;
-        for work in self.work.iter_mut().filter(|work| work.awaits_pager()) {
-            let range = work.range;
-            match work.segment.object.with(|object| object.completed(call, range)) {
-                Some(result) => work.error = result.err(),
-                None => missing = missing.or_else(|| Some(work.segment.object.clone())),
+        while let Some(work) = self.work.get_mut(self.answered) {
+            if work.awaits_pager() {
+                let Some(result) = work.answer(self.call) else {
+                    return Some(work.segment.object.clone());
+                };
+                work.error = result.err();
             }
+            self.answered += 1;
         }
-        missing
+        None
     }
 
     /// Forgets the marks of what is durable, drops what is to be dropped, and lets the next call in.
@@ -622,8 +639,8 @@ impl<O: ObjectHandle> Msync<O> {
                 }
             }
         }
-        for work in &self.work {
-            work.segment.object.with(|object| object.release(self.call));
+        for (object, _) in self.parts() {
+            object.with(|object| object.release(self.call));
         }
         self.phase = Phase::Done;
     }
@@ -702,8 +719,8 @@ fn show_image<O: ObjectHandle>(
 impl<O: ObjectHandle> Drop for Msync<O> {
     fn drop(&mut self) {
         if self.phase != Phase::Done {
-            for work in &self.work {
-                work.segment.object.with(|object| object.release(self.call));
+            for (object, _) in self.parts() {
+                object.with(|object| object.release(self.call));
             }
         }
     }

@@ -111,7 +111,8 @@ pub struct MemoryObject {
     /// Errors of asynchronous calls.
     pub errors: ErrorSequence,
     /// The part that a task maps for writing; one task writes a page at a time.
-    pub written_by: Vec<PageRange>,
+    pub written_by: PageSet,
+    /// By offset.
     outstanding: Vec<Outstanding>,
     lock_requests: VecDeque<LockRequest>,
     destroyed: Option<PagerError>,
@@ -130,7 +131,7 @@ impl MemoryObject {
             precious: PageSet::new(),
             resident: PageBitmap::new(),
             errors: ErrorSequence::default(),
-            written_by: Vec::new(),
+            written_by: PageSet::new(),
             outstanding: Vec::new(),
             lock_requests: VecDeque::new(),
             destroyed: None,
@@ -159,30 +160,37 @@ impl MemoryObject {
 
     /// Takes `range` for `call`; `false` while another call's range overlaps.
     pub fn reserve(&mut self, call: CallId, range: ByteRange) -> bool {
-        if self.outstanding.iter().any(|other| other.range.overlaps(range)) {
-            return false;
+        let index = self.first_outstanding(range);
+        let free = !self
+            .outstanding
+            .get(index)
+            .is_some_and(|other| other.range.overlaps(range));
+        if free {
+            let entry = Outstanding {
+                call,
+                range,
+                stage: Stage::Reserved,
+                lost: false,
+            };
+            self.outstanding.insert(index, entry);
         }
-        self.outstanding.push(Outstanding {
-            call,
-            range,
-            stage: Stage::Reserved,
-            lost: false,
-        });
-        true
+        free
     }
 
     /// The pager is about to be asked to synchronize `range`.
     pub fn mark_sent(&mut self, call: CallId, range: ByteRange) {
-        self.set_stage(call, range, Stage::Sent);
+        let index = self.first_outstanding(range);
+        if let Some(entry) = self.outstanding.get_mut(index)
+            && (entry.call, entry.range) == (call, range)
+        {
+            entry.stage = Stage::Sent;
+        }
     }
 
     /// The pager's answer to `call`'s request for `range`, once it is there. From an object that is gone none will
     /// come: that is the answer.
     pub fn completed(&self, call: CallId, range: ByteRange) -> Option<Result<(), PagerError>> {
-        let entry = self
-            .outstanding
-            .iter()
-            .find(|entry| entry.call == call && entry.range == range)?;
+        let entry = self.outstanding_of(call, range)?;
         match &entry.stage {
             Stage::Completed(result) => Some(result.clone()),
             _ => self.destroyed.clone().map(Err),
@@ -191,8 +199,7 @@ impl MemoryObject {
 
     /// Whether the pager has lost some of what `call` returned of `range` since it was asked.
     pub fn has_lost(&self, call: CallId, range: ByteRange) -> bool {
-        let mut entries = self.outstanding.iter();
-        entries.any(|entry| entry.call == call && entry.range == range && entry.lost)
+        self.outstanding_of(call, range).is_some_and(|entry| entry.lost)
     }
 
     /// Gives back every range of `call`; those the pager still owes an answer for stay taken until it comes.
@@ -221,22 +228,21 @@ impl MemoryObject {
         range: ByteRange,
         result: Result<(), PagerError>,
     ) -> Result<(), KernReturn> {
-        let owed = |entry: &Outstanding| {
-            entry.range == range && matches!(entry.stage, Stage::Sent | Stage::Abandoned)
-        };
-        let index = self
-            .outstanding
-            .iter()
-            .position(owed)
+        let index = self.first_outstanding(range);
+        let entry = self.outstanding.get_mut(index);
+        let entry = entry
+            .filter(|entry| entry.range == range)
             .ok_or(KernReturn::InvalidArgument)?;
-        if self.outstanding[index].stage == Stage::Abandoned {
-            self.outstanding.swap_remove(index);
-            // Its caller may have gone since, and another task have been supplied with what was on its way.
-            if result.is_err() {
-                self.make_dirty(range);
+        match entry.stage {
+            Stage::Sent => entry.stage = Stage::Completed(result),
+            Stage::Abandoned => {
+                self.outstanding.remove(index);
+                // Its caller may have gone since, and another task have been supplied with what was on its way.
+                if result.is_err() {
+                    self.make_dirty(range);
+                }
             }
-        } else {
-            self.outstanding[index].stage = Stage::Completed(result);
+            Stage::Reserved | Stage::Completed(_) => return Err(KernReturn::InvalidArgument),
         }
         self.events += 1;
         Ok(())
@@ -256,9 +262,7 @@ impl MemoryObject {
     /// The pages of `range` that a task writes are dirty again.
     fn make_dirty(&mut self, range: ByteRange) {
         if let Some(pages) = self.page_size.widen(range) {
-            for claim in &self.written_by {
-                self.dirty.insert(pages.intersect(*claim));
-            }
+            self.dirty.union(&self.written_by.within(pages));
         }
     }
 
@@ -324,13 +328,15 @@ impl MemoryObject {
         self.destroyed = Some(reason);
     }
 
-    fn set_stage(&mut self, call: CallId, range: ByteRange, stage: Stage) {
-        let entry = self
-            .outstanding
-            .iter_mut()
-            .find(|entry| entry.call == call && entry.range == range);
-        if let Some(entry) = entry {
-            entry.stage = stage;
-        }
+    /// The index of the first outstanding range that ends behind the start of `range`: the only one that can be the same, and
+    /// the first that can overlap.
+    fn first_outstanding(&self, range: ByteRange) -> usize {
+        self.outstanding
+            .partition_point(|entry| entry.range.end <= range.start)
+    }
+
+    fn outstanding_of(&self, call: CallId, range: ByteRange) -> Option<&Outstanding> {
+        let entry = self.outstanding.get(self.first_outstanding(range))?;
+        ((entry.call, entry.range) == (call, range)).then_some(entry)
     }
 }

@@ -517,3 +517,55 @@ fn a_lost_write_of_a_region_that_is_gone_makes_nothing_dirty() {
     assert_eq!(guest.read(5), 0);
     assert_eq!(guest.msync(4..8, SYNC), KernReturn::Failure, "the loss is told");
 }
+
+/// No fuel and no epoch interrupts an import: its work grows with what it is asked for, not with the square of it.
+#[test]
+fn the_work_of_a_sync_is_bounded_by_its_parts_and_ports() {
+    const PARTS: u64 = 400;
+    const PORTS: u64 = 400;
+    let pager = TestPager::new();
+    let object = Object::new(&pager, 'a', PARTS);
+    let mut guest = Guest::new(PARTS);
+    let port = (0..PORTS).map(|_| guest.open(&object)).last().expect("opened");
+    // No two of them are one part.
+    for page in 0..PARTS {
+        let mut window = request(port, page, 1);
+        window.offset = (PARTS - 1 - page) * P;
+        guest.map_with(&window).expect("the page is free");
+    }
+    guest.store(0..PARTS, 1);
+    let before = object.accesses();
+    assert_eq!(guest.msync(0..PARTS, SYNC), KernReturn::Success);
+    let accesses = object.accesses() - before;
+    assert!(accesses < 20 * (PARTS + PORTS), "{accesses} accesses");
+    assert_eq!(pager.durable(object.id(), 0)[0], 1);
+}
+
+/// Ranges are taken in any order, and answered in any order.
+#[test]
+fn ranges_that_are_taken_never_overlap() {
+    let pager = TestPager::new();
+    let object = Object::new(&pager, 'a', 8);
+    let range = |pages: std::ops::Range<u64>| ByteRange::new(pages.start * P, pages.end * P);
+    let reserve = |number, pages| object.with(|object| object.reserve(number, range(pages)));
+    let (first, second) = (call(), call());
+    assert!(reserve(first, 6..7) && reserve(first, 1..3) && reserve(second, 4..5));
+    for taken in [0..8, 0..2, 1..2, 1..3, 2..3, 2..4, 3..5, 4..5, 4..6, 5..7, 6..8] {
+        assert!(!reserve(second, taken.clone()), "{taken:?}");
+    }
+    assert!(reserve(second, 3..4) && reserve(second, 0..1) && reserve(second, 7..8));
+    object.with(|object| {
+        object.mark_sent(first, range(1..3));
+        object.mark_sent(second, range(4..5));
+        // As after a time-out: what the pager owes an answer for stays taken.
+        object.release(first);
+    });
+    assert!(reserve(second, 6..7) && !reserve(second, 2..3));
+    assert_eq!(object.complete(4..5, Ok(())), Ok(()));
+    assert_eq!(object.complete(1..3, Ok(())), Ok(()));
+    assert!(reserve(second, 2..3));
+    let completed = |number, pages| object.with(|object| object.completed(number, range(pages)));
+    assert_eq!(completed(second, 4..5), Some(Ok(())));
+    assert_eq!(completed(first, 4..5), None, "another call's");
+    assert_eq!(completed(second, 2..3), None, "not asked for");
+}

@@ -1,7 +1,5 @@
 //! [`Source`]: what a region shows of an object, and a task's claim to write it.
 
-use alloc::vec::Vec;
-
 use crate::{
     KernReturn, PageSet, PagerError,
     map::Sharing,
@@ -22,9 +20,9 @@ pub(super) struct Source<O> {
 /// Takes `pages` of the object for writing; one task writes a page at a time.
 pub(super) fn claim<O: ObjectHandle>(object: &O, pages: PageRange) -> bool {
     object.with(|object| {
-        let free = !object.written_by.iter().any(|other| other.overlaps(pages));
+        let free = object.written_by.within(pages).is_empty();
         if free {
-            object.written_by.push(pages);
+            object.written_by.insert(pages);
         }
         free
     })
@@ -33,13 +31,7 @@ pub(super) fn claim<O: ObjectHandle>(object: &O, pages: PageRange) -> bool {
 /// Gives `pages` of the object back.
 pub(super) fn unclaim<O: ObjectHandle>(object: &O, pages: PageRange) {
     object.with(|object| {
-        let mut rest: Vec<PageRange> = Vec::new();
-        for claim in object.written_by.drain(..) {
-            let mut left = PageSet::from(claim);
-            left.remove(pages);
-            rest.extend(left.runs());
-        }
-        object.written_by = rest;
+        object.written_by.remove(pages);
         object.dirty.remove(pages);
         object.stored.remove(pages);
         object.precious.remove(pages);

@@ -66,17 +66,22 @@ impl<O: ObjectHandle> Task<O> {
     }
 
     /// What the guest sees of a finished call: its own result or, once, an earlier error of an asynchronous call. An
-    /// error of its own stands for the earlier ones too, as that of `fsync` does: the pages of all of them are dirty.
+    /// error of its own stands for the earlier ones too, as that of `fsync` does: the pages of all of them are dirty. Of
+    /// several objects' errors it is that of the lowest address.
     pub fn conclude(&mut self, msync: &Msync<O>, result: KernReturn) -> KernReturn {
-        let mut earlier = None;
-        for object in msync.objects() {
+        let mut earlier: Option<(usize, KernReturn)> = None;
+        for (place, object) in msync.objects() {
             for open in self.objects.values_mut().filter(|open| open.object == *object) {
                 let error = open.object.with(|object| object.errors.check(&mut open.errors));
-                earlier = earlier.or(error);
+                if let Some(error) = error
+                    && earlier.is_none_or(|(before, _)| place < before)
+                {
+                    earlier = Some((place, error));
+                }
             }
         }
         match (result, earlier) {
-            (KernReturn::Success | KernReturn::InvalidAddress, Some(error)) => error,
+            (KernReturn::Success | KernReturn::InvalidAddress, Some((_, error))) => error,
             _ => result,
         }
     }

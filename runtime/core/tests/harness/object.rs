@@ -28,6 +28,7 @@ struct Shared {
     pager: Arc<TestPager>,
     state: Mutex<MemoryObject>,
     changed: Condvar,
+    accesses: AtomicU64,
 }
 
 impl Object {
@@ -45,6 +46,7 @@ impl Object {
             pager: pager.clone(),
             state: Mutex::new(MemoryObject::new(attributes, PAGE)),
             changed: Condvar::new(),
+            accesses: AtomicU64::new(0),
         });
         let request = InitRequest {
             page_size: PAGE,
@@ -76,6 +78,11 @@ impl Object {
     ) -> Result<(), KernReturn> {
         let range = ByteRange::new(pages.start * P, pages.end * P);
         self.control().synchronize_completed(range, result.map_err(error))
+    }
+
+    /// How often its shared state was looked at or changed.
+    pub fn accesses(&self) -> u64 {
+        self.0.accesses.load(Ordering::Relaxed)
     }
 
     /// Pages that are known to be dirty.
@@ -134,6 +141,7 @@ impl ObjectHandle for Object {
     }
 
     fn with<R>(&self, access: impl FnOnce(&mut MemoryObject) -> R) -> R {
+        self.0.accesses.fetch_add(1, Ordering::Relaxed);
         let mut state = self.lock();
         let before = state.events();
         let result = access(&mut state);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use vmsync_core::{
-    ByteRange, KernReturn, PageRange,
+    ByteRange, KernReturn, PageRange, PageSet,
     abi::{VmProt, VmSync},
     object::ObjectHandle,
     pager::{LockRequest, MemoryObjectControl, ReturnPages},
@@ -360,7 +360,7 @@ fn p5_requests_of_a_pager_are_bounded_and_inside_the_object() {
 fn p2_the_harness_notices_a_lost_page() {
     let (pager, object, guest) = precious();
     drop(guest);
-    object.with(|object| object.written_by.clear());
+    object.with(|object| object.written_by = PageSet::new());
     let mut again = Guest::new(32);
     again.map(&object, 8);
     assert_eq!(again.read(8), LOST);
