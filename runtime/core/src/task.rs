@@ -191,11 +191,16 @@ impl<O: ObjectHandle> Task<O> {
         self.objects.retain(|_, open| !open.closed || maps(&open.object));
     }
 
-    /// What a pager has asked for of an object that regions show.
+    /// What a pager has asked for of an object that the task writes a part of: a reader leaves it to who writes it.
     pub fn next_lock_request(&self) -> Option<(O, LockRequest)> {
         let mut last = None;
         self.map.entries().find_map(|entry| {
-            let EntryBacking::Object { object, .. } = &entry.backing else {
+            let EntryBacking::Object {
+                object,
+                sharing: Sharing::Writer,
+                ..
+            } = &entry.backing
+            else {
                 return None;
             };
             // Regions of one object lie side by side, as a rule.

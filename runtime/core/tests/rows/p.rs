@@ -334,6 +334,31 @@ fn p5_restriction_comes_first_and_only_where_the_object_is_mapped() {
 }
 
 #[test]
+fn p5_a_request_waits_for_the_task_that_writes_the_object() {
+    let pager = TestPager::new();
+    let object = Object::new(&pager, 'a', 4);
+    let (mut writer, mut reader) = (Guest::new(32), Guest::new(32));
+    writer.map(&object, 8);
+    let port = reader.open(&object);
+    let mut window = map_request(port, 8, 4);
+    (window.protection, window.max_protection) = (VmProt::READ, VmProt::READ);
+    reader.map_with(&window).expect("readable");
+    window.address = 16 * P;
+    window.copy = true;
+    reader.map_with(&window).expect("readable");
+    let request = LockRequest {
+        range: ByteRange::new(0, P),
+        should_return: ReturnPages::Dirty,
+        flush: false,
+        prohibit: None,
+    };
+    object.control().lock_request(request).expect("there is room");
+    assert_eq!(reader.task.next_lock_request(), None);
+    assert_eq!(writer.task.next_lock_request(), Some((object, request)));
+    assert_eq!(writer.task.next_lock_request(), None);
+}
+
+#[test]
 fn p5_requests_of_a_pager_are_bounded_and_inside_the_object() {
     let (_, object, _) = precious();
     let request = |end| LockRequest {
