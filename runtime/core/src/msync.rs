@@ -218,7 +218,8 @@ pub struct MsyncStats {
     pub pages_flushed: u64,
 }
 
-/// One call. Dropped before its end it gives its ranges back; what it has not made durable stays dirty.
+/// One call. Dropped before its end it gives its ranges back, and pagers forget what they were not asked to commit; what it
+/// has not made durable stays dirty.
 #[derive(Debug)]
 pub struct Msync<O: ObjectHandle> {
     call: CallId,
@@ -234,6 +235,8 @@ pub struct Msync<O: ObjectHandle> {
     answered: usize,
     /// Pagers that were told to forget the call.
     aborted: Vec<PagerId>,
+    /// Pagers that have taken their last request: they owe their answers, whatever becomes of the call.
+    asked: Vec<PagerId>,
     verdict: KernReturn,
     stats: MsyncStats,
 }
@@ -278,6 +281,7 @@ impl<O: ObjectHandle> Msync<O> {
             reserved: 0,
             answered: 0,
             aborted: Vec::new(),
+            asked: Vec::new(),
             verdict,
             stats,
         }
@@ -517,6 +521,17 @@ impl<O: ObjectHandle> Msync<O> {
         self.spread_errors();
     }
 
+    /// A pager has panicked in the midst of the call: all that have not taken their last request forget it.
+    fn forget(&mut self) {
+        for work in self.work.iter_mut().filter(|work| work.awaits_pager()) {
+            if !self.asked.contains(&work.segment.object.pager_id()) {
+                let message = "the call has ended before it was committed";
+                work.error = Some(PagerError::new(PagerErrorKind::Io, message));
+            }
+        }
+        self.fail_groups();
+    }
+
     /// An error of one range is the error of every range that goes to the same pager.
     fn spread_errors(&mut self) {
         let mut failed: Vec<(PagerId, PagerError)> = Vec::new();
@@ -569,9 +584,13 @@ impl<O: ObjectHandle> Msync<O> {
             let work = &mut self.work[index];
             let (object, range) = (&work.segment.object, work.range);
             object.with(|object| object.mark_sent(self.call, range));
-            if let Err(error) = object.pager().synchronize(self.call, object.id(), range, flags) {
-                work.error = Some(error);
-                self.fail_groups();
+            match object.pager().synchronize(self.call, object.id(), range, flags) {
+                Ok(()) if more => {}
+                Ok(()) => self.asked.push(pager),
+                Err(error) => {
+                    work.error = Some(error);
+                    self.fail_groups();
+                }
             }
         }
     }
@@ -718,10 +737,14 @@ fn show_image<O: ObjectHandle>(
 
 impl<O: ObjectHandle> Drop for Msync<O> {
     fn drop(&mut self) {
-        if self.phase != Phase::Done {
-            for (object, _) in self.parts() {
-                object.with(|object| object.release(self.call));
-            }
+        if self.phase == Phase::Done {
+            return;
+        }
+        if self.phase == Phase::Reserve && self.reserved == self.order.len() {
+            self.forget();
+        }
+        for (object, _) in self.parts() {
+            object.with(|object| object.release(self.call));
         }
     }
 }

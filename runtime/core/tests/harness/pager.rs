@@ -40,6 +40,10 @@ pub struct Script {
     pub synchronize_fails: Option<PagerErrorKind>,
     /// Completions carry the error.
     pub completion_fails: Option<PagerErrorKind>,
+    /// The pager panics when it is handed one of these pages.
+    pub returns_panic: BTreeSet<(ObjectId, u64)>,
+    /// It panics when it is asked for the last time in a call.
+    pub synchronize_panics: bool,
     /// Completions wait for [`TestPager::release`].
     pub hold: bool,
     /// The object is destroyed in the midst of a `data_return`; from then on nothing is answered.
@@ -169,6 +173,11 @@ impl TestPager {
     /// How many calls are held.
     pub fn held(&self) -> usize {
         self.lock().held.len()
+    }
+
+    /// How many calls have returned pages and were not asked to be committed.
+    pub fn begun(&self) -> usize {
+        self.lock().calls.len()
     }
 
     /// What is queued becomes durable.
@@ -361,6 +370,13 @@ impl Pager for TestPager {
         if let Some(kind) = fault {
             return Err(error(kind));
         }
+        let panics = range
+            .clone()
+            .any(|page| state.script.returns_panic.contains(&(object, page)));
+        if panics {
+            drop(state);
+            panic!("as the test says");
+        }
         let returns = &mut state.calls.entry(call).or_default().returns;
         for (page, bytes) in range.zip(pages.chunks(to_usize(P))) {
             returns.push((object, page, bytes.to_vec()));
@@ -392,6 +408,10 @@ impl Pager for TestPager {
             entry.synchronous = flags.synchronous;
             if flags.more {
                 return Ok(());
+            }
+            if state.script.synchronize_panics {
+                drop(state);
+                panic!("as the test says");
             }
             let entry = state.calls.remove(&call).expect("inserted above");
             if let Some(kind) = state.script.synchronize_fails {

@@ -331,6 +331,74 @@ fn s7_a_call_that_is_dropped_gives_its_ranges_back() {
     assert_eq!(guest.msync(10..12, SYNC), KernReturn::Success);
 }
 
+/// Objects `a` and `b` of one pager at page 8, 2 pages each, and `c` of another one in front of them or behind, all dirty.
+fn two_pagers(c_at: u64) -> ([Arc<TestPager>; 2], [Object; 3], Guest) {
+    let pager = TestPager::new();
+    let other = TestPager::beside(&pager);
+    let objects =
+        [(&pager, 'a'), (&pager, 'b'), (&other, 'c')].map(|(pager, name)| Object::new(pager, name, 2));
+    let mut guest = Guest::new(32);
+    for (object, at) in objects.iter().zip([8, 10, c_at]) {
+        guest.map(object, at);
+        guest.store(at..at + 2, 1);
+    }
+    pager.take_log();
+    ([pager, other], objects, guest)
+}
+
+/// A sync of everything, in which a pager panics; the host goes on.
+fn panics(guest: &mut Guest) {
+    let sync = std::panic::AssertUnwindSafe(|| guest.msync(0..32, SYNC));
+    assert!(std::panic::catch_unwind(sync).is_err());
+}
+
+#[test]
+fn s7_pages_returned_before_a_pager_panics_are_forgotten() {
+    for c_at in [6, 12] {
+        let ([pager, other], objects, mut guest) = two_pagers(c_at);
+        pager.script(|script| _ = script.returns_panic.insert((objects[1].id(), 0)));
+        panics(&mut guest);
+        assert_eq!([pager.begun(), other.begun()], [0, 0], "c at {c_at}");
+        pager.script(|script| script.returns_panic.clear());
+        assert!(objects.iter().all(|object| object.dirty().len() == 2));
+        assert_eq!(guest.msync(0..32, SYNC), KernReturn::Success);
+        assert_eq!(pager.durable(objects[0].id(), 0)[0], 1);
+    }
+}
+
+#[test]
+fn s7_ranges_that_a_pager_was_asked_for_before_it_panics_are_free() {
+    for c_at in [6, 12] {
+        let ([pager, other], [a, _, c], mut guest) = two_pagers(c_at);
+        other.script(|script| script.hold = true);
+        pager.script(|script| script.synchronize_panics = true);
+        panics(&mut guest);
+        assert_eq!([pager.begun(), other.begun()], [0, 0], "c at {c_at}");
+        pager.script(|script| script.synchronize_panics = false);
+        assert_eq!(guest.msync(8..12, SYNC), KernReturn::Success);
+        assert_eq!(pager.durable(a.id(), 0)[0], 1);
+        // The other pager has taken its part where it was asked first: that is not undone, and its answer is its own.
+        let was_asked = c_at < 8;
+        assert_eq!(other.held(), usize::from(was_asked));
+        let mut again = guest.start(c_at..c_at + 2, SYNC).expect("good arguments");
+        assert!(guest.blocks(&mut again));
+        assert_eq!(other.release(), [Ok(())]);
+        assert_eq!(guest.finish(&mut again), KernReturn::Success);
+        assert_eq!(other.durable(c.id(), 1)[0], 1);
+    }
+}
+
+#[test]
+fn s7_a_pager_that_panics_with_nothing_returned_is_asked_again() {
+    let ([pager, _], _, mut guest) = two_pagers(12);
+    assert_eq!(guest.msync(0..32, SYNC), KernReturn::Success);
+    pager.script(|script| script.synchronize_panics = true);
+    panics(&mut guest);
+    assert_eq!(pager.begun(), 0);
+    pager.script(|script| script.synchronize_panics = false);
+    assert_eq!(guest.msync(0..32, SYNC), KernReturn::Success);
+}
+
 #[test]
 fn s7_a_partly_reserved_call_that_is_dropped_gives_its_ranges_back() {
     let pager = TestPager::new();
