@@ -16,7 +16,7 @@ use std::{
 
 use vmsync_core::{PageRange, PageSize};
 
-use crate::{delta::Changed, object::Object, patch::Patch};
+use crate::{delta::Changed, limits::WAITING_PAGE_BYTES, object::Object, patch::Patch};
 
 /// The object's id and the page's number.
 pub(crate) type Key = (u64, u64);
@@ -25,7 +25,9 @@ pub(crate) type Key = (u64, u64);
 #[derive(Default)]
 pub(crate) struct Ahead {
     pages: BTreeMap<Key, Page>,
+    /// Of pages with something durable: how many there are, and what their patches take.
     durable: usize,
+    durable_bytes: usize,
 }
 
 struct Page {
@@ -47,6 +49,11 @@ impl Ahead {
     /// How many pages have something durable that is not in their images.
     pub(crate) fn durable(&self) -> usize {
         self.durable
+    }
+
+    /// Bytes of memory that they take, roughly.
+    pub(crate) fn durable_bytes(&self) -> usize {
+        self.durable_bytes + self.durable * WAITING_PAGE_BYTES
     }
 
     /// Those pages of `range`, ascending.
@@ -94,13 +101,15 @@ impl Ahead {
     pub(crate) fn settle(&mut self, changed: &Changed, number: u64) {
         let page = self.page(changed.key(), &changed.object);
         page.queued.take_if(|(newest, _)| *newest == number);
-        match &mut page.durable {
-            Some(durable) => durable.absorb(&changed.patch),
-            None => {
-                page.durable = Some(changed.patch.clone());
-                self.durable += 1;
+        let (before, now) = match &mut page.durable {
+            Some(durable) => {
+                let before = durable.bytes();
+                durable.absorb(&changed.patch);
+                (Some(before), durable.bytes())
             }
-        }
+            None => (None, page.durable.insert(changed.patch.clone()).bytes()),
+        };
+        self.count(before, Some(now));
     }
 
     /// Nothing that is queued of a page will be durable.
@@ -115,9 +124,9 @@ impl Ahead {
 
     /// A page has `patch`, which is durable.
     pub(crate) fn insert(&mut self, key: Key, object: &Arc<Object>, patch: Patch) {
-        let page = self.page(key, object);
-        let added = page.durable.replace(patch).is_none();
-        self.durable += usize::from(added);
+        let bytes = patch.bytes();
+        let before = self.page(key, object).durable.replace(patch);
+        self.count(before.map(|before| before.bytes()), Some(bytes));
     }
 
     /// Keeps all of `page`, which is what is supplied: it is changed again and again, and so needs no reading. Where it has
@@ -127,7 +136,10 @@ impl Ahead {
         if let (Some(patch), None, Some(waiting)) = (&newer.durable, &newer.queued, waiting)
             && waiting.is(patch)
         {
-            *waiting = Patch::of_page(page, &[(0, page.len())]);
+            let whole = Patch::of_page(page, &[(0, page.len())]);
+            let (before, now) = (waiting.bytes(), whole.bytes());
+            *waiting = whole;
+            self.count(Some(before), Some(now));
         }
     }
 
@@ -136,12 +148,12 @@ impl Ahead {
         let Some(page) = self.pages.get_mut(&key) else {
             return false;
         };
-        let newest = page.durable.take_if(|durable| durable.is(patch)).is_some();
-        self.durable -= usize::from(newest);
-        let all = newest && page.queued.is_none();
+        let applied = page.durable.take_if(|durable| durable.is(patch));
+        let all = applied.is_some() && page.queued.is_none();
         if all {
             self.pages.remove(&key);
         }
+        self.count(applied.map(|applied| applied.bytes()), None);
         all
     }
 
@@ -149,6 +161,13 @@ impl Ahead {
     pub(crate) fn forget(&mut self, object: u64) {
         self.pages.retain(|(id, _), _| *id != object);
         self.durable = self.durable_in(..).count();
+        self.durable_bytes = self.durable_in(..).map(|(_, _, patch)| patch.bytes()).sum();
+    }
+
+    /// A page's durable patch took `before` bytes and takes `now`.
+    fn count(&mut self, before: Option<usize>, now: Option<usize>) {
+        self.durable = self.durable + usize::from(now.is_some()) - usize::from(before.is_some());
+        self.durable_bytes = self.durable_bytes + now.unwrap_or(0) - before.unwrap_or(0);
     }
 
     fn page(&mut self, key: Key, object: &Arc<Object>) -> &mut Page {
@@ -315,11 +334,13 @@ mod tests {
                         assert_eq!(ahead.is_in_image(1, one), !here);
                     }
                     assert_eq!(ahead.durable(), pages.iter().filter(|page| page.waits).count());
+                    let bytes = ahead.durable_in(..).map(|(_, _, patch)| patch.bytes());
+                    assert_eq!(ahead.durable_bytes, bytes.sum());
                     assert!(ahead.is_in_image(2, all) && ahead.newer(2, all).is_empty());
                 }
             }
         }
         ahead.forget(1);
-        assert_eq!(ahead.durable(), 0);
+        assert_eq!((ahead.durable(), ahead.durable_bytes()), (0, 0));
     }
 }

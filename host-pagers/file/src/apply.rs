@@ -11,11 +11,15 @@
 //! - a page leaves `ahead` after its image has it; one that cannot be written stays there, where the store finds it, and is tried
 //!   again later.
 
-use std::{ops::RangeBounds, sync::Arc};
+use std::{
+    ops::{Bound, RangeBounds},
+    sync::Arc,
+};
 
 use crate::{
+    ahead::Key,
     disk::Result,
-    limits::IMAGE_WRITE_BYTES,
+    limits::{APPLY_PAGES_MAX, IMAGE_WRITE_BYTES},
     object::Object,
     patch::Patch,
     store::{Shared, lock},
@@ -28,12 +32,34 @@ struct Waiting {
     patch: Patch,
 }
 
+impl Waiting {
+    fn key(&self) -> Key {
+        (self.object.id, self.page)
+    }
+}
+
 impl Shared {
-    /// Writes up to `pages_max` of the pages that wait and that are in `range`, by object and number.
+    /// Writes all pages that wait now and that are in `range`. Others have the images in between.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn apply_all(&self, range: impl RangeBounds<Key>) -> Result<()> {
+        let (mut start, end) = (range.start_bound().cloned(), range.end_bound().cloned());
+        while let Some(last) = self.apply_waiting((start, end), APPLY_PAGES_MAX)? {
+            start = Bound::Excluded(last);
+        }
+        Ok(())
+    }
+
+    /// Writes up to `pages_max` of the pages that wait and that are in `range`; the last of them, if there is one.
     ///
     /// # Errors
     /// The first of the disk's.
-    pub(crate) fn apply_waiting(&self, range: impl RangeBounds<(u64, u64)>, pages_max: usize) -> Result<()> {
+    pub(crate) fn apply_waiting(
+        &self,
+        range: impl RangeBounds<Key>,
+        pages_max: usize,
+    ) -> Result<Option<Key>> {
         let _images = lock(&self.images);
         let waiting: Vec<Waiting> = {
             let queue = lock(&self.queue);
@@ -45,7 +71,7 @@ impl Shared {
             });
             waiting.collect()
         };
-        let mut outcome = Ok(());
+        let mut outcome = Ok(waiting.last().map(Waiting::key));
         let mut written = Vec::with_capacity(waiting.len());
         let pages_at_once = (IMAGE_WRITE_BYTES / self.page_size.bytes() as usize).max(1);
         let mut room = Vec::with_capacity(IMAGE_WRITE_BYTES);
@@ -59,8 +85,7 @@ impl Shared {
         let learned: Vec<bool> = written.iter().map(|waiting| self.learn(waiting)).collect();
         let mut queue = lock(&self.queue);
         for (waiting, learned) in written.into_iter().zip(learned) {
-            let key = (waiting.object.id, waiting.page);
-            let newest = queue.ahead.applied(key, &waiting.patch);
+            let newest = queue.ahead.applied(waiting.key(), &waiting.patch);
             if learned {
                 waiting.object.lines.applied(waiting.page, newest);
             }

@@ -1,49 +1,85 @@
-//! The store's thread: flushes what is queued, applies what waits, takes checkpoints.
+//! The store's threads: one flushes what is queued, the other puts pages into images and takes checkpoints.
 //!
 //! Invariants:
-//! - it holds no lock while it waits, and no lock of its own while it works;
-//! - an asynchronous call waits for it no longer than the configured delay, unless another thread flushes first;
-//! - when it stops, nobody relies on it any more.
+//! - they hold no lock while they wait, and no lock of their own while they work;
+//! - an asynchronous call waits for them no longer than the configured delay, unless another thread flushes first: whatever
+//!   images and checkpoints take, the thread that flushes is free;
+//! - when they stop, nobody relies on them any more.
 
 use std::{
+    io,
     sync::{Arc, PoisonError},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
 use crate::{
-    limits::{APPLY_DELAY, APPLY_PAGES_MAX, APPLY_PAGES_MIN, APPLY_WAKE_PAGES},
+    limits::{APPLY_BYTES_MIN, APPLY_DELAY, APPLY_PAGES_MAX, APPLY_WAKE_PAGES},
     store::{Shared, lock},
 };
 
+/// Starts the threads, those that can be made.
+pub(crate) fn start(shared: &Arc<Shared>) -> Vec<JoinHandle<()>> {
+    let flusher = spawn("vmsync-store", shared, flush);
+    lock(&shared.queue).has_flusher = flusher.is_ok();
+    let tidier = spawn("vmsync-tidy", shared, tidy);
+    lock(&shared.queue).has_tidier = tidier.is_ok();
+    [flusher, tidier].into_iter().flatten().collect()
+}
+
+fn spawn(name: &str, shared: &Arc<Shared>, run: fn(&Shared)) -> io::Result<JoinHandle<()>> {
+    let own = shared.clone();
+    thread::Builder::new().name(name.into()).spawn(move || run(&own))
+}
+
+/// Flushes queued calls a delay after they were first seen, or when there is a reason to hurry.
+fn flush(shared: &Shared) {
+    let mut flush_at = None;
+    let mut queue = lock(&shared.queue);
+    loop {
+        let pending = queue.has_pending() && !queue.flushing;
+        flush_at = due(pending, flush_at, shared.options.write_behind_delay);
+        // A store that is dropped by whom this thread answers has nobody else who would write what is queued.
+        if pending && (queue.urgent || queue.stop || is_past(flush_at)) {
+            // What comes behind waits from then on.
+            (queue.urgent, queue.flushing, flush_at) = (false, true, None);
+            let ticket = queue.queued;
+            drop(queue);
+            shared.flush_until(ticket);
+            queue = lock(&shared.queue);
+            continue;
+        }
+        if queue.stop {
+            queue.has_flusher = false;
+            return;
+        }
+        queue = match flush_at {
+            None => shared.work.wait(queue).unwrap_or_else(PoisonError::into_inner),
+            Some(until) => {
+                let left = until.saturating_duration_since(Instant::now());
+                let woken = shared.work.wait_timeout(queue, left);
+                woken.unwrap_or_else(PoisonError::into_inner).0
+            }
+        };
+    }
+}
+
 /// What to do next.
 enum Work {
-    Flush(u64),
     Apply,
     Checkpoint,
     Stop,
 }
 
-/// Starts the thread, `None` where there are no threads.
-pub(crate) fn start(shared: &Arc<Shared>) -> Option<JoinHandle<()>> {
-    let own = shared.clone();
-    let thread = thread::Builder::new()
-        .name("vmsync-store".into())
-        .spawn(move || run(&own));
-    lock(&shared.queue).has_thread = thread.is_ok();
-    thread.ok()
-}
-
-fn run(shared: &Shared) {
+fn tidy(shared: &Shared) {
     // Failed attempts to apply; they are repeated when there is other work, not in a loop.
     let mut stuck = 0;
-    let (mut applying, mut flush_at) = (false, None);
+    let mut applying = false;
     loop {
-        let work = next(shared, stuck, applying, &mut flush_at);
+        let work = next(shared, stuck, applying);
         applying = matches!(work, Work::Apply);
         match work {
             Work::Stop => return,
-            Work::Flush(ticket) => shared.flush_until(ticket),
             Work::Apply => {
                 let applied = shared.apply_waiting(.., APPLY_PAGES_MAX);
                 stuck = if applied.is_err() {
@@ -58,44 +94,34 @@ fn run(shared: &Shared) {
     }
 }
 
-/// Waits for work. Queued calls and pages that are not in their images wait for their delays, from when they were first seen, unless
-/// there is a reason to hurry; where some were just put there, the others follow.
-fn next(shared: &Shared, stuck: usize, mut applying: bool, flush_at: &mut Option<Instant>) -> Work {
+/// Waits for work. Pages that are not in their images wait for a delay, from when they were first seen, unless there are too
+/// many; where some were just put there, the others follow.
+fn next(shared: &Shared, stuck: usize, mut applying: bool) -> Work {
     let mut queue = lock(&shared.queue);
     let mut apply_at = None;
     loop {
-        queue.thread_ready = !queue.stop;
-        let pending = queue.has_pending() && !queue.flushing;
-        *flush_at = due(pending, *flush_at, shared.options.write_behind_delay);
-        // A store that is dropped by whom this thread answers has nobody else who would write what is queued.
-        if pending && (queue.urgent || queue.stop || is_past(*flush_at)) {
-            // What comes behind waits from then on.
-            (queue.urgent, queue.flushing, *flush_at) = (false, true, None);
-            return Work::Flush(queue.queued);
-        }
         if queue.stop {
-            queue.has_thread = false;
+            queue.has_tidier = false;
             return Work::Stop;
         }
         if queue.checkpoint_wanted {
-            queue.thread_ready = false;
             return Work::Checkpoint;
         }
         let unapplied = queue.ahead.durable();
         let some = unapplied > stuck;
+        let many = queue.ahead.durable_bytes() >= APPLY_BYTES_MIN;
         apply_at = due(some && unapplied >= APPLY_WAKE_PAGES, apply_at, APPLY_DELAY);
-        if some && (applying || unapplied >= APPLY_PAGES_MIN || is_past(apply_at)) {
-            queue.thread_ready = false;
+        if some && (applying || many || is_past(apply_at)) {
             return Work::Apply;
         }
-        let Some(until) = [*flush_at, apply_at].into_iter().flatten().min() else {
-            queue.thread_idle = true;
-            queue = shared.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
-            (queue.thread_idle, applying) = (false, false);
+        let Some(until) = apply_at else {
+            queue.tidier_idle = true;
+            queue = shared.tidying.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            (queue.tidier_idle, applying) = (false, false);
             continue;
         };
         let left = until.saturating_duration_since(Instant::now());
-        let woken = shared.work.wait_timeout(queue, left);
+        let woken = shared.tidying.wait_timeout(queue, left);
         queue = woken.unwrap_or_else(PoisonError::into_inner).0;
     }
 }

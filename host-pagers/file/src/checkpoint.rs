@@ -126,11 +126,12 @@ impl Shared {
             if seal.generation == checkpointer.superblock.generation {
                 return Ok(());
             }
-            self.apply_waiting(.., usize::MAX)?;
             (seal, std::mem::take(&mut lock(&self.queue).sealed))
         };
+        // Commits go on meanwhile: what they add is behind the seal.
         let outcome = self
-            .rewrite_suspects(&checkpointer.superblock, &mut work)
+            .apply_all(..)
+            .and_then(|()| self.rewrite_suspects(&checkpointer.superblock, &mut work))
             .and_then(|()| self.sync_work(&mut work))
             .and_then(|()| checkpointer.advance(seal));
         if let Err(error) = outcome {

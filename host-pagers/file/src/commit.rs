@@ -9,7 +9,7 @@
 //! Invariants:
 //! - one thread flushes at a time, and it took the role under the queue's lock;
 //! - a call is taken by the flush that is running or by a later one: nobody leaves the role while calls are queued
-//!   without waking the thread that goes on;
+//!   without waking the thread that goes on, where there is one;
 //! - when a record fails, everything queued behind it fails too: it may be a difference to what is not there.
 
 use std::{
@@ -25,7 +25,7 @@ use crate::{
     error::within,
     journal::Journal,
     layout::record::record_bytes,
-    limits::{APPLY_WAKE_PAGES, BACK_PRESSURE, OBJECTS_TOUCHED_MAX, UNAPPLIED_PAGES_MAX},
+    limits::{APPLY_WAKE_PAGES, BACK_PRESSURE, OBJECTS_TOUCHED_MAX, UNAPPLIED_BYTES_MAX},
     queue::Group,
     stats::count,
     store::{Shared, lock},
@@ -46,25 +46,33 @@ impl Shared {
 
     /// Flushes until the call with `ticket` is settled; in the role of the flushing thread, which it gives up.
     pub(crate) fn flush_until(&self, ticket: u64) {
-        let (mut checkpoint, mut wake, mut room) = (false, false, false);
+        let (mut checkpoint, mut wake, mut tidy, mut room) = (false, false, false, false);
         let mut leads = true;
         while leads {
             let settled = self.flush_group();
+            let pages = settled.pages_to_apply;
             self.answer(settled);
+            if pages > 0 {
+                // What cannot be written stays in memory.
+                let _ = self.apply_waiting(.., pages);
+            }
             let mut queue = lock(&self.queue);
-            leads = queue.settled < ticket || (queue.has_pending() && !queue.thread_ready);
+            leads = queue.settled < ticket || (queue.has_pending() && !queue.has_flusher);
             if !leads {
                 queue.flushing = false;
                 queue.urgent = queue.has_pending();
-                let many = queue.thread_idle && queue.ahead.durable() >= APPLY_WAKE_PAGES;
-                wake = queue.urgent || many;
+                wake = queue.urgent;
+                tidy = queue.tidier_idle && queue.ahead.durable() >= APPLY_WAKE_PAGES;
                 room = queue.room_waiters > 0;
-                checkpoint = queue.checkpoint_wanted && !queue.has_thread;
+                checkpoint = queue.checkpoint_wanted && !queue.has_tidier;
             }
         }
         // Whoever is woken wants the queue's lock.
         if wake {
             self.work.notify_one();
+        }
+        if tidy {
+            self.tidying.notify_one();
         }
         if room {
             self.drained.notify_all();
@@ -86,8 +94,9 @@ impl Shared {
             return Settled::default();
         }
         match pressure.and_then(|()| self.commit(&mut journal, &group, crowded)) {
-            Ok(()) => Settled {
+            Ok(pages_to_apply) => Settled {
                 durable: group,
+                pages_to_apply,
                 failed: None,
             },
             Err(error) => {
@@ -97,8 +106,8 @@ impl Shared {
                 queue.discard(&behind);
                 queue.discard(&group);
                 Settled {
-                    durable: Group::new(),
                     failed: Some((error, group, behind)),
+                    ..Settled::default()
                 }
             }
         }
@@ -118,8 +127,9 @@ impl Shared {
         (lock(&self.journal), relieved)
     }
 
-    /// Makes `group` durable and puts it into the images; `crowded`: the active segment has pages of as many objects as it may.
-    fn commit(&self, journal: &mut Journal, group: &Group, crowded: bool) -> Result<()> {
+    /// Makes `group` durable; `crowded`: the active segment has pages of as many objects as it may. How many pages this thread is
+    /// to put into the images: none, as long as another does and not too many wait.
+    fn commit(&self, journal: &mut Journal, group: &Group, crowded: bool) -> Result<usize> {
         let calls = group.iter().filter(|call| !call.is_empty());
         let (count_of_calls, pieces) = (calls.clone().count(), calls.flat_map(Prepared::pieces));
         let pieces: Vec<&[u8]> = pieces.collect();
@@ -128,7 +138,7 @@ impl Shared {
                 self.roll(journal, 0)?;
             }
             lock(&self.queue).settle(group, journal.sequence_next());
-            return Ok(());
+            return Ok(0);
         }
         let length = pieces.iter().map(|piece| piece.len()).sum();
         if crowded || !journal.has_room(length) {
@@ -141,17 +151,14 @@ impl Shared {
         count(&self.counters.syncs, 1);
         count(&self.counters.calls, count_of_calls as u64);
         count(&self.counters.bytes_journaled, record_bytes(length) as u64);
-        let apply = {
-            let mut queue = lock(&self.queue);
-            queue.settle(group, sequence);
-            !queue.has_thread || queue.ahead.durable() > UNAPPLIED_PAGES_MAX
-        };
-        if apply {
-            // Twice what came, so that less and less waits. What cannot be written stays in memory.
-            let pages: usize = group.iter().map(|call| call.changed.len()).sum();
-            let _ = self.apply_waiting(.., 2 * pages);
+        let mut queue = lock(&self.queue);
+        queue.settle(group, sequence);
+        if queue.has_tidier && queue.ahead.durable_bytes() <= UNAPPLIED_BYTES_MAX {
+            return Ok(0);
         }
-        Ok(())
+        // Twice what came, so that less and less waits.
+        let pages: usize = group.iter().map(|call| call.changed.len()).sum();
+        Ok(2 * pages)
     }
 
     /// Goes on in a fresh segment with room for a body of `length` bytes.
@@ -164,7 +171,7 @@ impl Shared {
         let many = queue.sealed.len() >= OBJECTS_TOUCHED_MAX;
         if many || journal.sealed_bytes() > self.options.checkpoint_bytes {
             queue.checkpoint_wanted = true;
-            self.work.notify_one();
+            self.tidying.notify_one();
         }
         Ok(())
     }
@@ -174,6 +181,7 @@ impl Shared {
 #[derive(Default)]
 struct Settled {
     durable: Group,
+    pages_to_apply: usize,
     /// Why, the calls of the record, the calls behind it.
     failed: Option<(PagerError, Group, Group)>,
 }

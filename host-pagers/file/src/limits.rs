@@ -125,8 +125,11 @@ pub const APPLY_DELAY: Duration = Duration::from_millis(100);
 /// over, does without it.
 pub const APPLY_WAKE_PAGES: usize = 64;
 
-/// So many waiting pages are put into the images at once, without the delay: up to 16 MiB.
-pub const APPLY_PAGES_MIN: usize = 1 << 12;
+/// What a page that waits takes beside its patch, roughly.
+pub const WAITING_PAGE_BYTES: usize = 128;
+
+/// So many bytes of waiting pages are put into the images at once, without the delay.
+pub const APPLY_BYTES_MIN: usize = 16 << 20;
 
 /// Pages that are put into the images before the thread looks for more urgent work: less than a millisecond.
 pub const APPLY_PAGES_MAX: usize = 256;
@@ -136,8 +139,8 @@ pub const APPLY_PAGES_MAX: usize = 256;
 /// processor's caches, 3 after writes of 64 KiB, 2 after single pages, which took longer to write first (Linux 6.18).
 pub const IMAGE_WRITE_BYTES: usize = 32 << 10;
 
-/// Pages that wait for being put into their images in memory; above it committers do it themselves.
-pub const UNAPPLIED_PAGES_MAX: usize = 1 << 14;
+/// Memory for pages that wait for being put into their images; above it committers do it themselves.
+pub const UNAPPLIED_BYTES_MAX: usize = 64 << 20;
 
 /// Bytes that the zero-filling of a new segment writes at once.
 pub const FILL_BYTES: usize = 1 << 20;
@@ -149,10 +152,6 @@ const _: () = assert!(SEGMENT_HEADER_BYTES.is_multiple_of(RECORD_ALIGN));
 const _: () = assert!(SEGMENT_BYTES_MIN > 2 * SEGMENT_HEADER_BYTES as u64);
 const _: () = assert!(SEGMENT_BYTES_DEFAULT >= SEGMENT_BYTES_MIN);
 const _: () = assert!(ENTRIES_BYTES_MAX < u32::MAX as usize);
-const _: () = assert!(
-    APPLY_WAKE_PAGES <= APPLY_PAGES_MAX
-        && APPLY_PAGES_MAX <= APPLY_PAGES_MIN
-        && APPLY_PAGES_MIN < UNAPPLIED_PAGES_MAX
-);
+const _: () = assert!(APPLY_WAKE_PAGES <= APPLY_PAGES_MAX && APPLY_BYTES_MIN < UNAPPLIED_BYTES_MAX);
 const _: () = assert!(STAMP_COUNT.is_power_of_two());
 const _: () = assert!(BLOCK_BYTES.is_multiple_of(LINE_BYTES));

@@ -339,7 +339,7 @@ impl Pager for FileStore {
             return Ok(());
         }
         shared.require_writable()?;
-        shared.apply_waiting(waiting, usize::MAX)
+        shared.apply_all(waiting)
     }
 
     fn data_return(
@@ -472,7 +472,7 @@ impl Pager for FileStore {
 }
 
 impl Shared {
-    /// Commits a call, or lets the thread that flushes now do it; with `nowait` the store's own thread, where it is free.
+    /// Commits a call, or lets the thread that flushes now do it; with `nowait` the store's own thread.
     fn commit_call(&self, call: Call, nowait: bool) -> Result<()> {
         match self.enqueue(call, false) {
             Ok((queue, ticket)) => {
@@ -485,14 +485,14 @@ impl Shared {
         Ok(())
     }
 
-    /// Leaves what was just queued to the thread that flushes, or, with `nowait`, to the store's own; `false` where there is none, or
-    /// one that is busy for long. The lock is that of the queueing: were the call flushed in between, whoever comes next would
+    /// Leaves what was just queued to the thread that flushes, or, with `nowait`, to the store's own; `false` where there is none.
+    /// The lock is that of the queueing: were the call flushed in between, whoever comes next would
     /// take the thread for woken.
     fn hand_over(&self, mut queue: MutexGuard<'_, Queue>, nowait: bool) -> bool {
         if queue.flushing {
             return true;
         }
-        if !nowait || !queue.thread_ready {
+        if !nowait || !queue.has_flusher {
             return false;
         }
         let woken = std::mem::replace(&mut queue.urgent, true);

@@ -49,6 +49,11 @@ impl Patch {
         (!runs.is_empty()).then(|| Self::new(&Arc::new(runs.to_vec()), 0..runs.len()))
     }
 
+    /// Bytes of memory that it takes, roughly.
+    pub(crate) fn bytes(&self) -> usize {
+        self.runs.len()
+    }
+
     /// Where in the page, and what.
     pub(crate) fn runs(&self) -> impl Iterator<Item = (usize, &[u8])> {
         read_runs(&self.entries[self.runs.clone()])

@@ -60,16 +60,16 @@ pub(crate) struct Queue {
     /// How many calls were queued, and how many of them have their outcome.
     pub(crate) queued: u64,
     pub(crate) settled: u64,
-    /// The background thread should not wait for its delay.
+    /// The thread that flushes should not wait for its delay.
     pub(crate) urgent: bool,
-    /// A background thread, or the host, does what can wait.
-    pub(crate) has_thread: bool,
+    /// There is one: it takes over what is left in the queue.
+    pub(crate) has_flusher: bool,
+    /// Another thread, or the host, applies and takes checkpoints.
+    pub(crate) has_tidier: bool,
+    /// It waits until somebody wakes it.
+    pub(crate) tidier_idle: bool,
     /// Threads that wait for room in the queue.
     pub(crate) room_waiters: usize,
-    /// It waits until somebody wakes it.
-    pub(crate) thread_idle: bool,
-    /// It waits, or flushes: it takes over what is left in the queue.
-    pub(crate) thread_ready: bool,
     pub(crate) checkpoint_wanted: bool,
     pub(crate) stop: bool,
 }
@@ -89,10 +89,10 @@ impl Queue {
             queued: 0,
             settled: 0,
             urgent: false,
-            has_thread: false,
+            has_flusher: false,
+            has_tidier: false,
+            tidier_idle: false,
             room_waiters: 0,
-            thread_idle: false,
-            thread_ready: false,
             checkpoint_wanted: false,
             stop: false,
         }

@@ -8,7 +8,7 @@
 //!           |------- journal             records, one sync for a group                         [commit.rs]
 //!           |------- images              durable pages on their way into them                  [apply.rs]
 //!           |------- checkpointer        superblock: which part of the journal is needed       [checkpoint.rs]
-//!           '------- background thread   late flushes, applying, checkpoints                   [background.rs]
+//!           '------- threads             late flushes; applying and checkpoints                [background.rs]
 //!   helpers, of the process, stay: they have a share of comparing what a large call returned     [helpers.rs]
 //! ```
 //!
@@ -51,7 +51,7 @@ use crate::{
 /// Who does what can wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Background {
-    /// A thread of the store, where threads can be made; else as [`Background::Caller`]. Threads of the process help with large calls.
+    /// Two threads of the store, where threads can be made; else as [`Background::Caller`]. Threads of the process help with large calls.
     #[default]
     Thread,
     /// Whoever calls: asynchronous calls stay queued until the next synchronous one, [`FileStore::flush`] or closing.
@@ -99,7 +99,7 @@ impl Default for Options {
 /// was reported as durable.
 pub struct FileStore {
     pub(crate) shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 /// What all parts of a store share.
@@ -120,8 +120,10 @@ pub(crate) struct Shared {
     pub(crate) queue: Mutex<Queue>,
     /// The flushing thread stopped.
     pub(crate) drained: Condvar,
-    /// The background thread has something to do.
+    /// The thread that flushes has something to do.
     pub(crate) work: Condvar,
+    /// The thread that applies and takes checkpoints has something to do.
+    pub(crate) tidying: Condvar,
     pub(crate) counters: Counters,
     /// Given up last.
     _lock: Box<dyn DiskLock>,
@@ -175,7 +177,7 @@ impl FileStore {
         let objects = recovered.touched.keys().copied().zip(objects).collect();
         let mut queue = Queue::new(recovered.catalog, recovered.touched);
         queue.ahead = recovered.ahead;
-        queue.has_thread = options.background == Background::Host;
+        queue.has_tidier = options.background == Background::Host;
         let checkpointer = Checkpointer::new(recovered.superblock, recovered.store_file);
         let shared = Arc::new(Shared {
             disk,
@@ -195,12 +197,14 @@ impl FileStore {
             queue: Mutex::new(queue),
             drained: Condvar::new(),
             work: Condvar::new(),
+            tidying: Condvar::new(),
             counters: Counters::default(),
             _lock: recovered.lock,
         });
         let wanted = options.background == Background::Thread && !options.read_only;
-        let thread = if wanted { background::start(&shared) } else { None };
-        Ok(Arc::new(Self { shared, thread }))
+        let threads = wanted.then(|| background::start(&shared));
+        let threads = threads.unwrap_or_default();
+        Ok(Arc::new(Self { shared, threads }))
     }
 
     /// Writes everything that is queued, and waits until it is durable.
@@ -218,7 +222,7 @@ impl FileStore {
     /// The disk's; nothing is lost, the journal keeps what it has.
     pub fn tidy(&self) -> Result<()> {
         self.shared.flush()?;
-        self.shared.apply_waiting(.., usize::MAX)?;
+        self.shared.apply_all(..)?;
         let due = lock(&self.shared.queue).checkpoint_wanted;
         if due {
             self.shared.checkpoint_sealed()
@@ -270,9 +274,10 @@ impl FileStore {
 
 impl Drop for FileStore {
     fn drop(&mut self) {
-        if let Some(thread) = self.thread.take() {
-            lock(&self.shared.queue).stop = true;
-            self.shared.work.notify_all();
+        lock(&self.shared.queue).stop = true;
+        self.shared.work.notify_all();
+        self.shared.tidying.notify_all();
+        for thread in self.threads.drain(..) {
             if thread.thread().id() == thread::current().id() {
                 // Whoever was just answered let go of the store. The journal keeps what this thread cannot wait for.
                 return;

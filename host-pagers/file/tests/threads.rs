@@ -357,6 +357,46 @@ fn pages_wait_before_they_are_put_into_the_image() {
     assert!(waited, "they are put into the image at once");
 }
 
+/// A drive may take its time to write an image. Until the journal is at its bound, nobody else waits for that: neither a call that
+/// is left to the store's thread, nor a queued one.
+#[test]
+fn a_checkpoint_that_takes_long_keeps_no_call_waiting() {
+    let options = Options {
+        background: Background::Thread,
+        write_behind_delay: Duration::from_millis(1),
+        ..tiny()
+    };
+    let disk = MemoryDisk::new();
+    let store = FileStore::open_on(Arc::new(disk.clone()), &options).unwrap();
+    let object = client(&store, "object", 1).unwrap();
+    object.commit_full(0, 1);
+    let wait_for = |what: &str, is_so: &dyn Fn() -> bool| {
+        let start = Instant::now();
+        while !is_so() {
+            assert!(start.elapsed() < Duration::from_secs(60), "{what}");
+            thread::sleep(Duration::from_millis(1));
+        }
+    };
+    let hold = disk.hold("object-1");
+    (2..9).for_each(|byte| object.commit_full(0, byte));
+    wait_for("a checkpoint begins", &|| disk.waiting() > 0);
+    // Who waits need not be the store's thread.
+    let flags = SynchronizeFlags {
+        nowait: true,
+        ..SYNCHRONOUS
+    };
+    for (byte, flags) in [(9, SYNCHRONOUS), (10, flags), (11, ASYNCHRONOUS)] {
+        let (call, records) = (Client::call(), store.stats().records);
+        object.give_full(call, 0, byte);
+        object.synchronize(call, (0, 1), flags).unwrap();
+        object.recorder.wait(object.range(0, 1)).unwrap();
+        wait_for("it is written", &|| store.stats().records > records);
+    }
+    assert_eq!((disk.waiting(), store.stats().checkpoints), (1, 0));
+    drop(hold);
+    wait_for("the checkpoint ends", &|| store.stats().checkpoints > 0);
+}
+
 /// The delay of a queued call counts from when it was queued, whatever comes behind it.
 #[test]
 fn calls_that_follow_each_other_quickly_are_written_all_the_same() {

@@ -14,7 +14,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -83,6 +83,18 @@ struct Shared {
     platter: Mutex<Platter>,
     readers: AtomicU64,
     cold: AtomicBool,
+    held: Mutex<Held>,
+    released: Condvar,
+}
+
+/// Changes of a file wait; see [`MemoryDisk::hold`].
+pub struct Hold(MemoryDisk);
+
+/// A file whose changes wait, and how many do.
+#[derive(Default)]
+struct Held {
+    name: Option<String>,
+    waiting: usize,
 }
 
 /// What the disk holds.
@@ -152,6 +164,17 @@ impl MemoryDisk {
     /// Whether the drive would have to be waited for, from now on, to read anything.
     pub fn set_cold(&self, cold: bool) {
         self.shared.cold.store(cold, Ordering::Relaxed);
+    }
+
+    /// Has changes of the file `name` wait while the answer lives.
+    pub fn hold(&self, name: &str) -> Hold {
+        lock(&self.shared.held).name = Some(name.into());
+        Hold(self.clone())
+    }
+
+    /// How many changes wait.
+    pub fn waiting(&self) -> usize {
+        lock(&self.shared.held).waiting
     }
 
     /// How many changing operations were asked for.
@@ -470,6 +493,13 @@ impl Drop for MemoryLock {
     }
 }
 
+impl Drop for Hold {
+    fn drop(&mut self) {
+        lock(&self.0.shared.held).name = None;
+        self.0.shared.released.notify_all();
+    }
+}
+
 impl MemoryFile {
     /// Whether the name still leads to this file; changes of a removed one go nowhere.
     fn is_named(&self) -> bool {
@@ -480,7 +510,18 @@ impl MemoryFile {
             .is_some_and(|file| Arc::ptr_eq(file, &self.file))
     }
 
+    fn wait_while_held(&self) {
+        let shared = &self.disk.shared;
+        let mut held = lock(&shared.held);
+        held.waiting += 1;
+        while held.name.as_deref() == Some(self.name.as_str()) {
+            held = shared.released.wait(held).unwrap_or_else(PoisonError::into_inner);
+        }
+        held.waiting -= 1;
+    }
+
     fn attempt(&self, change: Change) -> Result<()> {
+        self.wait_while_held();
         if self.access == Access::Read {
             return Err(error(PagerErrorKind::Denied, "opened for reading:", &self.name));
         }
