@@ -51,7 +51,7 @@ pub struct Life {
     pub faults: u64,
 }
 
-/// The smallest segments, so that a short life meets roll-overs and checkpoints; no thread, so that the seed decides.
+/// The smallest segments, so that a short life meets roll-overs and checkpoints.
 pub fn options(page_size: PageSize) -> Options {
     Options {
         page_size,
@@ -213,7 +213,11 @@ impl World {
     /// Opens the store; what it then holds must be allowed by the history.
     fn open_store(&mut self, what: &str) -> Result<(), Broken> {
         let start = self.disk.position();
-        let open = || FileStore::open_on(Arc::new(self.disk.clone()), &options(self.shape.page_size));
+        let options = Options {
+            background: self.shape.background,
+            ..options(self.shape.page_size)
+        };
+        let open = || FileStore::open_on(Arc::new(self.disk.clone()), &options);
         let mut attempts = 0;
         let store = loop {
             let error = match open() {
@@ -304,6 +308,7 @@ impl World {
             5 => return self.close(task),
             6..10 => return self.open(task),
             10 => self.discard(task),
+            11 | 12 if self.shape.background == Background::Host => return self.tidy(),
             _ => {}
         }
         if self.tasks[task].open.is_empty() {
@@ -394,6 +399,19 @@ impl World {
             Err(error) => self
                 .refused(&error, "checkpoint")
                 .and_then(|()| self.failed(start, &self.supplied.clone(), "checkpoint")),
+        }
+    }
+
+    /// What the host does when nothing waits.
+    fn tidy(&mut self) -> Result<(), Broken> {
+        self.flush()?;
+        let start = self.disk.position();
+        match self.store().tidy() {
+            // It may have written images only: nothing new is promised.
+            Ok(()) => self.compare("tidy"),
+            Err(error) => self
+                .refused(&error, "tidy")
+                .and_then(|()| self.failed(start, &self.supplied.clone(), "tidy")),
         }
     }
 

@@ -5,11 +5,13 @@
 //!   seed mod 32 = 13   an object of many pages: so do its checksums
 //!   seed mod 32 = 14   pages of 16 KiB
 //!   seed mod 32 = 30   pages of 64 KiB
+//!   an odd number of ones in it   what is durable waits for its images until a task tidies up, as with the store's own threads
 //! ```
 
 use std::ops::Range;
 
 use vmsync_core::{PageSize, abi::NAME_BYTES_MAX};
+use vmsync_pager_file::Background;
 
 use crate::limits::{NAMES, NAMES_WIDE, PAGES_FIRST_MAX, PAGES_LARGE_MAX, PAGES_MAX, PAGES_WIDE};
 
@@ -18,6 +20,8 @@ use crate::limits::{NAMES, NAMES_WIDE, PAGES_FIRST_MAX, PAGES_LARGE_MAX, PAGES_M
 pub struct Shape {
     /// The page size of the store.
     pub page_size: PageSize,
+    /// Who puts what is durable into images, and when: no thread, so that the seed decides.
+    pub background: Background,
     /// Objects that tasks use.
     pub names: Vec<String>,
     /// Pages of the first of them where it has many.
@@ -43,6 +47,10 @@ impl Shape {
         let names = NAMES[..count].iter();
         Self {
             page_size,
+            background: match seed.count_ones() % 2 {
+                0 => Background::Caller,
+                _ => Background::Host,
+            },
             names: names.map(|name| format!("{name:-<length$}")).collect(),
             pages_wide,
         }

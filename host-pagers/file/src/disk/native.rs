@@ -320,12 +320,11 @@ impl DiskFile for NativeFile {
             let mut rest = [IoSliceMut::new(&mut buffer[count..])];
             let at = offset + count as u64;
             match rustix::io::preadv2(&self.descriptor, &mut rest, at, ReadWriteFlags::NOWAIT) {
-                Ok(0) => break,
-                Ok(read) => count += read,
+                Ok(read @ 1..) => count += read,
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Ok(false),
-                // This file system, or this kernel, cannot tell.
-                Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                // The end; Linux 5.9 and 5.10 say so elsewhere, too. Or this file system, or this kernel, cannot tell.
+                Ok(0) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
                     count += self.read_at(at, &mut buffer[count..])?;
                     break;
                 }
