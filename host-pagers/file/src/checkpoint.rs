@@ -13,12 +13,9 @@
 
 use std::collections::BTreeMap;
 
-use vmsync_core::{PagerError, PagerErrorKind};
-
 use crate::{
-    disk::{Access, DiskFile, Result},
+    disk::{Access, Result},
     error::damaged,
-    journal::Seal,
     layout::{image_name, sums_name, superblock::Superblock},
     queue::{Touched, TouchedObject, merge},
     replay::replay_pages,
@@ -30,60 +27,10 @@ use crate::{
 /// Pages that are rebuilt from the journal at a time.
 const REBUILD_PAGES: usize = 1024;
 
-/// Who may write the superblock.
-pub(crate) struct Checkpointer {
-    superblock: Superblock,
-    file: Option<Box<dyn DiskFile>>,
-}
-
-impl Checkpointer {
-    pub(crate) fn new(superblock: Superblock, file: Option<Box<dyn DiskFile>>) -> Self {
-        Self { superblock, file }
-    }
-
-    /// Makes `seal` the place where replay begins.
-    fn advance(&mut self, seal: Seal) -> Result<()> {
-        let next = Superblock {
-            number: self.superblock.number + 1,
-            generation: seal.generation,
-            sequence: seal.sequence,
-            closed: false,
-            ..self.superblock
-        };
-        assert!(next.generation > self.superblock.generation);
-        assert!(next.sequence >= self.superblock.sequence);
-        self.write(next)
-    }
-
-    /// Notes that the journal is empty and everything durable; whoever opens the store next needs no sync and reads no
-    /// journal.
-    fn mark_closed(&mut self) -> Result<()> {
-        self.write(Superblock {
-            number: self.superblock.number + 1,
-            closed: true,
-            ..self.superblock
-        })
-    }
-
-    /// Writes `next` over the older slot.
-    fn write(&mut self, next: Superblock) -> Result<()> {
-        let Some(file) = &self.file else {
-            return Err(PagerError::new(
-                PagerErrorKind::Denied,
-                "the store is open read-only",
-            ));
-        };
-        file.write_at(next.slot_offset(), &next.encode())?;
-        file.sync()?;
-        self.superblock = next;
-        Ok(())
-    }
-}
-
 impl Shared {
     /// A checkpoint of everything that is durable now.
     pub(crate) fn checkpoint_all(&self) -> Result<()> {
-        let mut checkpointer = lock(&self.checkpointer);
+        let _role = lock(&self.checkpointer);
         {
             let mut journal = lock(&self.journal);
             if journal.is_empty() && !journal.is_doubtful() && lock(&self.queue).sealed.is_empty() {
@@ -93,7 +40,7 @@ impl Shared {
                 self.roll(&mut journal, 0)?;
             }
         }
-        self.checkpoint(&mut checkpointer)
+        self.checkpoint()
     }
 
     /// Writes what is queued, takes a checkpoint, and notes that the store is closed; the caller is the last who has it.
@@ -103,27 +50,30 @@ impl Shared {
     pub(crate) fn close(&self) -> Result<()> {
         self.flush()?;
         self.checkpoint_all()?;
-        let mut checkpointer = lock(&self.checkpointer);
+        let _role = lock(&self.checkpointer);
         let mut journal = lock(&self.journal);
-        if checkpointer.superblock.closed || !journal.is_empty() {
+        let mut store_file = lock(&self.store_file);
+        if store_file.superblock().closed || !journal.is_empty() {
             return Ok(());
         }
         journal.make_durable()?;
-        checkpointer.mark_closed()
+        store_file.close()
     }
 
     /// A checkpoint of the segments before the active one.
     pub(crate) fn checkpoint_sealed(&self) -> Result<()> {
-        let mut checkpointer = lock(&self.checkpointer);
-        self.checkpoint(&mut checkpointer)
+        let _role = lock(&self.checkpointer);
+        self.checkpoint()
     }
 
-    fn checkpoint(&self, checkpointer: &mut Checkpointer) -> Result<()> {
+    /// In the role of the checkpointer.
+    fn checkpoint(&self) -> Result<()> {
+        let superblock = lock(&self.store_file).superblock();
         let (seal, mut work) = {
             let journal = lock(&self.journal);
             lock(&self.queue).checkpoint_wanted = false;
             let Some(seal) = journal.seal() else { return Ok(()) };
-            if seal.generation == checkpointer.superblock.generation {
+            if seal.generation == superblock.generation {
                 return Ok(());
             }
             (seal, std::mem::take(&mut lock(&self.queue).sealed))
@@ -131,9 +81,9 @@ impl Shared {
         // Commits go on meanwhile: what they add is behind the seal.
         let outcome = self
             .apply_all(..)
-            .and_then(|()| self.rewrite_suspects(&checkpointer.superblock, &mut work))
+            .and_then(|()| self.rewrite_suspects(&superblock, &mut work))
             .and_then(|()| self.sync_work(&mut work))
-            .and_then(|()| checkpointer.advance(seal));
+            .and_then(|()| lock(&self.store_file).advance(seal));
         if let Err(error) = outcome {
             self.restore(work);
             return Err(error);

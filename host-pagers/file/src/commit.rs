@@ -164,8 +164,12 @@ impl Shared {
     /// Goes on in a fresh segment with room for a body of `length` bytes.
     pub(crate) fn roll(&self, journal: &mut Journal, length: usize) -> Result<()> {
         let snapshot = lock(&self.queue).catalog.encode();
-        journal.activate(&snapshot, length)?;
-        count(&self.counters.syncs, 1);
+        let generation = journal.activate(&snapshot, length)?;
+        if let Err(error) = lock(&self.store_file).extend(generation) {
+            journal.retire();
+            return Err(error);
+        }
+        count(&self.counters.syncs, 2);
         let mut queue = lock(&self.queue);
         queue.seal();
         let many = queue.sealed.len() >= OBJECTS_TOUCHED_MAX;

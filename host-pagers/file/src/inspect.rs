@@ -25,8 +25,8 @@ pub struct Summary {
     pub objects: Vec<(ObjectName, Attributes)>,
     /// Its journal.
     pub journal: JournalSummary,
-    /// How many checkpoints it has had; each closing counts as one.
-    pub checkpoints: u64,
+    /// The number of its superblock: one more with each checkpoint, each new part of the journal and each closing.
+    pub superblock: u64,
 }
 
 /// What a store's journal holds.
@@ -85,6 +85,6 @@ pub fn inspect_on(disk: &dyn Disk) -> Result<Summary> {
         page_size: superblock.page_size,
         objects,
         journal,
-        checkpoints: superblock.number.saturating_sub(1),
+        superblock: superblock.number,
     })
 }

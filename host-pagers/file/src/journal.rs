@@ -8,7 +8,8 @@
 //! - a record is on stable storage before `append` answers with success; it is written as whole blocks (`tail.rs`);
 //! - after a failure the place of the record is never used again: the next record goes to a fresh segment, whose
 //!   header voids what may have arrived of the failed one;
-//! - a fresh segment is durable, with its name and a snapshot of the catalog, before a call goes into it;
+//! - a fresh segment is durable, with its name and a snapshot of the catalog, and the superblock names it, before a call goes into
+//!   it;
 //! - what an opening read is durable before anything follows it: until then it may be in the cache only, left there by a
 //!   process that was killed between a write and its sync;
 //! - generations are used once, even for an activation that failed; after one nothing is appended to an older segment.
@@ -231,11 +232,11 @@ impl Journal {
     }
 
     /// Makes a fresh segment the active one, with `snapshot` as its first record and room for a body of `length`
-    /// bytes behind it.
+    /// bytes behind it; answers with its generation.
     ///
     /// # Errors
     /// The disk's; then no segment may be active, and the next record needs a fresh one.
-    pub(crate) fn activate(&mut self, snapshot: &[u8], length: usize) -> Result<()> {
+    pub(crate) fn activate(&mut self, snapshot: &[u8], length: usize) -> Result<u64> {
         self.make_durable()?;
         let mut record = vec![0; record_bytes(snapshot.len())];
         record[HEADER_BYTES..HEADER_BYTES + snapshot.len()].copy_from_slice(snapshot);
@@ -279,7 +280,12 @@ impl Journal {
             end,
         });
         (self.active, self.doubtful, self.used, self.chain) = (true, false, false, chain);
-        Ok(())
+        Ok(generation)
+    }
+
+    /// No record goes into the active segment: the superblock does not name it. The next one needs a fresh segment.
+    pub(crate) fn retire(&mut self) {
+        (self.active, self.doubtful) = (false, true);
     }
 
     /// Whether [`Journal::make_durable`] has something to do.

@@ -22,7 +22,7 @@ pub(crate) mod superblock;
 use twox_hash::XxHash3_64;
 
 /// The version that is written. A store of a version that is not in [`VERSIONS_READ`] is refused.
-pub(crate) const FORMAT_VERSION: u32 = 2;
+pub(crate) const FORMAT_VERSION: u32 = 3;
 
 /// The versions that are read. They differ in the superblock only, so the next one that is written turns an older store
 /// into one of this version.

@@ -59,6 +59,7 @@ mod replay;
 mod scan;
 mod stats;
 mod store;
+mod store_file;
 mod sums;
 mod supply;
 mod tail;

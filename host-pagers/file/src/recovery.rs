@@ -77,21 +77,26 @@ pub(crate) fn existing(disk: &dyn Disk) -> Result<Option<Superblock>> {
     } else {
         [Slot::Blank; 2]
     };
+    // Also where the other slot is one of ours: a newer program may have written calls that this one does not see.
+    let other = slots.iter().find_map(|slot| match slot {
+        Slot::Version(version) => Some(version),
+        _ => None,
+    });
+    if let Some(version) = other {
+        return Err(PagerError::new(
+            PagerErrorKind::Version,
+            format!(
+                "the store has format version {version}, this program knows {} to {}: use one that matches",
+                VERSIONS_READ.start(),
+                VERSIONS_READ.end()
+            ),
+        ));
+    }
     if let Some(superblock) = newest(&slots) {
         return Ok(Some(superblock));
     }
     for (slot, offset) in slots.iter().zip([0, SLOT_BYTES as u64]) {
         match slot {
-            Slot::Version(version) => {
-                return Err(PagerError::new(
-                    PagerErrorKind::Version,
-                    format!(
-                        "the store has format version {version}, this program knows {} to {}: use one that matches",
-                        VERSIONS_READ.start(),
-                        VERSIONS_READ.end()
-                    ),
-                ));
-            }
             Slot::Foreign => {
                 let what = "this is not a vmsync store: expected the bytes \"vmsync-S\"";
                 return Err(Trouble::from(Problem::new(STORE_NAME, offset, what)).into());
@@ -100,7 +105,7 @@ pub(crate) fn existing(disk: &dyn Disk) -> Result<Option<Superblock>> {
                 let what = "no slot of the superblock has a right checksum";
                 return Err(Trouble::from(Problem::new(STORE_NAME, offset, what)).into());
             }
-            Slot::Blank | Slot::Valid(_) => {}
+            Slot::Blank | Slot::Valid(_) | Slot::Version(_) => {}
         }
     }
     if let Some(object) = names
@@ -129,6 +134,7 @@ fn create(disk: &Arc<dyn Disk>, options: &Options, lock: Box<dyn DiskLock>) -> R
         segment_bytes: options.segment_bytes,
         version: FORMAT_VERSION,
         closed: false,
+        newest: 1,
     };
     let log = Log {
         live: Vec::new(),

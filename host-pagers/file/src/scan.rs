@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Invariants, each of which is checked and reported as damage where it fails:
-//! - the segments from the checkpoint's on follow each other without a gap in calls, and chain by checksum;
+//! - the segments from the checkpoint's on follow each other without a gap in calls, and chain by checksum, and the newest that may
+//!   have calls is among them;
 //! - a record that does not check ends its segment; nothing of the same generation follows it;
 //! - a segment whose activation was interrupted has no calls, and counts as free;
 //! - the one that a closed store names has no calls, so that what lies behind its snapshot is not read.
@@ -142,13 +143,12 @@ pub(crate) fn scan(disk: &dyn Disk, access: Access, superblock: &Superblock) -> 
         .chain([None])
         .collect();
     for ((header, segment), next) in candidates.into_iter().zip(limits) {
-        let closed = superblock.closed && header.generation == superblock.generation;
-        scan_segment(&mut log, (seed, closed), header, segment, next)?;
+        scan_segment(&mut log, (seed, superblock), header, segment, next)?;
     }
     Ok(log)
 }
 
-/// The checkpoint's segment is there, and generations and sequences rise together.
+/// The checkpoint's segment is there, and the newest that may have calls, and generations and sequences rise together.
 fn check_order(superblock: &Superblock, candidates: &[(SegmentHeader, SegmentFile)]) -> Result<(), Trouble> {
     let first = candidates.first().map(|(header, _)| *header);
     let expected = (superblock.generation, superblock.sequence);
@@ -156,6 +156,16 @@ fn check_order(superblock: &Superblock, candidates: &[(SegmentHeader, SegmentFil
         let what = format!(
             "replay begins with call {} in segment generation {}, and no journal file has it",
             superblock.sequence, superblock.generation
+        );
+        return Err(Problem::new(STORE_NAME, superblock.slot_offset(), what).into());
+    }
+    if !candidates
+        .iter()
+        .any(|(header, _)| header.generation == superblock.newest)
+    {
+        let what = format!(
+            "the journal goes on in segment generation {}, and no journal file has it",
+            superblock.newest
         );
         return Err(Problem::new(STORE_NAME, superblock.slot_offset(), what).into());
     }
@@ -243,15 +253,17 @@ fn check_place(log: &Log, header: SegmentHeader, segment: &SegmentFile) -> Resul
     Ok(())
 }
 
-/// Adds the records of one segment to the log; a `closed` one has none.
+/// Adds the records of one segment to the log.
 fn scan_segment(
     log: &mut Log,
-    (seed, closed): (Seed, bool),
+    (seed, superblock): (Seed, &Superblock),
     header: SegmentHeader,
     segment: SegmentFile,
     next: Option<SegmentHeader>,
 ) -> Result<(), Trouble> {
     let name = segment_name(segment.slot);
+    // The one that a closed store names has no calls.
+    let closed = superblock.closed && header.generation == superblock.generation;
     let first = log.live.is_empty();
     if first {
         log.chain = header.chain;
@@ -270,7 +282,7 @@ fn scan_segment(
         chain: header.chain,
     };
     let Some(snapshot) = walk.next(&segment, header.sequence, RecordKind::Snapshot)? else {
-        if first || next.is_some() {
+        if first || next.is_some() || header.generation <= superblock.newest {
             let what = format!("the snapshot of generation {} is broken", header.generation);
             return Err(Problem::new(name, walk.offset, what).into());
         }

@@ -7,13 +7,14 @@
 //!           |          '-- ahead         pages that have what their images do not have         [ahead.rs]
 //!           |------- journal             records, one sync for a group                         [commit.rs]
 //!           |------- images              durable pages on their way into them                  [apply.rs]
-//!           |------- checkpointer        superblock: which part of the journal is needed       [checkpoint.rs]
+//!           |------- checkpointer        one checkpoint at a time                              [checkpoint.rs]
+//!           |------- store file          superblock: which part of the journal is needed       [store_file.rs]
 //!           '------- threads             late flushes; applying and checkpoints                [background.rs]
 //!   helpers, of the process, stay: they have a share of comparing what a large call returned     [helpers.rs]
 //! ```
 //!
 //! Invariants:
-//! - locks are taken in the order: opening, checkpointer, journal, images, queue; the others alone or last;
+//! - locks are taken in the order: opening, checkpointer, journal, images or store file, queue; the others alone or last;
 //! - answers are given while no lock is held;
 //! - an image changes only after the record is durable.
 
@@ -33,7 +34,6 @@ use vmsync_core::{
 use crate::{
     background,
     call::{Answer, Call, Prepared},
-    checkpoint::Checkpointer,
     disk::{Disk, DiskLock, Result},
     error::invalid,
     journal::Journal,
@@ -45,6 +45,7 @@ use crate::{
     queue::Queue,
     recovery,
     stats::{Counters, Stats},
+    store_file::StoreFile,
     waiter::Waiter,
 };
 
@@ -111,7 +112,9 @@ pub(crate) struct Shared {
     pub(crate) handles: RwLock<FxHashMap<ObjectId, Handle>>,
     pub(crate) calls: Mutex<FxHashMap<CallId, Arc<Mutex<Call>>>>,
     opening: Mutex<Opening>,
-    pub(crate) checkpointer: Mutex<Checkpointer>,
+    /// Held by whoever takes a checkpoint.
+    pub(crate) checkpointer: Mutex<()>,
+    pub(crate) store_file: Mutex<StoreFile>,
     pub(crate) journal: Mutex<Journal>,
     /// What the opening read may be in the cache only, as far as is known without the journal.
     pub(crate) undurable: AtomicBool,
@@ -178,7 +181,7 @@ impl FileStore {
         let mut queue = Queue::new(recovered.catalog, recovered.touched);
         queue.ahead = recovered.ahead;
         queue.has_tidier = options.background == Background::Host;
-        let checkpointer = Checkpointer::new(recovered.superblock, recovered.store_file);
+        let store_file = StoreFile::new(recovered.superblock, recovered.store_file);
         let shared = Arc::new(Shared {
             disk,
             options: options.clone(),
@@ -190,7 +193,8 @@ impl FileStore {
                 objects,
                 ..Opening::default()
             }),
-            checkpointer: Mutex::new(checkpointer),
+            checkpointer: Mutex::default(),
+            store_file: Mutex::new(store_file),
             undurable: AtomicBool::new(recovered.journal.is_undurable()),
             journal: Mutex::new(recovered.journal),
             images: Mutex::default(),

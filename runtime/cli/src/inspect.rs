@@ -47,7 +47,7 @@ fn to_json(summary: &Summary) -> serde_json::Value {
     json!({
         "format_version": summary.format_version,
         "page_size": summary.page_size.bytes(),
-        "checkpoints": summary.checkpoints,
+        "superblock": summary.superblock,
         "objects": objects,
         "journal": {
             "segments": journal.segments, "segments_free": journal.segments_free,
@@ -60,10 +60,10 @@ fn to_json(summary: &Summary) -> serde_json::Value {
 fn print_table(summary: &Summary) -> anyhow::Result<()> {
     let journal = &summary.journal;
     print_line(&format!(
-        "format {}, pages of {}, {} checkpoints",
+        "format {}, pages of {}, superblock {}",
         summary.format_version,
         bytes(summary.page_size.bytes()),
-        summary.checkpoints
+        summary.superblock
     ))?;
     print_line(&format!(
         "journal: {} calls in {} records not yet in the images, {} segments ({}) in use, {} free",

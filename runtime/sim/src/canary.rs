@@ -36,7 +36,7 @@ pub enum Canary {
     /// Syncs that fail count as done.
     FailedSyncIgnored,
     /// Verifying does not tell what is damaged this way. (Files that are cut short or missing are told by opening as well.) What
-    /// lies behind a broken header or record, and opening tells these by, is hidden from it.
+    /// opening tells a broken header or record by is hidden from it: what lies behind, and the superblock that names the segment.
     Untold(Damage),
 }
 

@@ -2,8 +2,8 @@
 //! missing files.
 //!
 //! A damaged disk passes if opening or verifying tells, or if it holds what it held before: then no live byte was hit.
-//! One exception: the journal's end, when it is damaged, looks as a torn record does, for which the state before it is
-//! right. So it passes where it reaches into the last record of the newest segment, and what is left was a state of the store.
+//! One exception: the journal's last record, when it is damaged, looks as a torn one does, for which the state before it is
+//! right. So what hits a sector or block of it passes where what is left was a state of the store.
 
 use std::{ops::Range, sync::Arc};
 
@@ -19,9 +19,10 @@ use crate::{
     random::Random,
 };
 
-/// Where a segment has its generation, and a record its segment's, in bytes.
+/// Where a segment has its generation, a record its segment's, and a slot of the superblock its number, in bytes.
 const GENERATION_AT: usize = 8;
 const RECORD_GENERATION_AT: usize = 16;
+const NUMBER_AT: usize = 32;
 
 /// How long their headers are.
 const HEADER_BYTES: usize = 56;
@@ -44,6 +45,13 @@ pub enum Damage {
     Header,
     /// A bit flipped in a record of the newest segment.
     Record,
+}
+
+impl Damage {
+    /// Whether no more than a block is hit, and no header of a segment alone.
+    fn is_local(self) -> bool {
+        !matches!(self, Self::Cut | Self::Missing | Self::Header)
+    }
 }
 
 /// What damage did.
@@ -91,6 +99,9 @@ pub fn damage(
         if untold.is_some() && matches!(damage, Damage::Header | Damage::Record) {
             hide_behind(&mut damaged, &spoilt);
         }
+        if untold == Some(Damage::Header) {
+            hide_newest(&mut damaged);
+        }
         if damaged == *image {
             continue;
         }
@@ -106,7 +117,9 @@ pub fn damage(
             Finding::Refused(_) => seen.detected += 1,
             Finding::Nothing if !has_images(image) => seen.torn += 1,
             Finding::Holds(found) if found == *state => seen.harmless += 1,
-            Finding::Holds(found) if spoilt.is_of_the_end(image) && earlier.contains(&&found) => {
+            Finding::Holds(found)
+                if damage.is_local() && spoilt.is_of_the_end(image) && earlier.contains(&&found) =>
+            {
                 seen.torn += 1
             }
             other => {
@@ -176,6 +189,19 @@ fn records(segment: &[u8]) -> Vec<usize> {
 fn hide_behind(image: &mut Image, spoilt: &Spoilt) {
     if let Some(content) = image.get_mut(&spoilt.name) {
         Arc::make_mut(content)[spoilt.bytes.end..].fill(0);
+    }
+}
+
+/// Takes the newer slot of the superblock, which names the newest segment, as in a store that does not note that one.
+fn hide_newest(image: &mut Image) {
+    if let Some(content) = image.get_mut("STORE") {
+        let content = Arc::make_mut(content);
+        let newer = [0, BLOCK_BYTES]
+            .into_iter()
+            .max_by_key(|slot| number(content, slot + NUMBER_AT));
+        if let Some(slot) = newer.and_then(|start| content.get_mut(start..start + SECTOR_BYTES)) {
+            slot.fill(0);
+        }
     }
 }
 

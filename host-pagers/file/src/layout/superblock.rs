@@ -3,7 +3,8 @@
 //! Invariants:
 //! - a slot fits one sector, so that it is old or new and never half;
 //! - the slot with the higher number counts; the other is a step behind and still true where its segments exist;
-//! - one that says `closed` is written only when everything before it is durable.
+//! - one that says `closed` is written only when everything before it is durable;
+//! - `newest` is written before a call in that segment is reported, so that a journal that ends before it is known to.
 
 use vmsync_core::PageSize;
 
@@ -16,9 +17,12 @@ use crate::{
 pub(crate) const MAGIC: [u8; 8] = *b"vmsync-S";
 
 /// The bytes of a slot that mean something; the rest is zero.
-pub(crate) const ENCODED_BYTES: usize = 80;
+pub(crate) const ENCODED_BYTES: usize = 88;
 
-/// The same of version 1, which has no flags.
+/// The same of version 2, which has no newest segment.
+const ENCODED_BYTES_2: usize = 80;
+
+/// The same of version 1, which has no flags either.
 const ENCODED_BYTES_1: usize = 72;
 
 /// Flag: the store was closed, and its journal was empty then.
@@ -26,7 +30,8 @@ const CLOSED: u64 = 1;
 
 const _: () = assert!(ENCODED_BYTES <= SECTOR_BYTES);
 const _: () = assert!(ENCODED_BYTES_1 == 8 + 4 + 4 + 16 + 8 + 8 + 8 + 8 + 8);
-const _: () = assert!(ENCODED_BYTES == ENCODED_BYTES_1 + 8);
+const _: () = assert!(ENCODED_BYTES_2 == ENCODED_BYTES_1 + 8);
+const _: () = assert!(ENCODED_BYTES == ENCODED_BYTES_2 + 8);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Superblock {
@@ -44,6 +49,8 @@ pub(crate) struct Superblock {
     pub(crate) segment_bytes: u64,
     /// No call went into the segment of `generation`, and all that was ever written was durable.
     pub(crate) closed: bool,
+    /// The newest segment that may have calls.
+    pub(crate) newest: u64,
 }
 
 /// What a slot holds.
@@ -79,6 +86,7 @@ impl Superblock {
             self.sequence,
             self.segment_bytes,
             flags,
+            self.newest,
         ] {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
@@ -107,28 +115,45 @@ impl Superblock {
         }
         let version = cursor.u32()?;
         if !VERSIONS_READ.contains(&version) {
-            return Some(Slot::Version(version));
+            return Some(Self::decode_other_version(used, version));
         }
         let page_size = 1u64.checked_shl(cursor.u32()?).and_then(PageSize::new)?;
+        let (nonce, number) = (cursor.u128()?, cursor.u64()?);
+        let (generation, sequence) = (cursor.u64()?, cursor.u64()?);
         let superblock = Self {
             version,
             page_size,
-            nonce: cursor.u128()?,
-            number: cursor.u64()?,
-            generation: cursor.u64()?,
-            sequence: cursor.u64()?,
+            nonce,
+            number,
+            generation,
+            sequence,
             segment_bytes: cursor.u64()?,
             closed: version > 1 && cursor.u64()? & CLOSED != 0,
+            newest: if version > 2 { cursor.u64()? } else { generation },
         };
         let front = &used[..used.len() - cursor.0.len()];
         let checksum = Seed::of(superblock.nonce).checksum(front);
-        let counts = [superblock.number, superblock.generation, superblock.sequence];
+        let counts = [number, generation, sequence, superblock.newest];
         let counts = counts.iter().all(|number| *number <= NUMBER_MAX);
         Some(if cursor.u64()? == checksum && counts {
             Slot::Valid(superblock)
         } else {
             Slot::Damaged
         })
+    }
+
+    /// A slot that says it is of another version. Where all the rest is right for a version of ours, the version is what is
+    /// damaged.
+    fn decode_other_version(used: &[u8], version: u32) -> Slot {
+        let is_ours = |own: u32| {
+            let mut bytes = used.to_vec();
+            bytes[MAGIC.len()..][..4].copy_from_slice(&own.to_le_bytes());
+            matches!(Self::decode_fields(&bytes), Some(Slot::Valid(_)))
+        };
+        match VERSIONS_READ.into_iter().any(is_ours) {
+            true => Slot::Damaged,
+            false => Slot::Version(version),
+        }
     }
 }
 
@@ -147,6 +172,7 @@ mod tests {
             sequence: 77,
             segment_bytes: 1 << 24,
             closed: true,
+            newest: 11,
         };
         let bytes = superblock.encode();
         assert_eq!(bytes.len(), SLOT_BYTES);
@@ -156,32 +182,43 @@ mod tests {
         for bit in 0..ENCODED_BYTES * 8 {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            assert!(
-                !matches!(Superblock::decode(&flipped), Slot::Valid(_) | Slot::Blank),
-                "bit {bit}"
-            );
+            let is_magic = bit / 8 < MAGIC.len();
+            let expected = if is_magic { Slot::Foreign } else { Slot::Damaged };
+            assert_eq!(Superblock::decode(&flipped), expected, "bit {bit}");
         }
     }
 
     #[test]
-    fn version_1_has_no_flags() {
-        let superblock = Superblock {
-            version: 1,
-            page_size: PageSize::KIB_4,
-            nonce: 5,
-            number: 1,
-            generation: 2,
-            sequence: 3,
-            segment_bytes: 1 << 24,
-            closed: false,
-        };
-        let mut bytes = superblock.encode();
-        bytes[8] = 1;
-        let checksum = Seed::of(5).checksum(&bytes[..ENCODED_BYTES_1 - 8]);
-        bytes[ENCODED_BYTES_1 - 8..ENCODED_BYTES_1].copy_from_slice(&checksum.to_le_bytes());
-        bytes[ENCODED_BYTES_1..].fill(0);
-        assert_eq!(Superblock::decode(&bytes), Slot::Valid(superblock));
-        bytes[40] ^= 1;
-        assert_eq!(Superblock::decode(&bytes), Slot::Damaged);
+    fn older_versions_have_fewer_fields() {
+        for (version, length) in [(1, ENCODED_BYTES_1), (2, ENCODED_BYTES_2)] {
+            let superblock = Superblock {
+                version,
+                page_size: PageSize::KIB_4,
+                nonce: 5,
+                number: 1,
+                generation: 2,
+                sequence: 3,
+                segment_bytes: 1 << 24,
+                closed: version > 1,
+                newest: 2,
+            };
+            let mut bytes = superblock.encode();
+            bytes[8] = version as u8;
+            let checksum = Seed::of(5).checksum(&bytes[..length - 8]);
+            bytes[length - 8..length].copy_from_slice(&checksum.to_le_bytes());
+            bytes[length..].fill(0);
+            assert_eq!(Superblock::decode(&bytes), Slot::Valid(superblock));
+            bytes[40] ^= 1;
+            assert_eq!(Superblock::decode(&bytes), Slot::Damaged);
+        }
+    }
+
+    #[test]
+    fn a_version_to_come_is_no_damage() {
+        let mut bytes = vec![0; SLOT_BYTES];
+        bytes[..8].copy_from_slice(&MAGIC);
+        bytes[8] = FORMAT_VERSION as u8 + 1;
+        bytes[40..].fill(0x5a);
+        assert_eq!(Superblock::decode(&bytes), Slot::Version(FORMAT_VERSION + 1));
     }
 }
