@@ -1,4 +1,4 @@
-//! The store's threads: one flushes what is queued, the other puts pages into images and takes checkpoints.
+//! The store's threads: one flushes what is queued, the other puts pages into images, takes checkpoints and makes segments.
 //!
 //! Invariants:
 //! - they hold no lock while they wait, and no lock of their own while they work;
@@ -66,6 +66,7 @@ fn flush(shared: &Shared) {
 
 /// What to do next.
 enum Work {
+    MakeSegment,
     Apply,
     Checkpoint,
     Stop,
@@ -80,6 +81,7 @@ fn tidy(shared: &Shared) {
         applying = matches!(work, Work::Apply);
         match work {
             Work::Stop => return,
+            Work::MakeSegment => shared.make_segment(),
             Work::Apply => {
                 let applied = shared.apply_waiting(.., APPLY_PAGES_MAX);
                 stuck = if applied.is_err() {
@@ -103,6 +105,9 @@ fn next(shared: &Shared, stuck: usize, mut applying: bool) -> Work {
         if queue.stop {
             queue.has_tidier = false;
             return Work::Stop;
+        }
+        if queue.segment_wanted {
+            return Work::MakeSegment;
         }
         if queue.checkpoint_wanted {
             return Work::Checkpoint;

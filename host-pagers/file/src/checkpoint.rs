@@ -36,8 +36,16 @@ impl Shared {
             if journal.is_empty() && !journal.is_doubtful() && lock(&self.queue).sealed.is_empty() {
                 return Ok(());
             }
-            if journal.must_roll() {
-                self.roll(&mut journal, 0)?;
+            let rolled = match journal.must_roll() {
+                true => self.roll(&mut journal, 0),
+                false => Ok(()),
+            };
+            if let Err(error) = rolled {
+                // There may be no room but in the segments before.
+                drop(journal);
+                self.checkpoint()?;
+                let mut journal = lock(&self.journal);
+                self.roll(&mut journal, 0).map_err(|_| error)?;
             }
         }
         self.checkpoint()
@@ -88,7 +96,10 @@ impl Shared {
             self.restore(work);
             return Err(error);
         }
-        lock(&self.journal).release(seal.generation);
+        let surplus = lock(&self.journal).release(seal.generation);
+        surplus
+            .into_iter()
+            .for_each(|segment| segment.remove(self.disk.as_ref()));
         count(&self.counters.checkpoints, 1);
         Ok(())
     }

@@ -85,11 +85,18 @@ impl Shared {
 
     /// Commits one group.
     fn flush_group(&self) -> Settled {
-        let (mut journal, pressure) = self.relieve();
-        let (group, crowded) = {
+        let open = self.open_objects();
+        let (mut journal, pressure) = self.relieve(open);
+        let (group, crowded, room) = {
             let mut queue = lock(&self.queue);
-            (queue.take_group(), queue.touched.len() >= OBJECTS_TOUCHED_MAX)
+            let group = queue.take_group();
+            // One that was sealed and waits for a checkpoint is enough.
+            let crowded = queue.touched.len() >= OBJECTS_TOUCHED_MAX + open && !queue.checkpoint_wanted;
+            (group, crowded, queue.room_waiters > 0 && !queue.is_full())
         };
+        if room {
+            self.drained.notify_all();
+        }
         if group.is_empty() {
             return Settled::default();
         }
@@ -113,11 +120,18 @@ impl Shared {
         }
     }
 
-    /// The journal with room in it: where it has grown over its bound, a checkpoint is taken first.
-    fn relieve(&self) -> (MutexGuard<'_, Journal>, Result<()>) {
+    /// How many objects are open: their files are, whether or not they have pages in the journal.
+    fn open_objects(&self) -> usize {
+        let handles = self.handles.read().unwrap_or_else(PoisonError::into_inner);
+        handles.len()
+    }
+
+    /// The journal with room in it: where it has grown over its bounds, with `open` objects, a checkpoint is taken first.
+    fn relieve(&self, open: usize) -> (MutexGuard<'_, Journal>, Result<()>) {
         let bound = self.options.checkpoint_bytes.saturating_mul(BACK_PRESSURE);
+        let objects_max = OBJECTS_TOUCHED_MAX * BACK_PRESSURE as usize + open;
         let journal = lock(&self.journal);
-        if journal.sealed_bytes() <= bound {
+        if journal.sealed_capacity() <= bound && lock(&self.queue).journaled_objects() <= objects_max {
             return (journal, Ok(()));
         }
         // It takes the lock itself, and not all the time.
@@ -142,8 +156,12 @@ impl Shared {
         }
         let length = pieces.iter().map(|piece| piece.len()).sum();
         if crowded || !journal.has_room(length) {
-            self.roll(journal, length)
-                .map_err(|error| within("the journal cannot go on in a fresh segment", error))?;
+            self.roll(journal, length).map_err(|error| {
+                // Room there may be in the segments before, when the images have what is in them.
+                lock(&self.queue).checkpoint_wanted = true;
+                self.tidying.notify_one();
+                within("the journal cannot go on in a fresh segment", error)
+            })?;
         }
         let sequence = journal.sequence_next();
         journal.append(&pieces, count_of_calls as u32)?;
@@ -153,6 +171,10 @@ impl Shared {
         count(&self.counters.bytes_journaled, record_bytes(length) as u64);
         let mut queue = lock(&self.queue);
         queue.settle(group, sequence);
+        if queue.has_tidier && journal.wants_spare() && !queue.segment_wanted {
+            queue.segment_wanted = true;
+            self.tidying.notify_one();
+        }
         if queue.has_tidier && queue.ahead.durable_bytes() <= UNAPPLIED_BYTES_MAX {
             return Ok(0);
         }
@@ -163,7 +185,7 @@ impl Shared {
 
     /// Goes on in a fresh segment with room for a body of `length` bytes.
     pub(crate) fn roll(&self, journal: &mut Journal, length: usize) -> Result<()> {
-        let snapshot = lock(&self.queue).catalog.encode();
+        let (snapshot, open) = (lock(&self.queue).catalog.encode(), self.open_objects());
         let generation = journal.activate(&snapshot, length)?;
         if let Err(error) = lock(&self.store_file).extend(generation) {
             journal.retire();
@@ -172,12 +194,25 @@ impl Shared {
         count(&self.counters.syncs, 2);
         let mut queue = lock(&self.queue);
         queue.seal();
-        let many = queue.sealed.len() >= OBJECTS_TOUCHED_MAX;
+        let many = queue.sealed.len() >= OBJECTS_TOUCHED_MAX + open;
         if many || journal.sealed_bytes() > self.options.checkpoint_bytes {
             queue.checkpoint_wanted = true;
             self.tidying.notify_one();
         }
         Ok(())
+    }
+
+    /// Makes the segment that the next roll-over needs, if it is wanted.
+    pub(crate) fn make_segment(&self) {
+        let plan = {
+            let mut journal = lock(&self.journal);
+            lock(&self.queue).segment_wanted = false;
+            journal.plan_spare()
+        };
+        // Where it cannot be made, the roll-over tries again, and tells.
+        if let Some(Ok(segment)) = plan.map(|plan| plan.make(self.disk.as_ref())) {
+            lock(&self.journal).add_spare(segment);
+        }
     }
 }
 

@@ -25,18 +25,24 @@ use crate::{
         segment_name,
         superblock::Superblock,
     },
-    limits::{BLOCK_BYTES, RECORD_ALIGN, SEGMENT_HEADER_BYTES, SEGMENTS_FREE_MAX},
+    limits::{BLOCK_BYTES, FILL_BYTES, RECORD_ALIGN, SEGMENT_HEADER_BYTES, SEGMENTS_FREE_MAX},
     scan::{Log, Record},
     tail::Tail,
 };
 
 /// A journal file.
-struct Segment {
+pub(crate) struct Segment {
     slot: u64,
     file: Box<dyn DiskFile>,
     capacity: u64,
     /// Its length and name are durable: a header that is durable in a file that is too short counts as damage.
     durable: bool,
+}
+
+/// A journal file to be made.
+pub(crate) struct Plan {
+    slot: u64,
+    capacity: u64,
 }
 
 /// A segment with records that count.
@@ -88,6 +94,8 @@ pub(crate) struct Journal {
     doubtful: bool,
     /// Whether the last live segment, or any before the first activation, has calls.
     used: bool,
+    /// A segment for the next roll-over was planned since the last one.
+    planned: bool,
     sequence_next: u64,
     generation_next: u64,
     slot_next: u64,
@@ -143,6 +151,7 @@ impl Journal {
             undurable,
             active: false,
             used: has_calls,
+            planned: false,
             sequence_next: log.sequence_next,
             generation_next: log.generation_next,
             slot_next,
@@ -155,10 +164,19 @@ impl Journal {
         self.sequence_next
     }
 
+    /// Segments before the active one.
+    fn sealed(&self) -> &[Live] {
+        &self.live[..self.live.len() - usize::from(self.active)]
+    }
+
     /// Bytes in segments before the active one.
     pub(crate) fn sealed_bytes(&self) -> u64 {
-        let sealed = self.live.len() - usize::from(self.active);
-        self.live[..sealed].iter().map(|live| live.end).sum()
+        self.sealed().iter().map(|live| live.end).sum()
+    }
+
+    /// What these take of the disk.
+    pub(crate) fn sealed_capacity(&self) -> u64 {
+        self.sealed().iter().map(|live| live.segment.capacity).sum()
     }
 
     /// Whether a record with a body of `length` bytes goes into the active segment.
@@ -280,6 +298,7 @@ impl Journal {
             end,
         });
         (self.active, self.doubtful, self.used, self.chain) = (true, false, false, chain);
+        self.planned = false;
         Ok(generation)
     }
 
@@ -304,9 +323,13 @@ impl Journal {
         };
         if let Some(last) = self.live.last_mut() {
             make_length_durable(&mut last.segment)?;
-            let mut bytes = vec![0; usize::try_from(last.end).expect("the segment was read")];
-            let count = last.segment.file.read_at(0, &mut bytes)?;
-            last.segment.file.write_at(0, &bytes[..count])?;
+            let mut bytes = vec![0; FILL_BYTES];
+            for start in (0..last.end).step_by(FILL_BYTES) {
+                let length =
+                    usize::try_from(last.end - start).map_or(FILL_BYTES, |left| left.min(FILL_BYTES));
+                let count = last.segment.file.read_at(start, &mut bytes[..length])?;
+                last.segment.file.write_at(start, &bytes[..count])?;
+            }
         }
         for live in &self.live {
             live.segment.file.sync()?;
@@ -332,27 +355,40 @@ impl Journal {
             }
             return Ok(self.free.remove(index));
         }
-        let capacity = self
-            .segment_bytes
-            .max(needed)
-            .next_multiple_of(BLOCK_BYTES as u64);
+        self.plan(needed).make(self.disk.as_ref())
+    }
+
+    /// A new segment of at least `needed` bytes.
+    fn plan(&mut self, needed: u64) -> Plan {
         let slot = self.slot_next;
-        let name = segment_name(slot);
-        let file = self.disk.open(&name, Access::Create)?;
-        let made = file.preallocate(capacity).and_then(|()| self.disk.sync_names());
-        if let Err(error) = made {
-            // What is left of it takes space that is short perhaps; failing that, the next attempt makes it again.
-            drop(file);
-            let _ = self.disk.remove(&name);
-            return Err(error);
-        }
         self.slot_next += 1;
-        Ok(Segment {
+        Plan {
             slot,
-            file,
-            capacity,
-            durable: true,
-        })
+            capacity: self
+                .segment_bytes
+                .max(needed)
+                .next_multiple_of(BLOCK_BYTES as u64),
+        }
+    }
+
+    /// Whether a segment should be made for the next roll-over: there is none, and the active one is half full.
+    pub(crate) fn wants_spare(&self) -> bool {
+        let half_full = |last: &Live| last.end > last.segment.capacity / 2;
+        self.active && !self.planned && self.free.is_empty() && self.live.last().is_some_and(half_full)
+    }
+
+    /// That segment, to be made while the journal is not locked.
+    pub(crate) fn plan_spare(&mut self) -> Option<Plan> {
+        if !self.wants_spare() {
+            return None;
+        }
+        self.planned = true;
+        Some(self.plan(0))
+    }
+
+    /// It is made.
+    pub(crate) fn add_spare(&mut self, segment: Segment) {
+        self.free.push(segment);
     }
 
     /// Where a checkpoint may advance to: the active segment, where there is one.
@@ -364,8 +400,9 @@ impl Journal {
         })
     }
 
-    /// Frees the segments before `generation`, after a superblock that does not need them is durable.
-    pub(crate) fn release(&mut self, generation: u64) {
+    /// Frees the segments before `generation`, after a superblock that does not need them is durable. Those that are too many
+    /// are the caller's.
+    pub(crate) fn release(&mut self, generation: u64) -> Vec<Segment> {
         let keep = self.live.partition_point(|live| live.generation < generation);
         assert!(keep < self.live.len(), "the checkpoint's segment stays");
         for live in self.live.drain(..keep) {
@@ -374,12 +411,41 @@ impl Journal {
         // Odd sizes first: a large one was made for one large call.
         self.free
             .sort_by_key(|segment| segment.capacity.abs_diff(self.segment_bytes));
-        for segment in self.free.drain(self.free.len().min(SEGMENTS_FREE_MAX)..) {
-            let name = segment_name(segment.slot);
-            drop(segment);
-            // A file that stays is recycled at the next opening.
-            let _ = self.disk.remove(&name);
+        self.free.split_off(self.free.len().min(SEGMENTS_FREE_MAX))
+    }
+}
+
+impl Plan {
+    /// A file full of zeroes whose length and name are durable.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn make(self, disk: &dyn Disk) -> Result<Segment> {
+        let Self { slot, capacity } = self;
+        let name = segment_name(slot);
+        let file = disk.open(&name, Access::Create)?;
+        let made = file.preallocate(capacity).and_then(|()| disk.sync_names());
+        if let Err(error) = made {
+            // What is left of it takes space that is short perhaps.
+            drop(file);
+            let _ = disk.remove(&name);
+            return Err(error);
         }
+        Ok(Segment {
+            slot,
+            file,
+            capacity,
+            durable: true,
+        })
+    }
+}
+
+impl Segment {
+    /// Removes the file. One that stays is used again after the next opening.
+    pub(crate) fn remove(self, disk: &dyn Disk) {
+        let name = segment_name(self.slot);
+        drop(self);
+        let _ = disk.remove(&name);
     }
 }
 

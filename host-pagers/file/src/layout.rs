@@ -21,6 +21,8 @@ pub(crate) mod superblock;
 
 use twox_hash::XxHash3_64;
 
+use crate::limits::NUMBER_MAX;
+
 /// The version that is written. A store of a version that is not in [`VERSIONS_READ`] is refused.
 pub(crate) const FORMAT_VERSION: u32 = 3;
 
@@ -134,12 +136,12 @@ pub(crate) fn file_kind(name: &str) -> Option<FileKind> {
             None => FileKind::Image(number(rest)?),
         }
     };
-    let canonical = match kind {
-        FileKind::Segment(slot) => segment_name(slot),
-        FileKind::Image(id) => image_name(id),
-        FileKind::Sums(id) => sums_name(id),
+    let (number, canonical) = match kind {
+        FileKind::Segment(slot) => (slot, segment_name(slot)),
+        FileKind::Image(id) => (id, image_name(id)),
+        FileKind::Sums(id) => (id, sums_name(id)),
     };
-    (canonical == name).then_some(kind)
+    (canonical == name && number <= NUMBER_MAX).then_some(kind)
 }
 
 #[cfg(test)]
@@ -158,6 +160,7 @@ mod tests {
             "STORE",
             "LOCK",
             "object-+1",
+            "journal-18446744073709551615",
             "",
         ] {
             assert_eq!(file_kind(other), None, "{other}");

@@ -34,8 +34,8 @@ pub const CHECKPOINT_BYTES_DEFAULT: u64 = 32 << 20;
 /// not filled while images sync slowly.
 pub const BACK_PRESSURE: u64 = 4;
 
-/// Free segments that are kept for the next roll-over: the one that is needed next and one for the roll-over that
-/// comes before the next checkpoint ends. More are removed.
+/// Free segments that are kept: what a checkpoint frees at its threshold, and one that is made for a roll-over meanwhile. More are
+/// removed.
 pub const SEGMENTS_FREE_MAX: usize = 4;
 
 /// A group is closed at so many bytes: above it the write takes longer than the sync that it would share.
@@ -56,8 +56,8 @@ pub const ENTRIES_BYTES_MAX: usize = CALL_BYTES_MAX / 2 * 3;
 /// The largest object: what ext4 can hold in a file with 4 KiB blocks.
 pub const OBJECT_BYTES_MAX: u64 = 1 << 44;
 
-/// Objects with records in the active segment before it is sealed, and a checkpoint follows: each keeps a file open,
-/// and 1024 is a usual limit of those.
+/// Objects with records in the active segment, beyond as many as are open, before it is sealed, and a checkpoint follows: each
+/// keeps a file open, and 1024 is a usual limit of those.
 pub const OBJECTS_TOUCHED_MAX: usize = 128;
 
 /// Calls, generations, superblocks and objects are numbered up to here, which a billion a second do not reach in a hundred

@@ -257,7 +257,13 @@ impl Shared {
         };
         // Given up and made all the same, it is this one that the journal has pages of.
         opening.objects.insert(id, Arc::downgrade(&object));
-        self.change_catalog(opening, change, Some(&object))?;
+        if let Err(error) = self.change_catalog(opening, change, Some(&object)) {
+            if error.kind != PagerErrorKind::TimedOut {
+                // Were it to stay, every try would leave one until the next opening.
+                let _ = self.disk.remove(&image_name(id));
+            }
+            return Err(error);
+        }
         Ok(object)
     }
 
@@ -325,7 +331,12 @@ impl Pager for FileStore {
         let Some(pages) = shared.page_size.widen(range) else {
             return Err(invalid(format!("the range {range} leaves 64 bits")));
         };
-        if lock(&shared.queue).ahead.is_queued(id, pages) {
+        let uncertain = {
+            let queue = lock(&shared.queue);
+            // Who flushes may have just failed, and not told so yet.
+            queue.flushing || queue.ahead.is_queued(id, pages)
+        };
+        if uncertain {
             // Where it fails, what the guest has may be all that is left of what was queued.
             shared.flush()?;
         }

@@ -71,6 +71,8 @@ pub(crate) struct Queue {
     /// Threads that wait for room in the queue.
     pub(crate) room_waiters: usize,
     pub(crate) checkpoint_wanted: bool,
+    /// The journal has no segment for the next roll-over.
+    pub(crate) segment_wanted: bool,
     pub(crate) stop: bool,
 }
 
@@ -94,6 +96,7 @@ impl Queue {
             tidier_idle: false,
             room_waiters: 0,
             checkpoint_wanted: false,
+            segment_wanted: false,
             stop: false,
         }
     }
@@ -114,6 +117,11 @@ impl Queue {
     /// Whether what is supplied for a page changed after `epoch`; perhaps also when it did not.
     pub(crate) fn changed_since(&self, object: u64, pages: PageRange, epoch: u64) -> bool {
         epoch != self.epoch && (pages.start..pages.end).any(|page| self.stamps[stamp(object, page)] > epoch)
+    }
+
+    /// How many objects have pages in the journal; some may be in both parts.
+    pub(crate) fn journaled_objects(&self) -> usize {
+        self.touched.len() + self.sealed.len()
     }
 
     /// Queues a call; answers with its ticket.

@@ -15,7 +15,8 @@
 //!
 //! Invariants:
 //! - locks are taken in the order: opening, checkpointer, journal, images or store file, queue; the others alone or last;
-//! - answers are given while no lock is held;
+//! - answers are given while no lock is held, but for `opening` where its holder flushes: an answer must not wait for an object to be
+//!   opened;
 //! - an image changes only after the record is durable.
 
 use std::{
@@ -39,7 +40,8 @@ use crate::{
     journal::Journal,
     layout::{Seed, catalog::CatalogEntry, entry::CatalogChange, image_name, sums_name},
     limits::{
-        CHECKPOINT_BYTES_DEFAULT, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN, WRITE_BEHIND_DELAY_DEFAULT,
+        CHECKPOINT_BYTES_DEFAULT, NUMBER_MAX, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN,
+        WRITE_BEHIND_DELAY_DEFAULT,
     },
     object::Object,
     queue::Queue,
@@ -166,9 +168,9 @@ impl FileStore {
     /// - [`PagerErrorKind::Invalid`]: another page size, or options that make no sense;
     /// - [`PagerErrorKind::NoSpace`], [`PagerErrorKind::Denied`], [`PagerErrorKind::Io`]: the disk's.
     pub fn open_on(disk: Arc<dyn Disk>, options: &Options) -> Result<Arc<Self>> {
-        if options.segment_bytes < SEGMENT_BYTES_MIN {
+        if !(SEGMENT_BYTES_MIN..=NUMBER_MAX).contains(&options.segment_bytes) {
             return Err(invalid(format!(
-                "journal segments have at least {SEGMENT_BYTES_MIN} bytes"
+                "journal segments have at least {SEGMENT_BYTES_MIN} bytes, and at most {NUMBER_MAX}"
             )));
         }
         let recovered = recovery::open(&disk, options)?;
@@ -219,7 +221,8 @@ impl FileStore {
         self.shared.flush()
     }
 
-    /// Does what can wait: writes what is queued, puts durable pages into their images, takes a checkpoint if one is due.
+    /// Does what can wait: writes what is queued, puts durable pages into their images, takes a checkpoint if one is due, makes
+    /// a journal file if one will be needed.
     /// With [`Background::Host`] the host calls it a moment after each call; with the others it is never needed.
     ///
     /// # Errors
@@ -227,6 +230,7 @@ impl FileStore {
     pub fn tidy(&self) -> Result<()> {
         self.shared.flush()?;
         self.shared.apply_all(..)?;
+        self.shared.make_segment();
         let due = lock(&self.shared.queue).checkpoint_wanted;
         if due {
             self.shared.checkpoint_sealed()
@@ -375,9 +379,9 @@ impl Shared {
         let handles = self.handles.read().unwrap_or_else(PoisonError::into_inner);
         let open = handles.values().any(|handle| handle.object.id == id);
         drop(handles);
-        let returned = lock(&self.calls)
-            .values()
-            .any(|call| lock(call).objects.contains_key(&id));
+        // A call that is compared just now is locked for long: not all others while it is waited for.
+        let calls: Vec<_> = lock(&self.calls).values().cloned().collect();
+        let returned = calls.iter().any(|call| lock(call).objects.contains_key(&id));
         if open || returned {
             let message = format!("\"{name}\" is in use: close it first");
             return Err(PagerError::new(PagerErrorKind::Busy, message));

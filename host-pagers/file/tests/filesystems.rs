@@ -154,6 +154,39 @@ fn a_full_file_system_works_again_when_there_is_room() {
     assert_pages(&FileStore::open(&folder, &options()).unwrap(), durable + 20);
 }
 
+/// What the journal needs is in the journal: segments whose pages are in the images can be used again.
+#[test]
+fn a_full_file_system_takes_changes_of_what_is_there() {
+    let _alone = alone();
+    let place = tempfile::tempdir().unwrap();
+    let Some(mount) = Mount::new(place.path(), "again", &["-t", "tmpfs", "-o", "size=4m"], "tmpfs") else {
+        return skip("a tmpfs");
+    };
+    let options = Options {
+        checkpoint_bytes: 64 << 20,
+        ..options()
+    };
+    let store = FileStore::open(&mount.folder.join("store"), &options).unwrap();
+    let object = client(&store, "object", 1).unwrap();
+    write_page(&object, 0, 0xff).unwrap();
+    store.checkpoint().unwrap();
+    (0..100).for_each(|byte| write_page(&object, 0, byte).unwrap());
+    // It ends when there is no room.
+    fs::write(mount.folder.join("ballast"), vec![1; 4 << 20]).unwrap_err();
+    let (mut failed, mut last) = (0, 100);
+    for byte in (0..250).cycle().take(600) {
+        match write_page(&object, 0, byte) {
+            Ok(()) => (failed, last) = (0, byte),
+            Err(error) => {
+                assert_eq!(error.kind, PagerErrorKind::NoSpace, "{error}");
+                failed += 1;
+                assert!(failed < 3, "{error}");
+            }
+        }
+    }
+    assert_eq!(contents(&store).unwrap()["object"][0], last);
+}
+
 #[test]
 fn a_file_system_that_turns_read_only_reports_it() {
     let _alone = alone();

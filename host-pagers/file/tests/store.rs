@@ -10,7 +10,7 @@ use vmsync_core::{
     pager::{InitRequest, Pager, SynchronizeFlags},
 };
 use vmsync_pager_conformance::Client;
-use vmsync_pager_file::{FileStore, Options, inspect, verify};
+use vmsync_pager_file::{FileStore, Options, disk::memory::MemoryDisk, inspect, verify};
 
 fn small() -> Options {
     Options {
@@ -300,6 +300,29 @@ fn a_small_store_to_a_page_is_a_small_record() {
     object.sync(call, 0, 1).unwrap();
     assert_eq!(store.stats().records, after.records);
     assert_eq!(store.stats().pages_returned, after.pages_returned + 1);
+}
+
+/// Each guest has an object of its own, as a rule.
+#[test]
+fn calls_of_many_objects_take_one_sync_each() {
+    const OBJECTS: usize = 400;
+    let options = Options {
+        segment_bytes: 16 << 20,
+        ..common::tiny()
+    };
+    let store = FileStore::open_on(Arc::new(MemoryDisk::new()), &options).unwrap();
+    let objects: Vec<_> = (0..OBJECTS)
+        .map(|number| client(&store, &format!("object-{number}"), 1).unwrap())
+        .collect();
+    let before = store.stats();
+    for byte in 1..4 {
+        objects.iter().for_each(|object| object.commit_full(0, byte));
+    }
+    let after = store.stats();
+    assert_eq!(
+        (after.records - before.records, after.syncs - before.syncs),
+        (3 * OBJECTS as u64, 3 * OBJECTS as u64)
+    );
 }
 
 #[test]

@@ -357,6 +357,39 @@ fn pages_wait_before_they_are_put_into_the_image() {
     assert!(waited, "they are put into the image at once");
 }
 
+fn wait_for(what: &str, is_so: &dyn Fn() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < Duration::from_secs(60), "{what}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// No commit waits for the making of a journal file, which takes metadata and many bytes.
+#[test]
+fn a_segment_is_made_before_it_is_needed() {
+    let options = Options {
+        background: Background::Thread,
+        segment_bytes: 64 << 10,
+        ..Options::default()
+    };
+    let disk = MemoryDisk::new();
+    let store = FileStore::open_on(Arc::new(disk.clone()), &options).unwrap();
+    let object = client(&store, "object", 1).unwrap();
+    let hold = disk.hold("journal-1");
+    // There is room for some more.
+    (1..11).for_each(|byte| object.commit_full(0, byte));
+    wait_for("another segment is being made", &|| disk.waiting() > 0);
+    object.commit_full(0, 11);
+    drop(hold);
+    wait_for("it is made", &|| {
+        disk.content("journal-1")
+            .is_some_and(|content| content.len() == 64 << 10)
+    });
+    (12..20).for_each(|byte| object.commit_full(0, byte));
+    assert!(disk.content("journal-2").is_none());
+}
+
 /// A drive may take its time to write an image. Until the journal is at its bound, nobody else waits for that: neither a call that
 /// is left to the store's thread, nor a queued one.
 #[test]
@@ -370,22 +403,15 @@ fn a_checkpoint_that_takes_long_keeps_no_call_waiting() {
     let store = FileStore::open_on(Arc::new(disk.clone()), &options).unwrap();
     let object = client(&store, "object", 1).unwrap();
     object.commit_full(0, 1);
-    let wait_for = |what: &str, is_so: &dyn Fn() -> bool| {
-        let start = Instant::now();
-        while !is_so() {
-            assert!(start.elapsed() < Duration::from_secs(60), "{what}");
-            thread::sleep(Duration::from_millis(1));
-        }
-    };
     let hold = disk.hold("object-1");
-    (2..9).for_each(|byte| object.commit_full(0, byte));
+    (2..6).for_each(|byte| object.commit_full(0, byte));
     wait_for("a checkpoint begins", &|| disk.waiting() > 0);
     // Who waits need not be the store's thread.
     let flags = SynchronizeFlags {
         nowait: true,
         ..SYNCHRONOUS
     };
-    for (byte, flags) in [(9, SYNCHRONOUS), (10, flags), (11, ASYNCHRONOUS)] {
+    for (byte, flags) in [(6, SYNCHRONOUS), (7, flags), (8, ASYNCHRONOUS)] {
         let (call, records) = (Client::call(), store.stats().records);
         object.give_full(call, 0, byte);
         object.synchronize(call, (0, 1), flags).unwrap();

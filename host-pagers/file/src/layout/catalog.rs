@@ -83,6 +83,7 @@ impl Catalog {
             CatalogChange::Grow { object, size } => {
                 let entry = self.objects.get_mut(object)?;
                 entry.size = entry.size.max(*size);
+                return (entry.size <= OBJECT_BYTES_MAX).then_some(());
             }
             CatalogChange::Remove { object } => {
                 let entry = self.objects.remove(object)?;
@@ -154,7 +155,7 @@ impl Catalog {
             let address = Some(cursor.u64()?).filter(|address| *address != ADDRESS_NONE);
             let flags = cursor.u8()?;
             let name = decode_name(&mut cursor)?;
-            if flags != 0 || id >= catalog.next || catalog.next > NUMBER_MAX {
+            if flags != 0 || id >= catalog.next {
                 return None;
             }
             catalog.insert(
@@ -167,7 +168,7 @@ impl Catalog {
                 },
             )?;
         }
-        cursor.0.is_empty().then_some(catalog)
+        (cursor.0.is_empty() && catalog.next <= NUMBER_MAX).then_some(catalog)
     }
 }
 

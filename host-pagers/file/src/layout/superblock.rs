@@ -133,7 +133,13 @@ impl Superblock {
         };
         let front = &used[..used.len() - cursor.0.len()];
         let checksum = Seed::of(superblock.nonce).checksum(front);
-        let counts = [number, generation, sequence, superblock.newest];
+        let counts = [
+            number,
+            generation,
+            sequence,
+            superblock.newest,
+            superblock.segment_bytes,
+        ];
         let counts = counts.iter().all(|number| *number <= NUMBER_MAX);
         Some(if cursor.u64()? == checksum && counts {
             Slot::Valid(superblock)
