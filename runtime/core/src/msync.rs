@@ -649,9 +649,11 @@ impl<O: ObjectHandle> Msync<O> {
                 }
             }
             let runs = work.flushed.clone();
+            let lost = || work.segment.object.with(|object| object.has_lost(call, range));
             for run in runs.runs() {
-                match drop_run(&work.segment, *run, memory, self.page_size) {
-                    Ok(()) => self.stats.pages_flushed += run.len(),
+                match drop_run(&work.segment, *run, memory, self.page_size, lost) {
+                    Ok(true) => self.stats.pages_flushed += run.len(),
+                    Ok(false) => {}
                     Err(error) => {
                         work.supply_error.get_or_insert(error);
                     }
@@ -684,17 +686,31 @@ fn collect_raced<O: ObjectHandle>(
     segment.object.with(|object| object.take_marks(pages, raced))
 }
 
-/// Makes memory show the pager's copy of `run` again.
+/// Makes memory show the pager's copy of `run` again; `false` where some of what the pager had was `lost` meanwhile, and the
+/// pages stay.
 fn drop_run<O: ObjectHandle>(
     segment: &Segment<O>,
     run: PageRange,
     memory: &mut dyn TaskMemory,
     page_size: PageSize,
-) -> Result<(), PagerError> {
+    lost: impl Fn() -> bool,
+) -> Result<bool, PagerError> {
     let addresses = segment.to_address(run);
+    if segment.image {
+        // Then the image has what the pager would supply.
+        let object = &segment.object;
+        object
+            .pager()
+            .settle_image(object.id(), page_size.byte_range(run))?;
+    }
+    if lost() {
+        return Ok(false);
+    }
     let mut precious = PageSet::new();
     let result = if segment.image {
-        show_image(segment, run, memory, page_size)
+        memory
+            .discard(page_size.byte_range(addresses))
+            .map_err(|error| PagerError::new(PagerErrorKind::Unavailable, format!("{error}")))
     } else {
         let place = Place {
             page: addresses.start,
@@ -716,23 +732,7 @@ fn drop_run<O: ObjectHandle>(
             object.precious.union(&precious);
         });
     }
-    result
-}
-
-/// Drops the private copies of `run`, after the image has what the pager would supply.
-fn show_image<O: ObjectHandle>(
-    segment: &Segment<O>,
-    run: PageRange,
-    memory: &mut dyn TaskMemory,
-    page_size: PageSize,
-) -> Result<(), PagerError> {
-    let object = &segment.object;
-    object
-        .pager()
-        .settle_image(object.id(), page_size.byte_range(run))?;
-    memory
-        .discard(page_size.byte_range(segment.to_address(run)))
-        .map_err(|error| PagerError::new(PagerErrorKind::Unavailable, format!("{error}")))
+    result.map(|()| true)
 }
 
 impl<O: ObjectHandle> Drop for Msync<O> {

@@ -472,6 +472,23 @@ fn a_write_that_is_lost_before_its_call_ends_stays_dirty() {
     assert_eq!(pager.take_returned(), [(object.id(), 1, true)], "tried again");
 }
 
+/// The only copy of it would go with the pages that are dropped.
+#[test]
+fn a_write_that_is_lost_while_its_page_is_dropped_stays() {
+    let images = Images::default();
+    let pager = TestPager::with_images(Some(images.clone()));
+    let object = Object::new(&pager, 'a', 4);
+    let mut guest = Guest::with_images(16, images);
+    guest.map(&object, 4);
+    guest.store([5], 1);
+    pager.script(|script| script.settling_loses = Some(PagerErrorKind::NoSpace));
+    let flags = VmSync::ASYNCHRONOUS | VmSync::INVALIDATE;
+    assert_eq!(guest.msync(4..8, flags), KernReturn::ResourceShortage, "told");
+    assert_eq!(guest.read(5), 1);
+    assert_eq!(guest.msync(4..8, SYNC), KernReturn::Success);
+    assert_eq!(pager.durable(object.id(), 1)[0], 1);
+}
+
 /// Who maps a page while its write is on its way may be supplied with it, and has to commit it where the write fails.
 #[test]
 fn a_write_that_fails_when_its_caller_has_gone_is_dirty_for_the_next_one() {

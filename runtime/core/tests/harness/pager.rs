@@ -46,6 +46,8 @@ pub struct Script {
     pub synchronize_panics: bool,
     /// Completions wait for [`TestPager::release`].
     pub hold: bool,
+    /// What is queued is lost, and told so, when the image is next settled.
+    pub settling_loses: Option<PagerErrorKind>,
     /// The object is destroyed in the midst of a `data_return`; from then on nothing is answered.
     pub destroy_in_return: bool,
     /// Pages are supplied to writers as precious.
@@ -325,6 +327,10 @@ impl Pager for TestPager {
     }
 
     fn settle_image(&self, object: ObjectId, range: ByteRange) -> Result<(), PagerError> {
+        let loses = self.lock().script.settling_loses.take();
+        if let Some(kind) = loses {
+            self.fail_queue(object, kind);
+        }
         let state = self.lock();
         let (first, end) = (PAGE.page_of(range.start), PAGE.page_of(range.end));
         self.log(&state, object, &format!("settle {first}..{end}"));
