@@ -88,6 +88,8 @@ pub trait DiskFile: Send + Sync {
     fn show_cached(&self, ranges: &[ByteRange], look: &mut dyn FnMut(Option<&[AtomicU64]>)) {
         ranges.iter().for_each(|_| look(None));
     }
+    /// So many bytes from `offset` on will be read soon: a disk may begin with it.
+    fn will_read(&self, _offset: u64, _length: u64) {}
     /// Writes all of `bytes`. After an error any part of it may be written.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()>;
     /// Makes what was written durable.

@@ -27,7 +27,8 @@ pub const SEGMENT_BYTES_DEFAULT: u64 = 16 << 20;
 /// The smallest segment: room for a catalog of some objects and a record of some pages.
 pub const SEGMENT_BYTES_MIN: u64 = 16 << 10;
 
-/// Journal behind the active segment that starts a checkpoint: replaying twice as much takes well below a second.
+/// Journal behind the active segment that starts a checkpoint. Replaying it reads each page that it names, which may be some
+/// hundred thousand.
 pub const CHECKPOINT_BYTES_DEFAULT: u64 = 32 << 20;
 
 /// A journal of so many times the checkpoint threshold makes commits wait for the checkpoint, so that the disk is
@@ -141,6 +142,10 @@ pub const IMAGE_WRITE_BYTES: usize = 32 << 10;
 
 /// Memory for pages that wait for being put into their images; above it committers do it themselves.
 pub const UNAPPLIED_BYTES_MAX: usize = 64 << 20;
+
+/// Pages that the disk is told of before an opening reads them: so many that a drive is busy, so few that they stay in memory until
+/// they are read.
+pub const REPLAY_PAGES: usize = 1024;
 
 /// Bytes that the zero-filling of a new segment writes at once.
 pub const FILL_BYTES: usize = 1 << 20;

@@ -8,7 +8,8 @@
 //! - nothing is changed before the whole journal has been read and found sound;
 //! - what was read is durable before an image is made or changes, a file goes, or a segment follows it; a store that was closed is,
 //!   and one whose journal is empty waits for its first commit, so that both open without a sync;
-//! - every page that the journal names has its checksum after replay, or the store does not open;
+//! - every page that the journal names has its checksum after replay, or the store does not open; it is checked before it is
+//!   written;
 //! - a read-only opening changes nothing: replayed pages stay in memory.
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -23,10 +24,11 @@ use crate::{
     layout::{
         FORMAT_VERSION, FileKind, STORE_NAME, Seed, VERSIONS_READ,
         catalog::Catalog,
+        entry::PageEntry,
         file_kind, image_name,
         superblock::{Slot, Superblock},
     },
-    limits::SLOT_BYTES,
+    limits::{REPLAY_PAGES, SLOT_BYTES},
     object::Object,
     patch::Patch,
     problem::{Problem, Trouble},
@@ -299,24 +301,13 @@ struct Images {
 }
 
 impl Images {
-    /// Writes the journal's bytes into the images, then reads every page that was named and checks it.
+    /// Puts the journal's bytes into the images. Also where an image has them: a process that was killed may have left that in
+    /// the cache only.
     fn replay(&self, records: &[Record], replayed: &Replayed) -> std::result::Result<(), Trouble> {
-        for_each_page(records, self.page_size, u64::MAX, |entry| {
-            let Some(object) = self.objects.get(&entry.object) else {
-                return Ok(());
-            };
-            let start = entry.page * self.page_size.bytes();
-            for (offset, bytes) in entry.runs() {
-                object.image.write_at(start + offset as u64, bytes)?;
-            }
-            Ok(())
-        })?;
-        let mut page = vec![0; self.page_size.bytes() as usize];
-        for ((object, number), sum) in &replayed.sums {
-            self.objects[object].read(number * self.page_size.bytes(), &mut page)?;
-            self.check((*object, *number), &page, *sum)?;
-        }
-        Ok(())
+        self.for_each_replayed(records, replayed, |object, page, _, bytes| {
+            let offset = page * self.page_size.bytes();
+            Ok(object.image.write_at(offset, bytes)?)
+        })
     }
 
     /// The same in memory, which holds the bytes that changed.
@@ -325,28 +316,56 @@ impl Images {
         records: &[Record],
         replayed: &Replayed,
     ) -> std::result::Result<Ahead, Trouble> {
-        let mut patches = BTreeMap::new();
-        for_each_page(records, self.page_size, u64::MAX, |entry| {
-            if let (Some(_), Some(patch)) = (self.objects.get(&entry.object), Patch::of_entry(&entry)) {
-                patches
-                    .entry((entry.object, entry.page))
-                    .and_modify(|older| *older = patch.over(older))
-                    .or_insert(patch);
+        let mut ahead = Ahead::default();
+        self.for_each_replayed(records, replayed, |object, page, entries, _| {
+            let patches = entries.iter().filter_map(Patch::of_entry);
+            if let Some(patch) = patches.reduce(|older, newer| newer.over(&older)) {
+                ahead.insert((object.id, page), object, patch);
             }
             Ok(())
         })?;
-        let (mut ahead, mut page) = (Ahead::default(), vec![0; self.page_size.bytes() as usize]);
-        for (key, sum) in &replayed.sums {
-            let object = &self.objects[&key.0];
-            object.read(key.1 * self.page_size.bytes(), &mut page)?;
-            let patch = patches.remove(key);
-            patch.iter().for_each(|patch| patch.apply(&mut page));
-            self.check(*key, &page, *sum)?;
-            if let Some(patch) = patch {
-                ahead.insert(*key, object, patch);
+        Ok(ahead)
+    }
+
+    /// Calls `body` for each page that the journal names, in order: its entries, and what it holds after them, which is checked.
+    fn for_each_replayed(
+        &self,
+        records: &[Record],
+        replayed: &Replayed,
+        mut body: impl FnMut(&Arc<Object>, u64, &[PageEntry<'_>], &[u8]) -> std::result::Result<(), Trouble>,
+    ) -> std::result::Result<(), Trouble> {
+        let mut entries = Vec::new();
+        for_each_page(records, self.page_size, u64::MAX, |entry| {
+            if self.objects.contains_key(&entry.object) {
+                entries.push(entry);
+            }
+            Ok(())
+        })?;
+        // Those of a page stay in the order of the journal.
+        entries.sort_by_key(|entry| (entry.object, entry.page));
+        let pages: Vec<_> = entries
+            .chunk_by(|last, next| (last.object, last.page) == (next.object, next.page))
+            .collect();
+        let page_bytes = self.page_size.bytes();
+        let mut bytes = vec![0; page_bytes as usize];
+        for chunk in pages.chunks(REPLAY_PAGES) {
+            for run in chunk
+                .chunk_by(|last, next| last[0].object == next[0].object && last[0].page + 1 == next[0].page)
+            {
+                let (object, first) = (&self.objects[&run[0][0].object], run[0][0].page);
+                object
+                    .image
+                    .will_read(first * page_bytes, run.len() as u64 * page_bytes);
+            }
+            for entries in chunk {
+                let (object, page) = (&self.objects[&entries[0].object], entries[0].page);
+                object.read(page * page_bytes, &mut bytes)?;
+                entries.iter().for_each(|entry| entry.apply(&mut bytes));
+                self.check((object.id, page), &bytes, replayed.sums[&(object.id, page)])?;
+                body(object, page, entries, &bytes)?;
             }
         }
-        Ok(ahead)
+        Ok(())
     }
 
     fn check(&self, (object, number): (u64, u64), page: &[u8], sum: u64) -> std::result::Result<(), Trouble> {

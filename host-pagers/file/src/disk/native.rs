@@ -20,7 +20,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, FallocateFlags, FlockOperation, Mode, OFlags, SeekFrom},
+    fs::{Advice, AtFlags, FallocateFlags, FlockOperation, Mode, OFlags, SeekFrom},
     io::{Errno, ReadWriteFlags},
 };
 use vmsync_core::{ByteRange, PagerError, PagerErrorKind};
@@ -333,6 +333,13 @@ impl DiskFile for NativeFile {
         }
         buffer[count..].fill(0);
         Ok(true)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn will_read(&self, offset: u64, length: u64) {
+        // Advice that is not taken costs time only.
+        let length = std::num::NonZeroU64::new(length);
+        let _ = rustix::fs::fadvise(&self.descriptor, offset, length, Advice::WillNeed);
     }
 
     #[cfg(target_os = "linux")]
