@@ -2,6 +2,7 @@
 //!
 //! Invariants:
 //! - nobody writes the store meanwhile, and nothing in it changes;
+//! - every checksum was compared: what is damaged is not carried on as if it were a backup;
 //! - the file is complete and durable when it gets its name.
 
 use std::{
@@ -20,7 +21,7 @@ use vmsync_pager_file::{
         Disk, Sharing,
         native::{Folder, NativeDisk},
     },
-    inspect_on,
+    verify_on,
 };
 
 use crate::{
@@ -34,7 +35,8 @@ const BUFFER_BYTES: usize = 1 << 20;
 
 /// Write a store to one tar file, which `vmsync import` and pages of a browser take.
 ///
-/// The store must not be open for writing. A FILE that exists is replaced when the new one is complete.
+/// The store must not be open for writing, and every checksum is compared first: one that is damaged is refused. A FILE
+/// that exists is replaced when the new one is complete.
 #[derive(Args)]
 pub struct Export {
     /// The folder of the store.
@@ -65,7 +67,10 @@ impl Export {
         let target = self.target()?;
         let disk = NativeDisk::new(&self.store, Folder::Existing)?;
         let _lock = disk.lock(Sharing::Shared)?;
-        inspect_on(&disk)?;
+        let report = verify_on(&disk)?;
+        if let Some(problem) = report.problems.first() {
+            bail!("it is damaged: {problem}: `vmsync verify` names every place; restore it from a copy");
+        }
         let mut names = disk.list()?;
         names.retain(|name| is_store_file(name));
         names.sort_by(|left, right| (left == STORE_FILE, left).cmp(&(right == STORE_FILE, right)));

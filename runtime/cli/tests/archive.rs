@@ -218,6 +218,21 @@ fn what_is_in_the_way_is_said() {
     assert_eq!(place.add("1", &[]).ok(), "2");
 }
 
+#[test]
+fn a_damaged_store_is_not_exported() {
+    let place = Place::new();
+    let (store, file) = (place.path("store"), place.path("store.tar"));
+    place.add("5", &[]).ok();
+    fs::write(&file, "an older one").unwrap();
+    let image = format!("{store}/object-1");
+    let mut bytes = fs::read(&image).unwrap();
+    bytes[1] ^= 4;
+    fs::write(&image, bytes).unwrap();
+    vmsync(&["export", &store, &file]).fails(1, &["damaged", "object-1", "page 0 of \"counter\"", "verify"]);
+    assert_eq!(fs::read(&file).unwrap(), b"an older one");
+    assert_eq!(names(place.folder.path()), ["counter.wat", "store", "store.tar"]);
+}
+
 /// It takes a mount, so it needs root; without, it says so and passes.
 #[test]
 fn a_full_disk_leaves_nothing() {
