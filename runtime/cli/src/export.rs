@@ -26,6 +26,7 @@ use vmsync_pager_file::{
 
 use crate::{
     archive::{STORE_FILE, is_store_file, progress},
+    interrupt::{self, Stopping},
     output::{bytes, print_json, print_line},
     whole_file::Target,
 };
@@ -83,6 +84,7 @@ impl Export {
         let files: Vec<_> = files.collect::<anyhow::Result<_>>()?;
         let (count, length) = (files.len(), files.iter().map(|(_, length, _)| length).sum());
         let bar = progress(length)?;
+        interrupt::listen();
         target.write(|to| archive(files, &bar, to))?;
         Ok((count, length))
     }
@@ -107,7 +109,7 @@ fn archive(files: Vec<(String, u64, File)>, bar: &ProgressBar, to: &File) -> any
         header.set_entry_type(tar::EntryType::Regular);
         header.set_mode(0o644);
         header.set_size(length);
-        let data = bar.wrap_read(file.take(length));
+        let data = bar.wrap_read(Stopping(file.take(length)));
         archive.append_data(&mut header, name, data)?;
     }
     archive.into_inner()?.flush()?;

@@ -20,6 +20,7 @@ use tar::EntryType;
 
 use crate::{
     archive::{STORE_FILE, file_name, is_store_file, progress},
+    interrupt::{self, Stopping},
     output::{bytes, print_json, print_line, warn},
     whole_file::{parent, sync_folder},
 };
@@ -80,13 +81,14 @@ impl Import {
         self.refuse_occupied()?;
         let file = File::open(&self.file).context("cannot open it")?;
         let folder = parent(&self.store);
+        interrupt::listen();
         let temporary = tempfile::Builder::new()
             .prefix(".vmsync-import-")
             .permissions(Permissions::from_mode(0o777))
             .tempdir_in(folder)
             .with_context(|| format!("cannot make a folder in {}", folder.display()))?;
         let bar = progress(file.metadata().context("cannot examine it")?.len())?;
-        let taken = unpack(bar.wrap_read(file), temporary.path())?;
+        let taken = unpack(bar.wrap_read(Stopping(file)), temporary.path())?;
         bar.finish_and_clear();
         if !taken.has_store {
             bail!("no file {STORE_FILE} in it: this is not an exported store, or it is cut short");
@@ -96,6 +98,7 @@ impl Import {
         if let Some(problem) = report.problems.first() {
             bail!("it is damaged: {problem}: run `vmsync verify` on the store that it was made of");
         }
+        interrupt::check()?;
         fs::rename(temporary.path(), &self.store)
             .with_context(|| format!("cannot make {}", self.store.display()))?;
         // Under its own name it stays.

@@ -3,7 +3,8 @@
 //! One file per subcommand; each is a `clap` struct with a `run` that returns what the process exits with.
 //!
 //! Exit codes: 0 success, 1 failure (for `verify` also: damage found), 2 wrong usage, 134 the guest trapped, or the
-//! guest's own code where it called `exit` (with `--durable` 1 in place of 0: such a call has not happened).
+//! guest's own code where it called `exit` (with `--durable` 1 in place of 0: such a call has not happened), 128 and the
+//! signal's number where Ctrl-C or SIGTERM stopped an export or import.
 
 mod archive;
 mod durable;
@@ -12,6 +13,7 @@ mod files;
 mod import;
 mod inspect;
 mod instrument;
+mod interrupt;
 mod map;
 mod output;
 mod run;
@@ -63,6 +65,6 @@ fn main() -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         output::warn(&format!("{error:#}"));
-        ExitCode::FAILURE
+        interrupt::exit_code().unwrap_or(ExitCode::FAILURE)
     })
 }

@@ -8,6 +8,8 @@ use std::{
 
 use anyhow::{Context, bail};
 
+use crate::interrupt;
+
 /// Where a file is to be made.
 pub struct Target {
     /// Behind symbolic links.
@@ -50,6 +52,7 @@ impl Target {
             .with_context(cannot)?;
         write(temporary.as_file()).with_context(cannot)?;
         temporary.as_file().sync_all().with_context(cannot)?;
+        interrupt::check()?;
         temporary
             .persist(&self.path)
             .map_err(|refused| refused.error)

@@ -3,7 +3,14 @@
 
 mod support;
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
 
 use support::{Place, text, vmsync};
 
@@ -230,6 +237,69 @@ fn a_damaged_store_is_not_exported() {
     fs::write(&image, bytes).unwrap();
     vmsync(&["export", &store, &file]).fails(1, &["damaged", "object-1", "page 0 of \"counter\"", "verify"]);
     assert_eq!(fs::read(&file).unwrap(), b"an older one");
+    assert_eq!(names(place.folder.path()), ["counter.wat", "store", "store.tar"]);
+}
+
+/// Makes the counter's object `bytes` large, nearly all of it never written.
+fn grow(place: &Place, bytes: &str) {
+    let module = place.path("counter.wat");
+    let text = fs::read_to_string(&module).unwrap();
+    fs::write(
+        &module,
+        text.replace("i64.const 4096", &format!("i64.const {bytes}")),
+    )
+    .unwrap();
+}
+
+/// Starts a command and sends a signal when it has made a temporary name; its exit code.
+fn interrupted(arguments: &[&str], signal: &str, folder: &Path) -> Option<i32> {
+    let has_begun = || names(folder).iter().any(|name| name.starts_with(".vmsync-"));
+    let command = Command::new(env!("CARGO_BIN_EXE_vmsync"))
+        .args(arguments)
+        .stderr(Stdio::null())
+        .spawn();
+    let mut child: Child = command.unwrap();
+    let begun = Instant::now();
+    while !has_begun() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it does not start");
+        thread::sleep(Duration::from_millis(1));
+    }
+    let sent = Command::new("kill")
+        .args([signal, &child.id().to_string()])
+        .status();
+    assert!(sent.unwrap().success());
+    child.wait().unwrap().code()
+}
+
+#[test]
+fn an_interrupt_leaves_nothing() {
+    let place = Place::new();
+    let (store, file) = (place.path("store"), place.path("store.tar"));
+    // Holes, but enough of them that nobody is done before the signal comes.
+    grow(&place, "0x1000000000");
+    place.add("5", &[]).ok();
+    fs::write(&file, "an older one").unwrap();
+    let export = ["export", store.as_str(), &file];
+    for (signal, code) in [("-INT", 130), ("-TERM", 143), ("-HUP", 129)] {
+        assert_eq!(interrupted(&export, signal, place.folder.path()), Some(code));
+        assert_eq!(fs::read(&file).unwrap(), b"an older one");
+        assert_eq!(names(place.folder.path()), ["counter.wat", "store", "store.tar"]);
+    }
+    // An archive of one large file of zeroes.
+    let mut header = tar::Header::new_gnu();
+    header.set_path("object-1").unwrap();
+    header.set_size(1 << 36);
+    header.set_cksum();
+    fs::write(&file, header.as_bytes()).unwrap();
+    let length = fs::metadata(&file).unwrap().len() + (1 << 36);
+    fs::File::options()
+        .write(true)
+        .open(&file)
+        .unwrap()
+        .set_len(length)
+        .unwrap();
+    let import = ["import", file.as_str(), &place.path("copy")];
+    assert_eq!(interrupted(&import, "-INT", place.folder.path()), Some(130));
     assert_eq!(names(place.folder.path()), ["counter.wat", "store", "store.tar"]);
 }
 
