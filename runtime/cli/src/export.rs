@@ -7,7 +7,7 @@
 
 use std::{
     fs::File,
-    io::{BufWriter, Read, Write},
+    io::{BufWriter, IntoInnerError, Read},
     path::PathBuf,
     process::ExitCode,
 };
@@ -28,6 +28,7 @@ use crate::{
     archive::{STORE_FILE, is_store_file, progress},
     interrupt::{self, Stopping},
     output::{bytes, print_json, print_line},
+    sparse::Sparse,
     whole_file::Target,
 };
 
@@ -103,7 +104,7 @@ impl Export {
 }
 
 fn archive(files: Vec<(String, u64, File)>, bar: &ProgressBar, to: &File) -> anyhow::Result<()> {
-    let mut archive = tar::Builder::new(BufWriter::with_capacity(BUFFER_BYTES, to));
+    let mut archive = tar::Builder::new(BufWriter::with_capacity(BUFFER_BYTES, Sparse::new(to)));
     for (name, length, file) in files {
         let mut header = tar::Header::new_ustar();
         header.set_entry_type(tar::EntryType::Regular);
@@ -112,7 +113,11 @@ fn archive(files: Vec<(String, u64, File)>, bar: &ProgressBar, to: &File) -> any
         let data = bar.wrap_read(Stopping(file.take(length)));
         archive.append_data(&mut header, name, data)?;
     }
-    archive.into_inner()?.flush()?;
+    let buffer = archive.into_inner()?;
+    buffer
+        .into_inner()
+        .map_err(IntoInnerError::into_error)?
+        .finish()?;
     bar.finish_and_clear();
     Ok(())
 }

@@ -17,6 +17,7 @@ mod interrupt;
 mod map;
 mod output;
 mod run;
+mod sparse;
 mod store_name;
 mod stores;
 mod trackers;
