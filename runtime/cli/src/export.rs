@@ -29,6 +29,7 @@ use crate::{
     interrupt::{self, Stopping},
     output::{bytes, print_json, print_line},
     sparse::Sparse,
+    store_name::folder,
     whole_file::Target,
 };
 
@@ -42,6 +43,7 @@ const BUFFER_BYTES: usize = 1 << 20;
 #[derive(Args)]
 pub struct Export {
     /// The folder of the store.
+    #[arg(value_parser = folder())]
     store: PathBuf,
     /// The tar file to make.
     file: PathBuf,

@@ -23,18 +23,17 @@ impl FromStr for FilesArgument {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (store, guest) = text.split_once("::").unwrap_or((text, text));
-        // Otherwise a colon is part of the folder's name.
-        let folder = if store.contains("://") {
-            StoreName::folder_with_object(store)?.0
-        } else {
-            store.into()
-        };
-        if store.is_empty() {
+        let (store, guest) = text
+            .split_once("::")
+            .map_or((text, None), |(store, guest)| (store, Some(guest)));
+        let folder = StoreName::folder(store)?;
+        if folder.as_os_str().is_empty() {
             return Err(format!(
                 "\"{text}\" names no store: write STORE or STORE::GUEST, where STORE is a folder"
             ));
         }
+        let own = folder.to_string_lossy().into_owned();
+        let guest = guest.unwrap_or(&own);
         let mut prefix = String::new();
         for part in guest.split('/').filter(|part| !part.is_empty() && *part != ".") {
             if part == ".." {
@@ -93,6 +92,7 @@ mod tests {
     fn a_folder_is_spelled_as_the_library_does() {
         let prefix = |text: &str| text.parse::<FilesArgument>().unwrap().prefix;
         assert_eq!(prefix("store"), "store_2F");
+        assert_eq!(prefix("file:store"), "store_2F");
         assert_eq!(prefix("store::/data//my db/./"), "data_2Fmy_20db_2F");
         assert_eq!(prefix("store::a_b/_2F/.c.d"), "a_b_2F_5F2F_2F_2Ec.d_2F");
         assert_eq!(prefix("store::/"), "");

@@ -22,6 +22,7 @@ use crate::{
     archive::{STORE_FILE, file_name, is_store_file, progress},
     interrupt::{self, Stopping},
     output::{bytes, print_json, print_line, warn},
+    store_name::folder,
     whole_file::{parent, sync_folder},
 };
 
@@ -36,6 +37,7 @@ pub struct Import {
     /// The tar file.
     file: PathBuf,
     /// The folder of the store to make; it must not exist, or be empty.
+    #[arg(value_parser = folder())]
     store: PathBuf,
     /// Print as JSON.
     #[arg(long)]

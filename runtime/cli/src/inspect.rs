@@ -7,12 +7,16 @@ use clap::Args;
 use serde_json::json;
 use vmsync_pager_file::Summary;
 
-use crate::output::{bytes, print_json, print_line};
+use crate::{
+    output::{bytes, print_json, print_line},
+    store_name::folder,
+};
 
 /// Show what a store holds.
 #[derive(Args)]
 pub struct Inspect {
     /// The folder of the store.
+    #[arg(value_parser = folder())]
     store: PathBuf,
     /// Print as JSON.
     #[arg(long)]

@@ -28,7 +28,9 @@ enum Analysis {
     Scatter,
 }
 
-/// Rewrite a module so that its stores mark a card table, for hosts with pages as large as this machine has.
+/// Rewrite a module so that its stores mark a card table (the `barrier` tracker).
+///
+/// It is for hosts with pages as large as this machine has. `vmsync run` needs no such step: it rewrites by itself.
 #[derive(Args)]
 pub struct Instrument {
     /// The module, binary or text.

@@ -36,21 +36,15 @@ struct Cli {
     command: Command,
 }
 
+/// What each does is said where it is: a comment here would take the place of that.
 #[derive(Subcommand)]
 enum Command {
-    /// Run a module whose memory objects live in stores.
     Run(run::Run),
-    /// Rewrite a module so that its stores mark a card table (the `barrier` tracker).
     Instrument(instrument::Instrument),
-    /// Show what a store holds.
     Inspect(inspect::Inspect),
-    /// Check every checksum of a store.
     Verify(verify::Verify),
-    /// Write a store to one tar file, which `vmsync import` and pages of a browser take.
     Export(export::Export),
-    /// Make a store of a tar file that `vmsync export` or a page of a browser has written.
     Import(import::Import),
-    /// Show which trackers work on this machine, and why others do not.
     Trackers(trackers::Trackers),
 }
 

@@ -27,15 +27,19 @@ use crate::{
 const EXIT_TRAP: u8 = 134;
 
 /// Run a module whose memory objects live in stores, or, with --durable, one that lives in a store as a whole.
+///
+/// Exits with 0, with the guest's own code where it called exit, with 134 where it trapped, with 1 where something else
+/// failed, and with 2 for wrong usage.
 #[derive(Args, Clone)]
 pub struct Run {
     /// The module, binary or text.
     module: PathBuf,
-    /// Call this exported function with ARGS as its numbers, and print its results. Otherwise the module's `_start`.
+    /// Call this exported function with ARGUMENTS as its numbers, and print its results. Otherwise the module's `_start`.
     #[arg(long, value_name = "FUNCTION")]
     invoke: Option<String>,
-    /// Let the guest open OBJECT of STORE under NAME (repeatable; OBJECT is NAME if not given). STORE is a folder or a URL:
-    /// file:FOLDER, s3://BUCKET/PREFIX (gs:, az:), postgres://USER@HOST/DATABASE, with credentials from the environment.
+    /// Let the guest open OBJECT of STORE under NAME (repeatable; OBJECT is NAME if not given). STORE is a folder, FOLDER or
+    /// file:FOLDER, or a URL: s3://BUCKET/PREFIX (or gs://, az://), postgres://USER@HOST/DATABASE, with credentials from the
+    /// environment.
     #[arg(long = "map", value_name = "NAME=STORE[:OBJECT]")]
     maps: Vec<MapArgument>,
     /// Keep the whole instance in the folder STORE: memory, globals and tables of an unmodified module are what the last

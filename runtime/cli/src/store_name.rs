@@ -11,6 +11,7 @@
 use std::{fmt, path::PathBuf, sync::Arc};
 
 use anyhow::Context;
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use vmsync::Pager;
 use vmsync_pager_file::FileStore;
 
@@ -67,7 +68,7 @@ impl StoreName {
             scheme if SQL_SCHEMES.contains(&scheme) => Self::Sql(url),
             _ => {
                 return Err(format!(
-                    "\"{scheme}:\" is no store: write a folder, file:FOLDER, s3://BUCKET/PREFIX (or gs:, az:) or \
+                    "\"{scheme}:\" is no store: write a folder, file:FOLDER, s3://BUCKET/PREFIX (or gs://, az://) or \
                      postgres://USER@HOST/DATABASE"
                 ));
             }
@@ -83,8 +84,20 @@ impl StoreName {
         match Self::with_object(text)? {
             (Self::Folder(folder), object) => Ok((folder, object)),
             (url, _) => Err(format!(
-                "{url} is no folder: this is kept in a store on this machine only"
+                "{url} is no folder: this is for a store on this machine only"
             )),
+        }
+    }
+
+    /// Reads `text` as `FOLDER`, in which any other colon is part of the name.
+    ///
+    /// # Errors
+    /// What is wrong with it; a URL is no folder.
+    pub fn folder(text: &str) -> Result<PathBuf, String> {
+        match text.strip_prefix("file:") {
+            Some(path) => Ok(path.strip_prefix("//").unwrap_or(path).into()),
+            None if text.contains("://") => Self::folder_with_object(text).map(|(folder, _)| folder),
+            None => Ok(text.into()),
         }
     }
 
@@ -105,6 +118,14 @@ impl StoreName {
         };
         opened.with_context(|| format!("cannot open the store {self}"))
     }
+}
+
+/// Reads an argument that is the folder of a store. What is no text is no URL either.
+pub fn folder() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| match path.to_str() {
+        Some(text) => StoreName::folder(text),
+        None => Ok(path),
+    })
 }
 
 fn open_folder(folder: &std::path::Path, read_only: bool) -> anyhow::Result<OpenStore> {
@@ -185,6 +206,16 @@ mod tests {
         assert_eq!(parse("postgres://db:5432"), own("postgres://db:5432/"));
         let error = StoreName::with_object("ftp://x/y").unwrap_err();
         assert!(error.contains("s3://BUCKET/PREFIX"), "{error}");
+    }
+
+    #[test]
+    fn a_folder_is_a_name_or_a_file_url() {
+        let folder = |text: &str| StoreName::folder(text).map(|folder| folder.display().to_string());
+        assert_eq!(folder("state:main"), Ok("state:main".into()));
+        assert_eq!(folder("file:state"), Ok("state".into()));
+        assert_eq!(folder("file:///a/state"), Ok("/a/state".into()));
+        let error = folder("postgres://ann:s3cret@db/game").unwrap_err();
+        assert!(error.contains("postgres://db/game is no folder"), "{error}");
     }
 
     #[test]

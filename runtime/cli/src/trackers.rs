@@ -8,7 +8,7 @@ use vmsync::{Rung, TrackerKind};
 
 use crate::output::{print_json, print_line};
 
-/// Show which trackers work on this machine, and which one guests get.
+/// Show which trackers work on this machine, why others do not, and which one guests get.
 #[derive(Args)]
 pub struct Trackers {
     /// Print as JSON.

@@ -6,12 +6,18 @@ use anyhow::Context;
 use clap::Args;
 use serde_json::json;
 
-use crate::output::{print_json, print_line, warn};
+use crate::{
+    output::{print_json, print_line, warn},
+    store_name::folder,
+};
 
 /// Check every checksum of a store.
+///
+/// Exits with 1 where something is wrong, and names every such place. The store must not be open for writing.
 #[derive(Args)]
 pub struct Verify {
     /// The folder of the store.
+    #[arg(value_parser = folder())]
     store: PathBuf,
     /// Print as JSON.
     #[arg(long)]

@@ -98,6 +98,43 @@ fn trackers_explains_every_rung() {
 }
 
 #[test]
+fn help_says_all_that_is_to_be_known_of_a_command() {
+    for (command, part) in [
+        ("run", "134 where it trapped"),
+        ("export", "must not be open for writing"),
+        ("import", "Every checksum is compared"),
+        ("instrument", "for hosts with pages as large"),
+        ("verify", "Exits with 1 where something is wrong"),
+    ] {
+        let help = vmsync(&[command, "--help"]).ok();
+        assert!(help.contains(part), "{command}: {help}");
+    }
+    let help = vmsync(&["--help"]).ok();
+    assert!(
+        help.contains("or, with --durable, one that lives in a store as a whole"),
+        "{help}"
+    );
+}
+
+#[test]
+fn a_folder_is_written_alike_for_every_command() {
+    let place = Place::new();
+    let (store, module) = (place.path("store"), place.path("counter.wat"));
+    let url = format!("file:{store}");
+    let map = format!("counter={url}");
+    vmsync(&["run", "--invoke", "add", "--map", &map, &module, "--", "1"]).ok();
+    for command in ["inspect", "verify"] {
+        vmsync(&[command, &store]).ok();
+        vmsync(&[command, &url]).ok();
+        vmsync(&[command, "s3://bucket/state"]).fails(2, &["s3://bucket/state is no folder"]);
+    }
+    let (file, copy) = (place.path("store.tar"), place.path("copy"));
+    vmsync(&["export", &url, &file]).ok();
+    vmsync(&["import", &file, &format!("file://{copy}")]).ok();
+    vmsync(&["verify", &copy]).ok();
+}
+
+#[test]
 fn what_is_wrong_is_said_with_what_to_do() {
     let place = Place::new();
     let counter = place.path("counter.wat");
