@@ -244,9 +244,9 @@ fn what_is_wrong_is_said_with_what_to_do() {
         .fails(1, &["another module", "STORE:NAME"]);
     place.run(&reactor, "draw", &[], &[]).fails(1, &["--wasi"]);
     place.write("command.wat", r#"(module (func (export "_start")))"#);
-    place
-        .run(&place.path("command.wat"), "_start", &[], &[])
-        .fails(1, &["command", "reactor"]);
+    let said = place.run(&place.path("command.wat"), "_start", &[], &[]);
+    assert_eq!(said.err.matches("is a command").count(), 1, "{}", said.err);
+    said.fails(1, &["command", "reactor"]);
     place.write("tables.wat", "(module (table 1 externref))");
     place
         .run(&place.path("tables.wat"), "f", &[], &[])

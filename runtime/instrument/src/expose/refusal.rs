@@ -16,7 +16,7 @@ pub enum ExposeError {
         offset: usize,
     },
     /// The module is valid, and has state that would be lost.
-    #[error("{0}")]
+    #[error(transparent)]
     Refused(#[from] Refusal),
     /// The output does not validate: most often the input was at a limit of the format.
     #[error("the rewritten module is invalid: {message} (at byte {offset:#x})")]
