@@ -55,7 +55,11 @@ pub fn run(
             "--durable keeps what the module is between two calls: choose the function to call with --invoke"
         );
     };
-    let mut instance = open(run, place, &module, engine)?;
+    // Its start function may trap or exit, as the called one may.
+    let mut instance = match open(run, place, &module, engine) {
+        Ok(instance) => instance,
+        Err(error) => return ended(Err(error)),
+    };
     let result =
         call(run, &mut instance, name).and_then(|lines| lines.iter().try_for_each(|line| print_line(line)));
     if run.wants_stats() {
@@ -68,6 +72,11 @@ pub fn run(
             stats.pages_returned
         ));
     }
+    ended(result)
+}
+
+/// What the process exits with.
+fn ended(result: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
     if let Some(exit) = result
         .as_ref()
         .err()

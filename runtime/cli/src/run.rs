@@ -111,8 +111,9 @@ impl Run {
         let instance = linker
             .instantiate(&mut store, &module)
             .map_err(anyhow::Error::from)
-            .context("cannot instantiate the module")?;
-        let result = self.call(&mut store, &instance);
+            .context("cannot instantiate the module");
+        // Its start function may trap or exit, as the called one may.
+        let result = instance.and_then(|instance| self.call(&mut store, &instance));
         if self.stats {
             self.print_stats(&store);
         }

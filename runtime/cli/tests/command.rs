@@ -144,6 +144,9 @@ fn what_is_wrong_is_said_with_what_to_do() {
     vmsync(&["run", "--invoke", "add", &counter]).fails(1, &["takes 1 arguments, 0 are given"]);
     vmsync(&["run", "--invoke", "add", &counter, "--", "x"]).fails(1, &["\"x\" is not a value of type i32"]);
     vmsync(&["run", "--invoke", "trap", &counter]).fails(134, &["trapped", "unreachable"]);
+    let start = "(module (func $start unreachable) (start $start) (func (export \"f\")))";
+    std::fs::write(place.path("start.wat"), start).unwrap();
+    vmsync(&["run", "--invoke", "f", &place.path("start.wat")]).fails(134, &["trapped", "unreachable"]);
     vmsync(&["run", "--map", "counter", &counter]).fails(2, &["NAME=STORE"]);
     vmsync(&["run", "--map", "../x=s", &counter]).fails(2, &["begins with a dot"]);
     vmsync(&["run", "--tracker", "magic", &counter]).fails(2, &["uffd-async"]);

@@ -192,6 +192,30 @@ fn a_trap_is_told_and_undone() {
 }
 
 #[test]
+fn a_start_function_that_traps_is_told_as_well_and_leaves_no_instance() {
+    let place = Place::new();
+    let module = |start: &str| {
+        let text = format!(
+            r#"(module (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+              (memory (export "memory") 1)
+              (func $start {start}) (start $start)
+              (func (export "count") (result i32) (i32.const 1)))"#
+        );
+        place.write("start.wat", &text);
+        place.path("start.wat")
+    };
+    for _ in 0..2 {
+        place
+            .run(&module("unreachable"), "count", &["--wasi"], &[])
+            .fails(134, &["trapped", "unreachable"]);
+    }
+    place
+        .run(&module("(call $exit (i32.const 7))"), "count", &["--wasi"], &[])
+        .fails(7, &["exited"]);
+    assert_eq!(place.run(&module("nop"), "count", &["--wasi"], &[]).ok(), "1");
+}
+
+#[test]
 fn a_reactor_begins_once_and_keeps_what_the_host_stored() {
     for tracker in trackers() {
         let place = Place::new();
