@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use tempfile::TempDir;
 
@@ -149,6 +149,7 @@ impl<'a> Campaign<'a> {
     /// # Errors
     /// A [`crate::verdict::Violation`], an [`crate::interrupt::Interrupted`], and what could not be tried.
     pub fn run(mut self) -> Result<Report> {
+        self.guest.rehearse(&self.workplace.path.join("rehearsal"))?;
         let begun = Instant::now();
         let mut store = self.round()?;
         while self.kills_left() > 0 {
@@ -186,8 +187,12 @@ impl<'a> Campaign<'a> {
             self.count(&life);
             let before = durable;
             durable = self.examine(&store, before, &life, moment)?;
-            if life.how == How::Finished {
-                return Ok(store);
+            match life.how {
+                How::Finished => return Ok(store),
+                How::Refused(words) => {
+                    bail!("the guest cannot go on, and what it made durable is right: {words}")
+                }
+                How::Killed | How::Failed(_) => {}
             }
             let kill = Kill {
                 moment,

@@ -1,11 +1,12 @@
 //! The guest's command line, `vmsync`'s around it, and what both of them print.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::child::{Child, Output};
 
@@ -118,6 +119,17 @@ impl Codesearch {
         self.list.to_str().expect("the workplace checked its path")
     }
 
+    /// Runs the guest on a store that goes again: what cannot run at all as it was asked for has broken no promise.
+    pub fn rehearse(&self, store: &Path) -> Result<()> {
+        let output = Child::output(&mut self.command(store, &["stats"], &[]))?;
+        ensure!(
+            output.status.success(),
+            "the guest does not run with these options: {}",
+            words(&output)
+        );
+        fs::remove_dir_all(store).with_context(|| format!("cannot remove {}", store.display()))
+    }
+
     /// Continues the index.
     pub fn index(&self, store: &Path) -> Command {
         let every = self.sync_every.to_string();
@@ -201,6 +213,7 @@ fn words(output: &Output) -> String {
         .iter()
         .chain(&output.errors)
         .map(String::as_str)
+        .filter(|line| !line.is_empty())
         .collect();
     format!("{} ({})", lines.join("; "), output.status)
 }

@@ -18,6 +18,9 @@ use crate::{
 /// Lines of standard error that are kept for the report of a run that failed.
 const ERRORS_MAX: usize = 10;
 
+/// What `vmsync` exits with for wrong usage, and the guest when it cannot carry out its command.
+const EXIT_REFUSED: i32 = 2;
+
 /// What a run has done.
 pub struct Life {
     pub how: How,
@@ -44,6 +47,8 @@ pub enum How {
     Killed,
     /// All files are indexed.
     Finished,
+    /// By itself, before all files were indexed, because it cannot be done as it was asked: too small an object, for example.
+    Refused(String),
     /// By itself, before all files were indexed.
     Failed(String),
 }
@@ -142,6 +147,10 @@ fn how(end: &End, killed: bool, done: bool, errors: Vec<String>) -> How {
     } else if killed && end.status.code().is_none() {
         How::Killed
     } else {
-        How::Failed(format!("{} ({})", errors.join("; "), end.status))
+        let words = format!("{} ({})", errors.join("; "), end.status);
+        match end.status.code() {
+            Some(EXIT_REFUSED) => How::Refused(words),
+            _ => How::Failed(words),
+        }
     }
 }

@@ -17,7 +17,8 @@
 //! - they are no fewer than the guest's last `synced` line said, and no more than one sync further;
 //! - the next run goes on from there.
 //!
-//! Exit codes: 0 all of it held, 1 it did not (the store is kept), 2 it could not be tried, 130 interrupted.
+//! Exit codes: 0 all of it held, 1 it did not (the store is kept), 2 wrong usage, or it could not be tried, 130 interrupted.
+//! `vmsync run` and the guest say with 2 as well that they cannot do what they are asked for; that is tried beforehand.
 //!
 //! Not here: power cuts. SIGKILL leaves what the kernel has in its cache; the tests of the file store cut power.
 

@@ -81,23 +81,29 @@ fn an_index_survives_its_kills() {
     );
 }
 
-/// A `vmsync` that is a shell script: `index` syncs 2 of 60 files, five times, and then waits; `check` and `verify`
-/// print what is given.
+/// A `vmsync` that is a shell script: `index` syncs 2 of 60 files, five times, and then does what is given; `check` and
+/// `verify` do what is given. It knows no tracker.
 struct Fake {
     folder: TempDir,
     input: TempDir,
 }
 
 impl Fake {
+    /// `index` waits.
     fn new(check: &str, verify: &str) -> Self {
+        Self::ending(check, verify, "exec sleep 60")
+    }
+
+    fn ending(check: &str, verify: &str, end: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let script = format!(
             "#!/bin/sh\n\
+             case \"$*\" in *--tracker*) echo \"error: invalid value 'magic'\" >&2; exit 2 ;; esac\n\
              [ \"$1\" = verify ] && {{ {verify}; exit; }}\n\
              for word; do case \"$word\" in codesearch=*) store=${{word#*=}}; mkdir -p \"${{store%:*}}\" ;; esac; done\n\
              case \"$*\" in\n\
              *' check '*) {check} ;;\n\
-             *' index '*) echo resumed 0 60; for i in 1 2 3 4 5; do echo synced $((2*i)) 60 ${{i}}0 ${{i}}00 1; done; exec sleep 60 ;;\n\
+             *' index '*) echo resumed 0 60; for i in 1 2 3 4 5; do echo synced $((2*i)) 60 ${{i}}0 ${{i}}00 1; done; {end} ;;\n\
              esac\n"
         );
         let path = folder.path().join("vmsync");
@@ -167,6 +173,35 @@ fn a_difference_is_seen() {
 fn damage_is_seen() {
     let damage = "journal-0 at byte 4096: broken";
     assert_violation("echo equal 10 50 500", &format!("echo {damage}; exit 1"), damage);
+}
+
+#[test]
+fn what_cannot_be_tried_is_no_violation() {
+    let refused = |fake: &Fake, more: &[&str], expected: &str| {
+        let output = fake.command().args(["--kills", "0"]).args(more).output().unwrap();
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{errors}");
+        assert!(
+            errors.contains(expected) && !errors.contains("VIOLATION"),
+            "{errors}"
+        );
+        assert!(!errors.contains("kept in"), "{errors}");
+    };
+    let sound = ("echo equal 10 50 500", "echo sound");
+    let fake = Fake::new(sound.0, sound.1);
+    refused(&fake, &["--bad"], "unexpected argument '--bad'");
+    refused(&fake, &["--tracker", "magic"], "invalid value 'magic'");
+    let full = "echo the heap has no room >&2; exit 2";
+    refused(&Fake::ending(sound.0, sound.1, full), &[], "the heap has no room");
+    // Not if what is durable is wrong as well.
+    let fake = Fake::ending("echo equal 8 40 400", sound.1, full);
+    let output = fake
+        .command()
+        .args(["--kills", "0"])
+        .env("TMPDIR", fake.folder.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
 }
 
 #[test]
