@@ -82,7 +82,7 @@ fn an_index_survives_its_kills() {
 }
 
 /// A `vmsync` that is a shell script: `index` syncs 2 of 60 files, five times, and then does what is given; `check` and
-/// `verify` do what is given. It knows no tracker.
+/// `verify` do what is given. It knows no tracker, and writes the number of the process of `index` beside itself.
 struct Fake {
     folder: TempDir,
     input: TempDir,
@@ -103,7 +103,7 @@ impl Fake {
              for word; do case \"$word\" in codesearch=*) store=${{word#*=}}; mkdir -p \"${{store%:*}}\" ;; esac; done\n\
              case \"$*\" in\n\
              *' check '*) {check} ;;\n\
-             *' index '*) echo resumed 0 60; for i in 1 2 3 4 5; do echo synced $((2*i)) 60 ${{i}}0 ${{i}}00 1; done; {end} ;;\n\
+             *' index '*) echo $$ > \"$0.pid\"; echo resumed 0 60; for i in 1 2 3 4 5; do echo synced $((2*i)) 60 ${{i}}0 ${{i}}00 1; done; {end} ;;\n\
              esac\n"
         );
         let path = folder.path().join("vmsync");
@@ -214,23 +214,21 @@ fn an_interrupt_ends_the_guest_and_removes_the_folder() {
         .env("TMPDIR", temporary.path())
         .spawn();
     let mut crash = crash.unwrap();
-    let used = || fs::read_dir(temporary.path()).unwrap().next().is_some();
     let begun = Instant::now();
-    while !used() {
+    let guest = loop {
+        match fs::read_to_string(fake.folder.path().join("vmsync.pid")) {
+            Ok(pid) if pid.ends_with('\n') => break pid.trim().to_owned(),
+            _ => thread::sleep(Duration::from_millis(10)),
+        }
         assert!(begun.elapsed() < Duration::from_secs(20), "it does not start");
-        thread::sleep(Duration::from_millis(10));
-    }
-    thread::sleep(Duration::from_millis(200));
-    let pid = crash.id().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-INT", &pid])
-            .status()
-            .unwrap()
-            .success()
-    );
+    };
+    let kill = |signal: &str, pid: &str| Command::new("kill").args([signal, pid]).output().unwrap();
+    assert!(kill("-0", &guest).status.success());
+    assert!(kill("-INT", &crash.id().to_string()).status.success());
     assert_eq!(crash.wait().unwrap().code(), Some(130));
-    assert!(!used());
+    // It would have slept for a minute.
+    assert!(!kill("-0", &guest).status.success());
+    assert!(fs::read_dir(temporary.path()).unwrap().next().is_none());
 }
 
 #[test]
