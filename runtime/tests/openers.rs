@@ -11,12 +11,12 @@ use std::{
 use harness::{Guest, P, Width, rig::name};
 use vmsync::{
     Grant, KernReturn, Pager, PagerError, PagerErrorKind, Sandbox,
+    abi::VmProt,
     pager::{
         Attributes, CallId, DataSupply, InitRequest, MemoryObjectControl, ObjectId, ObjectName, ReturnFlags,
         SynchronizeFlags,
     },
 };
-use vmsync_abi::VmProt;
 use vmsync_core::ByteRange;
 use vmsync_pager_memory::MemoryPager;
 

@@ -44,10 +44,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "vmsync-pager-opfs",
         ],
     ),
-    (
-        "vmsync",
-        &["vmsync-abi", "vmsync-core", "vmsync-instrument", "vmsync-tracker"],
-    ),
+    ("vmsync", &["vmsync-core", "vmsync-instrument", "vmsync-tracker"]),
     (
         "vmsync-cli",
         &[
@@ -59,7 +56,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("vmsync-sim", &["vmsync-core", "vmsync-pager-file"]),
     ("vmsync-xtask", &[]),
-    ("vmsync-crash", &["vmsync-pager-file"]),
+    ("vmsync-crash", &[]),
 ];
 
 /// A crate, and what it may not depend on: engines and operating systems belong above it, `anyhow` to the edges.
