@@ -1,6 +1,6 @@
 //! `cargo xtask bench NAME`: a benchmark with its peers in the same run. Timings never decide a test.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 
 use crate::{
@@ -11,29 +11,39 @@ use crate::{
 };
 
 /// Compare with what others do, on this machine.
+///
+/// What is compared is built first, some minutes the first time, and what is missing is installed where that is possible (as
+/// root on Debian; else it is named). Measure on an idle machine: whatever else runs is in the figures. How they are to be
+/// read, and what came out: runtime/docs/PERFORMANCE.md, and for remote host-pagers/object/README.md.
 #[derive(Args)]
 pub struct Bench {
     /// Which one.
     name: Name,
-    /// Print one JSON object instead of a table (and, but for guests, a plot: target/bench/NAME.svg).
+    /// Print one JSON object instead of a table (and, of commit and tracking, a plot: target/bench/NAME.svg).
     #[arg(long)]
     json: bool,
-    /// Arguments for the benchmark itself, see its --help.
+    /// Arguments for the benchmark itself: see its name.
     #[arg(last = true)]
     arguments: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Name {
-    /// Commits of a guest against msync(2), LMDB, redb, SQLite (`-- --rocksdb`: RocksDB) and the disk's floor; opening; bytes written.
+    /// Commits of a guest against msync(2), LMDB, redb, SQLite and the disk's floor; opening; bytes written. Needs 8 GB of the
+    /// disk that is measured. ARGUMENTS: --rounds N, --seed N, --folder DIR (on which disk), --rocksdb (RocksDB as well: Debian's
+    /// librocksdb-dev and libclang-dev).
     Commit,
-    /// Every tracker against stock Wasmtime, the kernel's own faults and the peers' mechanisms.
+    /// Every tracker that works here against stock Wasmtime, the kernel's own faults and the peers' mechanisms. Needs what
+    /// guests are built with. ARGUMENTS: --rounds N, --only PART (of a kernel's name).
     Tracking,
-    /// SQLite, LMDB and a persistent map as guests, against stock Wasmtime, native and the ordinary heap.
+    /// SQLite, LMDB and a persistent map as guests, against stock Wasmtime, native and the ordinary heap. Needs what guests are
+    /// built with. ARGUMENTS: --rounds N, --folder DIR (on which disk), --only sqlite, lmdb or map_insert.
     Guests,
-    /// Pagers of remote engines against SlateDB and plain updates in PostgreSQL, on servers that this starts.
+    /// Pagers of remote engines against SlateDB and plain updates in PostgreSQL, on servers that this starts. Needs PostgreSQL
+    /// and Ceph's radosgw. ARGUMENTS: --turns N, --rounds N.
     Remote,
-    /// A page's syncs against the browser's floor, SQLite and PGlite.
+    /// A page's syncs against the browser's floor, SQLite and PGlite. Needs what guests are built with, Node 20 with npm, and
+    /// Chromium. No ARGUMENTS.
     Web,
 }
 
@@ -44,7 +54,10 @@ impl Bench {
             Name::Tracking => "tracking",
             Name::Guests => "guests",
             Name::Remote => return self.remote(workspace),
-            Name::Web => return web_bench::bench(workspace, self.json),
+            Name::Web => {
+                ensure!(self.arguments.is_empty(), "bench web takes no arguments");
+                return web_bench::bench(workspace, self.json);
+            }
         };
         let mut cargo = if self.name == Name::Commit {
             let rocksdb = self.arguments.iter().any(|argument| argument == "--rocksdb");

@@ -28,23 +28,19 @@ use crate::steps::Workspace;
 
 /// The workspace's own tasks. Each sets up what it needs and says what it cannot.
 #[derive(Parser)]
-#[command(name = "cargo xtask")]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Cli {
     #[command(subcommand)]
     task: Task,
 }
 
+/// What each does is said where it is: a comment here would take the place of that.
 #[derive(Subcommand)]
 enum Task {
-    /// The main job on real input: an index in durable memory, killed ten times, never wrong.
     Demo(demo::Demo),
-    /// Every check and test, as CI runs them; or one group of tests.
     Test(tests::Test),
-    /// Compare with what others do, on this machine.
     Bench(bench::Bench),
-    /// Cut the power of the file store at every step of random runs.
     Sim(sim::Sim),
-    /// Build the browser host and the demo page, and serve them on this machine.
     Web(web::Web),
     /// Build the guest programs into target/guests.
     Guests,
