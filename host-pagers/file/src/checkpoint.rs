@@ -79,12 +79,16 @@ impl Shared {
         let superblock = lock(&self.store_file).superblock();
         let (seal, mut work) = {
             let journal = lock(&self.journal);
-            lock(&self.queue).checkpoint_wanted = false;
+            let mut queue = lock(&self.queue);
+            queue.checkpoint_wanted = false;
+            if let Some(error) = &queue.broken {
+                return Err(error.clone());
+            }
             let Some(seal) = journal.seal() else { return Ok(()) };
             if seal.generation == superblock.generation {
                 return Ok(());
             }
-            (seal, std::mem::take(&mut lock(&self.queue).sealed))
+            (seal, std::mem::take(&mut queue.sealed))
         };
         // Commits go on meanwhile: what they add is behind the seal.
         let outcome = self

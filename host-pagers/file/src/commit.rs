@@ -10,14 +10,16 @@
 //! - one thread flushes at a time, and it took the role under the queue's lock;
 //! - a call is taken by the flush that is running or by a later one: nobody leaves the role while calls are queued
 //!   without waking the thread that goes on, where there is one;
-//! - when a record fails, everything queued behind it fails too: it may be a difference to what is not there.
+//! - when a record fails, everything queued behind it fails too: it may be a difference to what is not there;
+//! - after a commit that panicked nothing is committed until the store is opened again.
 
 use std::{
     collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{MutexGuard, PoisonError},
 };
 
-use vmsync_core::{PageRange, PagerError};
+use vmsync_core::{PageRange, PagerError, PagerErrorKind};
 
 use crate::{
     call::{Answer, Prepared},
@@ -100,7 +102,12 @@ impl Shared {
         if group.is_empty() {
             return Settled::default();
         }
-        match pressure.and_then(|()| self.commit(&mut journal, &group, crowded)) {
+        let commit = || self.commit(&mut journal, &group, crowded);
+        let committed = pressure.and_then(|()| match catch_unwind(AssertUnwindSafe(commit)) {
+            Ok(committed) => committed,
+            Err(_) => Err(self.break_down()),
+        });
+        match committed {
             Ok(pages_to_apply) => Settled {
                 durable: group,
                 pages_to_apply,
@@ -120,19 +127,35 @@ impl Shared {
         }
     }
 
+    /// A commit has panicked.
+    fn break_down(&self) -> PagerError {
+        let message = "a commit has panicked: open the store again, which has what was committed before";
+        let error = PagerError::new(PagerErrorKind::Io, message);
+        lock(&self.queue).broken = Some(error.clone());
+        error
+    }
+
     /// How many objects are open: their files are, whether or not they have pages in the journal.
     fn open_objects(&self) -> usize {
         let handles = self.handles.read().unwrap_or_else(PoisonError::into_inner);
         handles.len()
     }
 
-    /// The journal with room in it: where it has grown over its bounds, with `open` objects, a checkpoint is taken first.
+    /// The journal, if it can be written, with room in it: where it has grown over its bounds, with `open` objects, a checkpoint is
+    /// taken first.
     fn relieve(&self, open: usize) -> (MutexGuard<'_, Journal>, Result<()>) {
         let bound = self.options.checkpoint_bytes.saturating_mul(BACK_PRESSURE);
         let objects_max = OBJECTS_TOUCHED_MAX * BACK_PRESSURE as usize + open;
         let journal = lock(&self.journal);
-        if journal.sealed_capacity() <= bound && lock(&self.queue).journaled_objects() <= objects_max {
-            return (journal, Ok(()));
+        {
+            let queue = lock(&self.queue);
+            if let Some(error) = &queue.broken {
+                return (journal, Err(error.clone()));
+            }
+            if journal.sealed_capacity() <= bound && queue.journaled_objects() <= objects_max {
+                drop(queue);
+                return (journal, Ok(()));
+            }
         }
         // It takes the lock itself, and not all the time.
         drop(journal);

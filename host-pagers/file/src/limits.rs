@@ -72,8 +72,8 @@ pub const OBJECTS_MAX: usize = 1 << 16;
 /// crash loses little.
 pub const WRITE_BEHIND_DELAY_DEFAULT: Duration = Duration::from_millis(5);
 
-/// The longest wait for the disk on behalf of a caller. Far above what a working disk needs; nothing waits for ever. (Shorter for
-/// the tests in this crate, which wait it out.)
+/// The longest that a caller waits for another that flushes. Far above what a working disk needs; who flushes itself waits as long as
+/// the disk does. (Shorter for the tests in this crate, which wait it out.)
 pub const WAIT_MAX: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 60 });
 
 /// Pages share this many marks of their last change: so many that calls of different pages rarely meet on one.

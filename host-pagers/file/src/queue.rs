@@ -17,7 +17,7 @@ use std::{
     sync::Arc,
 };
 
-use vmsync_core::PageRange;
+use vmsync_core::{PageRange, PagerError};
 
 use crate::{
     ahead::Ahead,
@@ -73,6 +73,8 @@ pub(crate) struct Queue {
     pub(crate) checkpoint_wanted: bool,
     /// The journal has no segment for the next roll-over.
     pub(crate) segment_wanted: bool,
+    /// Why nothing is committed any more: a commit has panicked, and what it left is not known.
+    pub(crate) broken: Option<PagerError>,
     pub(crate) stop: bool,
 }
 
@@ -97,6 +99,7 @@ impl Queue {
             room_waiters: 0,
             checkpoint_wanted: false,
             segment_wanted: false,
+            broken: None,
             stop: false,
         }
     }

@@ -382,6 +382,37 @@ fn a_page_that_was_lost_from_the_cache_is_not_passed_as_whole() {
 }
 
 /// An asynchronous call that fails later is told, once, for each of its ranges, and leaves nothing.
+/// A bug in a disk, or in the store: whoever calls is told, waits for nobody, and what was committed is there.
+#[test]
+fn after_a_panic_nothing_is_committed_until_the_store_is_opened_again() {
+    for after in 0..2 {
+        let disk = MemoryDisk::new();
+        let store = open(&disk).unwrap();
+        let object = client(&store, "object", PAGES).unwrap();
+        object.commit_full(0, 1);
+        object.commit_full(1, 1);
+        disk.inject(Fault {
+            after: disk.operations() + after,
+            count: 1,
+            failure: Failure::Panic,
+        });
+        for byte in 2..4 {
+            let call = Client::call();
+            object.give(call, 0, &[byte; PAGE]).unwrap();
+            let error = object.sync(call, 0, 1).unwrap_err();
+            assert_eq!(error.kind, PagerErrorKind::Io);
+            assert!(error.message.contains("open the store again"), "{error}");
+        }
+        object.assert_full(0, 1);
+        assert!(store.checkpoint().is_err());
+        object.close();
+        drop(store);
+        let found = contents(&open(&disk).unwrap()).unwrap();
+        // The first of them may have arrived.
+        assert!([1, 2].contains(&found["object"][0]) && found["object"][PAGE] == 1);
+    }
+}
+
 #[test]
 fn a_failed_queued_call_is_told() {
     let disk = MemoryDisk::new();

@@ -56,6 +56,8 @@ pub enum Failure {
     Short,
     /// A `sync` that reports an error although everything was written, or a write that arrives although it failed.
     FalseAlarm,
+    /// The disk's own code panics.
+    Panic,
 }
 
 /// When an operation fails.
@@ -329,6 +331,7 @@ impl MemoryDisk {
                 self.change(change);
                 return Err(error(PagerErrorKind::Io, "injected false alarm on", name));
             }
+            Some(Failure::Panic) => panic!("injected panic on {name}"),
             Some(Failure::Io | Failure::Short) => {
                 return Err(error(PagerErrorKind::Io, "injected I/O error on", name));
             }
