@@ -676,14 +676,14 @@ fn collect_raced<O: ObjectHandle>(
     let segment = &work.segment;
     let pages = segment.object_pages;
     let mut marks = PageSet::new();
-    if memory
-        .collect(page_size.byte_range(segment.to_address(pages)), &mut marks)
-        .is_err()
-    {
-        return PageSet::from(pages);
+    let collected = memory.collect(page_size.byte_range(segment.to_address(pages)), &mut marks);
+    let marks = marks.rebase(segment.address_page, pages.start);
+    // What was found before a failure is dirty, too: no other look finds it again.
+    let raced = segment.object.with(|object| object.take_marks(pages, marks));
+    match collected {
+        Ok(()) => raced,
+        Err(_) => PageSet::from(pages),
     }
-    let raced = marks.rebase(segment.address_page, pages.start);
-    segment.object.with(|object| object.take_marks(pages, raced))
 }
 
 /// Makes memory show the pager's copy of `run` again; `false` where some of what the pager had was `lost` meanwhile, and the

@@ -39,7 +39,7 @@ pub struct TestMemory {
     pub needed: PageSet,
     /// How many changes still succeed; then each fails. `None`: all succeed.
     pub changes_left: Option<u64>,
-    /// The next `collect` fails.
+    /// The next `collect` fails, after it has taken marks.
     pub collect_fails: bool,
 }
 
@@ -231,16 +231,16 @@ impl TaskMemory for TestMemory {
 
     fn collect(&mut self, range: ByteRange, dirty: &mut PageSet) -> Result<(), MemoryError> {
         assert!(range.end <= self.size() && PAGE.is_aligned(range.start) && PAGE.is_aligned(range.end));
-        if std::mem::take(&mut self.collect_fails) {
-            return Err(MemoryError {
-                message: "scripted".into(),
-            });
-        }
         let pages = PAGE.shrink(range);
         for page in pages.start..pages.end {
             if self.marks.remove(&page) {
                 dirty.insert(PageRange::new(page, page + 1));
             }
+        }
+        if std::mem::take(&mut self.collect_fails) {
+            return Err(MemoryError {
+                message: "scripted".into(),
+            });
         }
         Ok(())
     }

@@ -173,3 +173,21 @@ fn d8_zeroes_stored_by_the_host_keep_their_page() {
     assert_eq!(guest.msync_bytes(9 * P, 1, SYNC), KernReturn::Success);
     assert_eq!(pager.durable(object.id(), 1)[0], 0);
 }
+
+#[test]
+fn d8_a_store_that_was_found_before_looking_failed_is_returned_by_the_next_sync() {
+    let (pager, object, mut guest) = region(4);
+    guest.store([9, 10], 1);
+    pager.script(|script| script.hold = true);
+    let mut call = guest
+        .start(8..12, SYNC | VmSync::INVALIDATE)
+        .expect("good arguments");
+    assert!(guest.blocks(&mut call));
+    guest.store([9], 2);
+    guest.memory.collect_fails = true;
+    pager.release();
+    assert_eq!(guest.finish(&mut call), KernReturn::Success);
+    assert_eq!(guest.read(9), 2);
+    assert_eq!(guest.msync(8..12, SYNC), KernReturn::Success);
+    assert_eq!(pager.durable(object.id(), 1)[0], 2);
+}
