@@ -99,7 +99,8 @@ pub trait Tracker: Send {
     fn clear(&mut self, range: ByteRange) -> Result<(), TrackerError>;
 
     /// Adds the pages of `range` that were stored to since they were last attached, cleared or collected to `dirty`
-    /// (page numbers of the linear memory), and watches them again.
+    /// (page numbers of the linear memory), and watches them again. Where it fails, what it has found is in `dirty`, or found
+    /// again.
     fn collect(&mut self, range: ByteRange, dirty: &mut PageSet) -> Result<(), TrackerError>;
 
     /// As [`Tracker::collect`], but may also report pages that were not stored to, and leave pages unwatched which it then

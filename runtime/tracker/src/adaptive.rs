@@ -239,18 +239,67 @@ impl Tracker for Adaptive {
         watched.subtract(&resting);
         for run in watched.runs() {
             let mut found = PageSet::new();
-            self.inner
-                .collect(self.memory.page.byte_range(*run), &mut found)?;
-            self.learn(*run, &found);
-            if dirty.is_empty() {
-                *dirty = found;
-            } else {
-                dirty.union(&found);
+            let collected = self.inner.collect(self.memory.page.byte_range(*run), &mut found);
+            if collected.is_ok() {
+                self.learn(*run, &found);
             }
+            // Also before a failure: what was found is not found again.
+            dirty.append(found);
+            collected?;
         }
         for run in resting.runs() {
             dirty.union(&self.attached.within(*run));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vmsync_core::PageSize;
+
+    use super::*;
+    use crate::LinearRange;
+
+    /// Fails behind the first page that it finds.
+    struct Failing;
+
+    impl Tracker for Failing {
+        fn kind(&self) -> TrackerKind {
+            TrackerKind::Compare
+        }
+
+        fn attach(&mut self, _: ByteRange, _: Backing) -> Result<(), TrackerError> {
+            Ok(())
+        }
+
+        fn detach(&mut self, _: ByteRange) {}
+
+        fn clear(&mut self, _: ByteRange) -> Result<(), TrackerError> {
+            Ok(())
+        }
+
+        fn collect(&mut self, _: ByteRange, dirty: &mut PageSet) -> Result<(), TrackerError> {
+            dirty.insert(PageRange::new(1, 2));
+            Err(crate::error::failed(
+                self.kind(),
+                "collect",
+                "as the test asked for",
+            ))
+        }
+    }
+
+    #[test]
+    fn what_was_found_before_a_failure_is_reported_with_it() {
+        let range = LinearRange {
+            base: core::ptr::null_mut(),
+            bytes_reserved: 1 << 20,
+        };
+        let memory = Memory::new(range, PageSize::KIB_4);
+        let mut adaptive = Adaptive::new(Box::new(Failing), memory);
+        let mut dirty = PageSet::new();
+        let collected = adaptive.collect_superset(ByteRange::new(0, 1 << 20), &mut dirty);
+        assert!(collected.is_err());
+        assert_eq!(dirty, PageSet::from_iter([1]));
     }
 }

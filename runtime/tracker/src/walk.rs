@@ -187,15 +187,18 @@ impl Walk<'_> {
                     self.armed.insert(pages);
                 }
             }
+            let mut removed = Ok(());
             if backing == Backing::PrivateFile && dirty.is_some() {
-                self.remove_files(&mut stored)?;
+                removed = self.remove_files(&mut stored);
             }
+            // All are armed by now: what could not be looked at counts as stored to.
             for run in stored.runs() {
                 self.armed.insert(*run);
                 if let Some(dirty) = dirty.as_deref_mut() {
                     dirty.insert(self.memory.pages_at(self.addresses(*run)));
                 }
             }
+            removed?;
         }
         Ok(())
     }
