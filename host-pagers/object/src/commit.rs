@@ -122,7 +122,7 @@ impl Inner {
     pub(crate) async fn read_changed(&self, deadline: Instant) -> Result<()> {
         let places = self.tree().unknown();
         for place in places {
-            let found = self.read_once(place, 1, deadline).await?;
+            let found = self.read_once(place, 1, None, deadline).await?;
             let page = found.and_then(|found| found.into_iter().next());
             let Some((_, page)) = page else {
                 return Err(self.damaged("a segment is missing"));

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Invariants:
-//! - what is read is one manifest's; what a reader reads of an object, until one is opened again, is one version's;
+//! - what is read is one manifest's; what a reader reads of an object is of the version that it opened;
 //! - a page is handed out only if its sum is right.
 
 use std::{
@@ -121,6 +121,14 @@ impl ObjectEngine {
         self.inner.tree().header.epoch
     }
 
+    fn fill(&self, place: Place, version: Option<u64>, buffer: &mut [u8]) -> Result<bool> {
+        let page_size = self.inner.page_size;
+        let count = page_size.page_of(buffer.len() as u64);
+        let pages =
+            self.run(|inner, deadline| async move { inner.read(place, count, version, deadline).await })?;
+        Ok(fill(buffer, page_size, pages))
+    }
+
     fn run<T: Send + 'static, F: Future<Output = Result<T>> + Send + 'static>(
         &self,
         work: impl FnOnce(Arc<Inner>, Instant) -> F,
@@ -204,6 +212,7 @@ impl Inner {
         &self,
         first: Place,
         count: u64,
+        version: Option<u64>,
         deadline: Instant,
     ) -> Result<Option<Vec<(u64, Vec<u8>)>>> {
         if !self.load_pages(deadline).await? {
@@ -213,6 +222,13 @@ impl Inner {
         let (mut found, mut patches) = (Vec::new(), Vec::new());
         let entries: Vec<SegmentEntry> = {
             let tree = self.tree();
+            if version.is_some_and(|version| !tree.shows(first.0, version)) {
+                return Err(self.changed());
+            }
+            // A reader may have gone on to another manifest just now, whose directories are not here.
+            if tree.pages.is_none() {
+                return Ok(None);
+            }
             for (index, stored) in tree.stored(first, count) {
                 let place = (first.0, first.1 + index);
                 let located = match stored {
@@ -309,13 +325,16 @@ impl Inner {
         std::mem::replace(&mut *last, end) == Some((object, first))
     }
 
-    async fn read(&self, first: Place, count: u64, deadline: Instant) -> Result<Vec<(u64, Vec<u8>)>> {
+    async fn read(
+        &self,
+        first: Place,
+        count: u64,
+        version: Option<u64>,
+        deadline: Instant,
+    ) -> Result<Vec<(u64, Vec<u8>)>> {
         loop {
             let number = self.tree().header.number;
-            if let Some(found) = self.read_once(first, count, deadline).await? {
-                if self.tree().changed.contains(&first.0) {
-                    return Err(self.changed());
-                }
+            if let Some(found) = self.read_once(first, count, version, deadline).await? {
                 return Ok(found);
             }
             // A segment is gone: a newer manifest does not name it, or somebody else removed it.
@@ -337,18 +356,9 @@ impl Inner {
         Ok(())
     }
 
-    /// The same for an object that is opened: all that is open is of this moment from here on.
-    async fn refresh_all(&self, deadline: Instant) -> Result<Contents> {
-        let newest = self.bucket.newest_contents(self.page_size, deadline).await?;
-        let mut tree = self.tree();
-        tree.go_on(newest);
-        tree.changed.clear();
-        Ok(tree.body.contents.clone())
-    }
-
     fn changed(&self) -> PagerError {
         let message = format!(
-            "{}: the object has changed since it was opened, and what it was is removed: open it again",
+            "{}: the object has changed since it was opened: open it again",
             self.bucket.name
         );
         PagerError::new(PagerErrorKind::Unavailable, message)
@@ -366,16 +376,17 @@ impl Engine for ObjectEngine {
 
     fn load(&self) -> Result<Contents> {
         if self.inner.read_only {
-            return self.run(|inner, deadline| async move { inner.refresh_all(deadline).await });
+            self.run(|inner, deadline| async move { inner.refresh(deadline).await })?;
         }
         Ok(self.inner.tree().body.contents.clone())
     }
 
     fn read(&self, place: Place, buffer: &mut [u8]) -> Result<bool> {
-        let page_size = self.inner.page_size;
-        let count = page_size.page_of(buffer.len() as u64);
-        let pages = self.run(|inner, deadline| async move { inner.read(place, count, deadline).await })?;
-        Ok(fill(buffer, page_size, pages))
+        self.fill(place, None, buffer)
+    }
+
+    fn read_version(&self, place: Place, version: u64, buffer: &mut [u8]) -> Result<bool> {
+        self.fill(place, Some(version), buffer)
     }
 
     fn commit(&self, batch: &Batch) -> Result<()> {

@@ -61,12 +61,10 @@ pub type ObjectStorage = Store<ObjectEngine>;
 pub struct Options {
     /// Make the store where there is none; the bucket has to be there.
     pub create: bool,
-    /// Change nothing, and leave the writer alone. What is read is as new as the last opening of an object, of this store
-    /// and whichever it is: objects that are open move on with it, and what is mapped of them before and behind it may be
-    /// of two calls. It is of one where the object's version is the same before and behind.
-    ///
-    /// What the writer has replaced stays for its [`garbage_delay`](Self::garbage_delay). An object that has changed
-    /// and is read later than that is [`Unavailable`](vmsync_core::PagerErrorKind::Unavailable) until it is opened again.
+    /// Change nothing, and leave the writer alone. An object is read as it was when it was opened. One that has changed since
+    /// is [`Unavailable`](vmsync_core::PagerErrorKind::Unavailable) until it is opened again, as soon as another object is
+    /// opened here, which moves the store on, or what it was is removed: the writer's [`garbage_delay`](Self::garbage_delay)
+    /// later.
     pub read_only: bool,
     /// The page size of the store and of every object in it.
     pub page_size: PageSize,

@@ -16,7 +16,7 @@ use std::{
 };
 
 use vmsync_core::PageSize;
-use vmsync_pager_group::{Batch, Contents, Entry, Place};
+use vmsync_pager_group::{Batch, Contents, Place};
 
 use crate::{
     fold::Fold,
@@ -44,9 +44,6 @@ pub(crate) struct Tree {
     /// `None`: the directories have not been read yet.
     pub(crate) pages: Option<PageMap>,
     pub(crate) images: BTreeMap<Place, Images>,
-    /// A reader's: objects that have changed, or are gone, since one was opened last. Nothing of them is read, as what was
-    /// read before is of another moment.
-    pub(crate) changed: BTreeSet<u64>,
 }
 
 /// What a commit changes, before it is known to have taken place.
@@ -85,25 +82,20 @@ impl Tree {
             body,
             pages,
             images: BTreeMap::new(),
-            changed: BTreeSet::new(),
         }
     }
 
     /// Goes on to what has been read, for reading, if it is newer.
     pub(crate) fn go_on(&mut self, newer: Self) {
-        if newer.header.number <= self.header.number {
-            return;
+        if newer.header.number > self.header.number {
+            *self = newer;
         }
-        let now = &newer.body.contents.catalog;
-        let is_same = |name, before: &Entry| {
-            now.get(name)
-                .is_some_and(|entry| (entry.id, entry.version) == (before.id, before.version))
-        };
-        let objects = self.body.contents.catalog.iter();
-        let changed = objects.filter(|(name, before)| !is_same(name, before));
-        let mut changed: BTreeSet<u64> = changed.map(|(_, entry)| entry.id).collect();
-        changed.append(&mut self.changed);
-        *self = Self { changed, ..newer };
+    }
+
+    /// Whether object `id` has this version.
+    pub(crate) fn shows(&self, id: u64, version: u64) -> bool {
+        let mut objects = self.body.contents.catalog.values();
+        objects.any(|entry| (entry.id, entry.version) == (id, version))
     }
 
     fn page_size(&self) -> PageSize {

@@ -284,6 +284,46 @@ fn a_reader_never_mixes_two_moments() {
     assert!(read(&unmoved).unwrap() == expected);
 }
 
+/// What a reader has open is of the call that it opened, whoever opens something else meanwhile: as it was, or not at all.
+#[test]
+fn a_reader_is_not_moved_on_by_another_opening() {
+    let location = in_memory();
+    let storage = store(&location);
+    let (mapped, other) = (client(&storage, "mapped", 2), client(&storage, "other", 1));
+    mapped.commit_full(0, 1);
+    mapped.commit_full(1, 1);
+    let reading = vmsync_core::pager::InitRequest {
+        create: false,
+        write: false,
+        ..common::request(0)
+    };
+    let readers = Options {
+        read_only: true,
+        ..Options::default()
+    };
+    let reader = open(location.clone(), &readers).unwrap();
+    let open_in_reader = |name| Client::open_with(reader.clone(), name, reading).unwrap();
+    let read = |client: &Client, page: u64| {
+        let mut bytes = vec![0; PAGE];
+        let supplied = reader.data_request(client.object, page * PAGE as u64, VmProt::READ, &mut bytes);
+        supplied.map(|_| bytes[0])
+    };
+    let opened = open_in_reader("mapped");
+    assert_eq!(read(&opened, 0), Ok(1));
+    // One call changes both pages.
+    let call = Client::call();
+    mapped.give(call, 0, &vec![2; 2 * PAGE]).unwrap();
+    mapped.sync(call, 0, 2).unwrap();
+    other.commit_full(0, 3);
+    let beside = open_in_reader("other");
+    assert_eq!(read(&beside, 0), Ok(3));
+    // The second page of a mapping whose first one was of the call before.
+    assert_eq!(kind(read(&opened, 1)), Some(PagerErrorKind::Unavailable));
+    opened.close();
+    let opened = open_in_reader("mapped");
+    assert_eq!([read(&opened, 0), read(&opened, 1)], [Ok(2), Ok(2)]);
+}
+
 #[test]
 fn changed_bytes_are_found_out() {
     let location = in_memory();
