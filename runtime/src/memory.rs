@@ -123,7 +123,7 @@ impl Reservation {
             format!("cannot reserve {length} bytes of address space for a linear memory: {error}")
         })?;
         let base = NonNull::new(base.cast::<u8>()).ok_or("the kernel mapped the null page")?;
-        let guard = HostAccessGuard::new(base.as_ptr());
+        let guard = HostAccessGuard::new(base.as_ptr(), capacity);
         Ok(Self {
             base,
             capacity,
@@ -304,6 +304,7 @@ impl GuestMemory {
     fn forget(&mut self, range: ByteRange) {
         let pages = self.page_range(range);
         self.tracker.detach(range);
+        self.reservation.guard.open(addresses(range));
         for set in [
             &mut self.tracked,
             &mut self.file_backed,
@@ -378,6 +379,7 @@ impl GuestMemory {
         }
         self.pending.append(self.unwatched.take(pages));
         self.write_protected.insert(pages);
+        self.reservation.guard.close(addresses(range));
         Ok(())
     }
 
@@ -387,7 +389,9 @@ impl GuestMemory {
         let pages = self.page_range(range);
         for run in self.write_protected.within(pages).runs() {
             let open = MprotectFlags::READ | MprotectFlags::WRITE;
-            self.set_protection(self.page_size.byte_range(*run), open)?;
+            let range = self.page_size.byte_range(*run);
+            self.set_protection(range, open)?;
+            self.reservation.guard.open(addresses(range));
             self.write_protected.remove(*run);
             for tracked in self.tracked.within(*run).runs() {
                 self.watch(*tracked);
@@ -452,6 +456,11 @@ fn is_hole(file: BorrowedFd<'_>, offset: u64, length: usize) -> bool {
         Ok(data) => data >= offset.saturating_add(length as u64),
         Err(error) => error == rustix::io::Errno::NXIO,
     }
+}
+
+/// `range` in the words of the host, from the start of the memory.
+fn addresses(range: ByteRange) -> std::ops::Range<usize> {
+    range.start as usize..range.end as usize
 }
 
 fn failed(what: &str, error: rustix::io::Errno) -> MemoryError {
@@ -520,7 +529,9 @@ impl TaskMemory for GuestMemory {
     fn unmap(&mut self, range: ByteRange) -> Result<(), MemoryError> {
         self.map_anonymous(range, ProtFlags::empty())?;
         // A tracker that lets go of a range may make it writable.
-        self.set_protection(range, MprotectFlags::empty())
+        self.set_protection(range, MprotectFlags::empty())?;
+        self.reservation.guard.close(addresses(range));
+        Ok(())
     }
 
     fn fill(&mut self, offset: u64, bytes: &[u8]) -> Result<(), MemoryError> {

@@ -485,6 +485,43 @@ fn regions_without_end_meet_a_limit() {
     }
 }
 
+/// How many mappings this process has.
+fn mappings() -> usize {
+    std::fs::read_to_string("/proc/self/maps")
+        .expect("Linux tells")
+        .lines()
+        .count()
+}
+
+/// How many the kernel allows.
+fn mappings_max() -> usize {
+    let limit = std::fs::read_to_string("/proc/sys/vm/max_map_count").expect("Linux tells");
+    limit.trim().parse().expect("a number")
+}
+
+#[test]
+fn bulk_stores_to_holes_without_end_leave_others_what_they_need() {
+    const PAGES: u64 = 80_000;
+    for kind in rungs() {
+        println!("{kind}");
+        let rig = Rig::new(*kind, RigOptions::default());
+        let before = mappings();
+        let mut guest = rig.guest();
+        guest.call::<i64, i64>("grow", (PAGES / 16) as i64);
+        assert_eq!(guest.deallocate(BASE, PAGES * P), KernReturn::Success);
+        for page in (0..PAGES).step_by(2) {
+            let at = (BASE + page * P) as i64;
+            let filled = guest.try_call::<_, ()>("fill", (at, 1_i64, 1_i64));
+            assert!(filled.is_err() || guest.load8(BASE + page * P) == 1);
+        }
+        let taken = mappings().saturating_sub(before);
+        assert!(taken < mappings_max() / 4, "{taken} mappings");
+        let mut other = rig.region(4);
+        other.touch([0, 2], 7);
+        assert_eq!(other.msync(BASE, 4 * P, SYNC), KernReturn::Success);
+    }
+}
+
 #[test]
 fn ports_without_end_meet_a_limit() {
     each(|rig| {

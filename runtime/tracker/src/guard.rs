@@ -7,6 +7,9 @@
 //! the guest harms nobody but itself. Pages opened in a hole read as zero and belong to no object; writes to a
 //! read-only mapping stay in its private copy.
 //!
+//! A page that is opened takes mappings, of which the process has so many: behind [`OPENED_PAGES_MAX`] pages all that is
+//! closed around one is opened at once, which takes none.
+//!
 //! ```text
 //!   fault -> tracker's handler, if installed -> Wasmtime's (a fault in guest code becomes a trap) -> guard -> default
 //! ```
@@ -14,6 +17,7 @@
 //! Invariants:
 //! - the handler is async-signal-safe: atomics and one system call;
 //! - only pages inside a [`HostAccessGuard`]'s accessible size are opened, never guard regions;
+//! - what a slot names is freed only when it names it no more and no handler is inside;
 //! - installed behind Wasmtime's handler it never sees a fault of guest code. In front of it (the host application
 //!   made an engine first) it opens the page also for guest code: protection is then advisory, memory safety is not
 //!   touched.
@@ -21,23 +25,42 @@
 use core::{
     ffi::{c_int, c_void},
     mem::MaybeUninit,
-    sync::atomic::{AtomicI32, AtomicUsize, Ordering},
+    ops::Range,
+    ptr,
+    sync::atomic::{AtomicI32, AtomicPtr, AtomicUsize, Ordering},
 };
 use std::sync::Once;
 
-use crate::{limits::GUARDED_MEMORIES_MAX, sys::signal::SIGNAL};
+use vmsync_core::PageRange;
+
+use crate::{
+    bitmap::AtomicBitmap,
+    limits::{GUARDED_MEMORIES_MAX, OPENED_PAGES_MAX},
+    sys::signal::SIGNAL,
+};
 
 struct Slot {
     start: AtomicUsize,
     end: AtomicUsize,
+    /// Pages of the host that its owner has closed.
+    closed: AtomicPtr<AtomicBitmap>,
+    /// How many pages were opened one by one.
+    opened: AtomicUsize,
+    /// Handlers that are inside.
+    readers: AtomicUsize,
 }
 
 static SLOTS: [Slot; GUARDED_MEMORIES_MAX] = [const {
     Slot {
         start: AtomicUsize::new(0),
         end: AtomicUsize::new(0),
+        closed: AtomicPtr::new(ptr::null_mut()),
+        opened: AtomicUsize::new(0),
+        readers: AtomicUsize::new(0),
     }
 }; GUARDED_MEMORIES_MAX];
+/// How many pages of all memories were opened one by one.
+static OPENED: AtomicUsize = AtomicUsize::new(0);
 static HOST_PAGE_BYTES: AtomicUsize = AtomicUsize::new(0);
 static PREVIOUS_ACTION: AtomicUsize = AtomicUsize::new(libc::SIG_DFL);
 static PREVIOUS_FLAGS: AtomicI32 = AtomicI32::new(0);
@@ -74,19 +97,42 @@ pub struct HostAccessGuard {
 }
 
 impl HostAccessGuard {
-    /// Guards the memory at `base`, of which nothing is accessible yet. With all slots taken the memory goes
-    /// unguarded.
-    pub fn new(base: *mut u8) -> Self {
+    /// Guards the memory at `base`, which has `bytes_reserved` bytes, and of which nothing is accessible yet. With all slots
+    /// taken the memory goes unguarded.
+    pub fn new(base: *mut u8, bytes_reserved: usize) -> Self {
         let slot = SLOTS.iter().position(|slot| {
             slot.start
                 .compare_exchange(0, CLAIMED, Ordering::AcqRel, Ordering::Relaxed)
                 .is_ok()
         });
         if let Some(index) = slot {
-            SLOTS[index].end.store(0, Ordering::Release);
-            SLOTS[index].start.store(base.addr(), Ordering::Release);
+            let pages = bytes_reserved.div_ceil(rustix::param::page_size()) as u64;
+            let closed = Box::into_raw(Box::new(AtomicBitmap::new(pages)));
+            SLOTS[index].closed.store(closed, Ordering::SeqCst);
+            SLOTS[index].end.store(0, Ordering::SeqCst);
+            SLOTS[index].start.store(base.addr(), Ordering::SeqCst);
         }
         Self { slot }
+    }
+
+    /// The owner has closed `bytes`, which are whole pages: for stores, or for all accesses.
+    pub fn close(&self, bytes: Range<usize>) {
+        if let Some(closed) = self.closed() {
+            closed.insert(pages(bytes));
+        }
+    }
+
+    /// `bytes`, which are whole pages, are open again, or others.
+    pub fn open(&self, bytes: Range<usize>) {
+        if let Some(closed) = self.closed() {
+            closed.remove(pages(bytes));
+        }
+    }
+
+    fn closed(&self) -> Option<&AtomicBitmap> {
+        // SAFETY: the slot names it until this guard is dropped.
+        self.slot
+            .and_then(|index| unsafe { SLOTS[index].closed.load(Ordering::SeqCst).as_ref() })
     }
 
     /// The memory now has `bytes` accessible bytes.
@@ -100,36 +146,79 @@ impl HostAccessGuard {
 
 impl Drop for HostAccessGuard {
     fn drop(&mut self) {
-        if let Some(index) = self.slot {
-            SLOTS[index].end.store(0, Ordering::Release);
-            SLOTS[index].start.store(0, Ordering::Release);
+        let Some(index) = self.slot else { return };
+        let slot = &SLOTS[index];
+        slot.end.store(0, Ordering::SeqCst);
+        let closed = slot.closed.swap(ptr::null_mut(), Ordering::SeqCst);
+        while slot.readers.load(Ordering::SeqCst) != 0 {
+            core::hint::spin_loop();
         }
+        // SAFETY: it came from `Box::into_raw`, the slot no longer names it, and no handler is inside.
+        drop(unsafe { Box::from_raw(closed) });
+        OPENED.fetch_sub(slot.opened.swap(0, Ordering::SeqCst), Ordering::SeqCst);
+        slot.start.store(0, Ordering::SeqCst);
     }
 }
 
-fn is_guarded(address: usize) -> bool {
-    SLOTS.iter().any(|slot| {
-        address >= slot.start.load(Ordering::Acquire) && address < slot.end.load(Ordering::Acquire)
-    })
+/// The host's pages that hold `bytes`.
+fn pages(bytes: Range<usize>) -> PageRange {
+    let page_bytes = rustix::param::page_size();
+    PageRange::new(
+        (bytes.start / page_bytes) as u64,
+        bytes.end.div_ceil(page_bytes) as u64,
+    )
+}
+
+impl Slot {
+    fn has(&self, address: usize) -> bool {
+        (self.start.load(Ordering::SeqCst)..self.end.load(Ordering::SeqCst)).contains(&address)
+    }
+
+    /// Opens what an access to `address` needs; false where that is not ours.
+    fn on_fault(&self, address: usize) -> bool {
+        if !self.has(address) {
+            return false;
+        }
+        self.readers.fetch_add(1, Ordering::SeqCst);
+        // SAFETY: it is null, or alive until we have left.
+        let closed = unsafe { self.closed.load(Ordering::SeqCst).as_ref() };
+        let opened = closed.is_some_and(|closed| self.has(address) && self.open(closed, address));
+        self.readers.fetch_sub(1, Ordering::SeqCst);
+        opened
+    }
+
+    fn open(&self, closed: &AtomicBitmap, address: usize) -> bool {
+        let start = self.start.load(Ordering::SeqCst);
+        let page_bytes = HOST_PAGE_BYTES.load(Ordering::Relaxed);
+        let page = ((address - start) / page_bytes) as u64;
+        let protect = |pages: PageRange| {
+            let at = start + pages.start as usize * page_bytes;
+            let bytes = pages.len() as usize * page_bytes;
+            // SAFETY: the pages lie in a linear memory of this process, which its owner keeps mapped while it is guarded.
+            unsafe { libc::mprotect(at as *mut c_void, bytes, libc::PROT_READ | libc::PROT_WRITE) == 0 }
+        };
+        if OPENED.fetch_add(1, Ordering::SeqCst) < OPENED_PAGES_MAX {
+            self.opened.fetch_add(1, Ordering::SeqCst);
+            if protect(PageRange::new(page, page + 1)) {
+                return true;
+            }
+        } else {
+            OPENED.fetch_sub(1, Ordering::SeqCst);
+        }
+        let around = if closed.contains(page) {
+            closed.run_around(page)
+        } else {
+            PageRange::new(page, page + 1)
+        };
+        protect(around)
+    }
 }
 
 extern "C" fn handler(signal: c_int, information: *mut libc::siginfo_t, context: *mut c_void) {
     // SAFETY: the kernel hands a handler with SA_SIGINFO a valid `siginfo_t`; a fault fills in its address.
     let address = unsafe { (*information).si_addr().addr() };
-    if is_guarded(address) {
-        let page_bytes = HOST_PAGE_BYTES.load(Ordering::Relaxed);
-        let page = address & !(page_bytes - 1);
-        // SAFETY: the page lies in a linear memory of this process, which its owner keeps mapped while it is guarded.
-        let opened = unsafe {
-            libc::mprotect(
-                page as *mut c_void,
-                page_bytes,
-                libc::PROT_READ | libc::PROT_WRITE,
-            )
-        };
-        if opened == 0 {
-            return;
-        }
+    if SLOTS.iter().any(|slot| slot.on_fault(address)) {
+        return;
     }
     chain(signal, information, context);
 }

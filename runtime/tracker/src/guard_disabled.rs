@@ -9,9 +9,15 @@ pub struct HostAccessGuard;
 
 impl HostAccessGuard {
     /// Guards nothing.
-    pub fn new(_base: *mut u8) -> Self {
+    pub fn new(_base: *mut u8, _bytes_reserved: usize) -> Self {
         Self
     }
+
+    /// Does nothing.
+    pub fn close(&self, _bytes: core::ops::Range<usize>) {}
+
+    /// Does nothing.
+    pub fn open(&self, _bytes: core::ops::Range<usize>) {}
 
     /// Does nothing.
     pub fn set_size(&self, _bytes: usize) {}

@@ -7,6 +7,10 @@ pub const WATCHES_MAX: usize = 1024;
 /// this many slots.
 pub const GUARDED_MEMORIES_MAX: usize = 4096;
 
+/// Closed pages that the guard opens one by one, of all memories of the process: each takes up to two mappings, and all together
+/// an eighth of what the kernel allows unless told otherwise.
+pub const OPENED_PAGES_MAX: usize = 4096;
+
 /// How often the fault handler may be put in front of a foreign one. Each time takes a handler of its own, so that a
 /// chain through foreign handlers never comes back to where it began.
 pub const GENERATIONS_MAX: usize = 16;
