@@ -65,6 +65,7 @@ mod grant;
 mod host;
 mod imports;
 pub mod limits;
+mod mappings;
 mod memory;
 mod object;
 mod prepare;

@@ -2,6 +2,17 @@
 
 use std::time::Duration;
 
+/// Mappings that a guest may take, whatever others have: enough for the regions of a program, and the host says how many guests
+/// there are.
+pub const MAPPINGS_MIN: usize = 64;
+
+/// One guest takes this part of the mappings that the kernel allows a process (65,530, unless told otherwise) at most.
+pub const MAPPINGS_PART: usize = 32;
+
+/// All guests together take this part of them at most, beyond what is each one's own: the rest is the host's, and of who stores
+/// (`vmsync_tracker::limits`).
+pub const MAPPINGS_PART_ALL: usize = 2;
+
 /// How long a call waits for a pager before it answers ABORTED: far above any healthy disk or server, below the
 /// patience of a person.
 pub const PAGER_TIME_OUT: Duration = Duration::from_secs(30);

@@ -40,7 +40,7 @@ use vmsync_core::{
 use vmsync_tracker::{Barrier, CardTable, HostAccessGuard, LinearRange, Straddle};
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
-use crate::limits::MEMORY64_RESERVED_BYTES_MAX;
+use crate::{limits::MEMORY64_RESERVED_BYTES_MAX, mappings::Mappings};
 
 /// Every linear memory that this host has made for an engine and that still exists.
 #[derive(Default)]
@@ -200,6 +200,7 @@ pub(crate) struct GuestMemory {
     tracker: Box<dyn Tracker>,
     _cards: Option<Arc<Reservation>>,
     reservation: Arc<Reservation>,
+    mappings: Mappings,
     page_size: PageSize,
     /// How many pages the tracker can tell apart: a card table may be smaller than the memory.
     trackable_pages: u64,
@@ -248,11 +249,14 @@ impl GuestMemory {
             // only this value changes their protection while they are attached.
             _ => unsafe { vmsync_tracker::new_tracker(kind, range, page_size)? },
         };
+        let start = reservation.base.as_ptr().addr();
+        let mappings = Mappings::new(start..start + reservation.length);
         let trackable_pages = cards.as_ref().map_or(u64::MAX, |cards| cards.size() as u64);
         Ok(Self {
             tracker,
             _cards: cards,
             reservation,
+            mappings,
             trackable_pages,
             page_size,
             tracked: PageSet::new(),
@@ -515,6 +519,10 @@ impl TaskMemory for GuestMemory {
             return Ok(false);
         }
         Ok(true)
+    }
+
+    fn make_room(&mut self) -> Result<(), MemoryError> {
+        self.mappings.make_room()
     }
 
     fn map_zero(&mut self, range: ByteRange, track: bool) -> Result<(), MemoryError> {

@@ -363,7 +363,7 @@ impl Vm {
     fn return_precious(&mut self, address: u64, size: u64) -> Result<(), KernReturn> {
         let call = self.host.next_call();
         let Attached { task, memory } = self.attached.as_mut().ok_or(KernReturn::InvalidTask)?;
-        let mut deallocation = task.deallocate(address, size, call)?;
+        let mut deallocation = task.deallocate(address, size, call, memory)?;
         let returns = &mut deallocation.returns;
         finished(drive(returns, memory, &self.host, Waiter::Thread));
         self.count(&deallocation.returns);
@@ -373,7 +373,7 @@ impl Vm {
     pub(crate) fn vm_deallocate(&mut self, address: u64, size: u64) -> Result<(), KernReturn> {
         let call = self.host.next_call();
         let Attached { task, memory } = self.attached.as_mut().ok_or(KernReturn::InvalidTask)?;
-        let mut deallocation = task.deallocate(address, size, call)?;
+        let mut deallocation = task.deallocate(address, size, call, memory)?;
         // Precious pages are returned; whether that worked or not, the guest gives the range up.
         let returns = &mut deallocation.returns;
         finished(drive(returns, memory, &self.host, Waiter::Thread));

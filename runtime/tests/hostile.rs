@@ -500,6 +500,42 @@ fn mappings_max() -> usize {
 }
 
 #[test]
+fn guests_that_map_without_end_leave_others_what_they_need() {
+    const PAGES: u64 = 40_000;
+    let rig = Rig::new(rungs()[0], RigOptions::default());
+    let before = mappings();
+    // Takes regions or makes holes until it is refused; answers where.
+    let hostile = |regions: bool| {
+        let mut guest = rig.guest();
+        guest.call::<i64, i64>("grow", (PAGES / 16) as i64);
+        let mut places = (0..PAGES / 2).map(|index| BASE + 2 * index * P);
+        let refused = places.find(|address| {
+            let result = if regions {
+                guest.allocate(*address, P, 0).0
+            } else {
+                guest.deallocate(*address, P)
+            };
+            assert!(matches!(
+                result,
+                KernReturn::Success | KernReturn::ResourceShortage
+            ));
+            result != KernReturn::Success
+        });
+        (guest, refused.expect("a limit"))
+    };
+    let mut guests: Vec<_> = (0..20).map(|index| hostile(index % 2 == 0)).collect();
+    let taken = mappings().saturating_sub(before);
+    assert!(taken < mappings_max() * 3 / 5, "{taken} mappings");
+    let mut other = rig.region(4);
+    other.touch([0, 2], 7);
+    assert_eq!(other.msync(BASE, 4 * P, SYNC), KernReturn::Success);
+    // Giving up has room, and makes some.
+    let (guest, refused) = &mut guests[0];
+    assert_eq!(guest.deallocate(BASE, *refused - BASE), KernReturn::Success);
+    assert_eq!(guest.allocate(BASE, P, 0).0, KernReturn::Success);
+}
+
+#[test]
 fn bulk_stores_to_holes_without_end_leave_others_what_they_need() {
     const PAGES: u64 = 80_000;
     for kind in rungs() {

@@ -4,7 +4,8 @@
 /// can hold several (contract §3).
 pub const RETURN_BYTES_MAX: u64 = 1 << 20;
 
-/// Entries of one map. Linux allows a process 65,530 mappings; a task must not use up all of them.
+/// Entries of one map: what looks at all of them stays short. How many mappings of the host a task may take is the host's to say
+/// ([`TaskMemory::make_room`](crate::memory::TaskMemory::make_room)).
 pub const MAP_ENTRIES_MAX: usize = 16_384;
 
 /// Objects that one task holds open at a time: each costs a pager resources.

@@ -207,12 +207,10 @@ impl<O: Clone + PartialEq> VmMap<O> {
         self.insert(entry);
     }
 
-    /// Whether the map has room for the two ends of a hole at `range`. Taking away whole entries always has.
-    pub fn has_room_for_hole(&self, range: PageRange) -> Result<(), KernReturn> {
-        let splits = self
-            .first_at_or_above(range.start)
-            .is_some_and(|entry| entry.pages.start < range.start && range.end < entry.pages.end);
-        if splits { self.has_room() } else { Ok(()) }
+    /// Whether a hole at `range` has two ends in one entry, and so needs room. Taking away whole entries never does.
+    pub fn splits(&self, range: PageRange) -> bool {
+        self.first_at_or_above(range.start)
+            .is_some_and(|entry| entry.pages.start < range.start && range.end < entry.pages.end)
     }
 
     /// Makes `range` a hole and hands back what was there.

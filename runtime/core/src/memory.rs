@@ -42,6 +42,12 @@ pub trait TaskMemory {
     /// nothing has changed.
     fn map_image(&mut self, range: ByteRange, image: Image, track: bool) -> Result<bool, MemoryError>;
 
+    /// Makes room for one more region or hole, or for one more run of pages with a protection of its own: asked before a call
+    /// that may make one.
+    fn make_room(&mut self) -> Result<(), MemoryError> {
+        Ok(())
+    }
+
     /// Makes `range` zero-filled memory of its own, readable and writable, and watches it if `track`.
     fn map_zero(&mut self, range: ByteRange, track: bool) -> Result<(), MemoryError>;
 

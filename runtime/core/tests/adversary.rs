@@ -147,7 +147,7 @@ fn every_call(guest: &mut Guest, port: u32, address: u64, size: u64) {
     if let Ok(mut msync) = task.evict(address, size, call()) {
         msync.poll(memory);
     }
-    if let Ok(mut deallocation) = task.deallocate(address, size, call()) {
+    if let Ok(mut deallocation) = task.deallocate(address, size, call(), memory) {
         deallocation.returns.poll(memory);
         let _ = task.finish_deallocate(&deallocation, memory);
     }
@@ -211,7 +211,7 @@ fn full_map(memory: &mut Nothing) -> Task<Object> {
     task.observe_size(memory.size());
     let mut page = 1;
     loop {
-        let deallocation = match task.deallocate(page * P, P, call()) {
+        let deallocation = match task.deallocate(page * P, P, call(), memory) {
             Ok(deallocation) => deallocation,
             Err(error) => {
                 assert_eq!(error, KernReturn::ResourceShortage);
@@ -253,7 +253,9 @@ fn a_map_is_bounded() {
     );
     // What takes whole entries away always works, and makes room.
     for page in [0, 2, 4] {
-        let deallocation = task.deallocate(page * P, P, call()).expect("a whole entry");
+        let deallocation = task
+            .deallocate(page * P, P, call(), &mut memory)
+            .expect("a whole entry");
         task.finish_deallocate(&deallocation, &mut memory)
             .expect("this memory does anything");
     }

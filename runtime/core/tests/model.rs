@@ -479,7 +479,10 @@ impl World {
                 self.check(&outcome, found);
             }
             Step::Deallocate { span } => {
-                let found = match guest.task.deallocate(span.address, span.size, call()) {
+                let begun = guest
+                    .task
+                    .deallocate(span.address, span.size, call(), &mut guest.memory);
+                let found = match begun {
                     Err(error) => error,
                     Ok(mut deallocation) => {
                         guest.finish_impatient(&mut deallocation.returns);

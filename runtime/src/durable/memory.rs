@@ -98,6 +98,10 @@ impl TaskMemory for DurableMemory {
         self.linear.map_image(range, image, track)
     }
 
+    fn make_room(&mut self) -> Result<(), MemoryError> {
+        self.linear.make_room()
+    }
+
     fn map_zero(&mut self, range: ByteRange, track: bool) -> Result<(), MemoryError> {
         if is_state(range) {
             return self.fill(range.start, &vec![0; range.len() as usize]);

@@ -264,10 +264,8 @@ impl Vm {
         if request.overwrite {
             // Precious pages go back before their regions do.
             let call = self.host.next_call();
-            let mut before = self
-                .attached()?
-                .task
-                .deallocate(request.address, request.size, call)?;
+            let Attached { task, memory } = self.attached()?;
+            let mut before = task.deallocate(request.address, request.size, call, memory)?;
             self.drive(&mut before.returns);
         }
         let Attached { task, memory } = self.attached()?;
@@ -276,7 +274,8 @@ impl Vm {
 
     fn deallocate(&mut self, address: u64, size: u64) -> Result<(), KernReturn> {
         let call = self.host.next_call();
-        let mut deallocation = self.attached()?.task.deallocate(address, size, call)?;
+        let Attached { task, memory } = self.attached()?;
+        let mut deallocation = task.deallocate(address, size, call, memory)?;
         // Precious pages are returned; whether that worked or not, the guest gives the range up.
         self.drive(&mut deallocation.returns);
         let Attached { task, memory } = self.attached()?;

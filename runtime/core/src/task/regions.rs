@@ -125,6 +125,7 @@ impl<O: ObjectHandle> Task<O> {
         let range = self.region_range(request.address, request.size)?;
         let pages = self.page_size.shrink(range);
         self.map.has_room()?;
+        memory.make_room().map_err(shortage)?;
         if request.protection.has_unknown() || request.max_protection.has_unknown() {
             return Err(KernReturn::InvalidArgument);
         }
@@ -243,10 +244,14 @@ impl<O: ObjectHandle> Task<O> {
         address: u64,
         size: u64,
         call: CallId,
+        memory: &mut dyn TaskMemory,
     ) -> Result<Deallocation<O>, KernReturn> {
         let pages = self.sync_range(address, size, self.address_end)?;
         let pages = pages.intersect(PageRange::new(0, self.map.end()));
-        self.map.has_room_for_hole(pages)?;
+        if self.map.splits(pages) {
+            self.map.has_room()?;
+            memory.make_room().map_err(shortage)?;
+        }
         let segments = self.segments(pages);
         let returns = Msync::new(
             call,
@@ -292,6 +297,7 @@ impl<O: ObjectHandle> Task<O> {
             return Err(KernReturn::InvalidAddress);
         }
         self.map.has_room()?;
+        memory.make_room().map_err(shortage)?;
         if self
             .map
             .entries_in(pages)

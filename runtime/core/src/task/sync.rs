@@ -109,6 +109,7 @@ impl<O: ObjectHandle> Task<O> {
             segment.object_pages = part;
             if let Some(prohibit) = request.prohibit {
                 self.map.has_room()?;
+                memory.make_room().map_err(shortage)?;
                 let pages = part.rebase(part.start, segment.address_page);
                 let page_size = self.page_size;
                 let mut result = Ok(());

@@ -89,7 +89,7 @@ impl Guest {
     /// Deallocates, returning what must be.
     pub fn deallocate(&mut self, pages: Range<u64>) -> KernReturn {
         let (address, size) = bytes(pages);
-        let mut deallocation = match self.task.deallocate(address, size, call()) {
+        let mut deallocation = match self.task.deallocate(address, size, call(), &mut self.memory) {
             Ok(deallocation) => deallocation,
             Err(error) => return error,
         };
