@@ -44,6 +44,17 @@ impl AtomicBitmap {
         runs_of(words, found);
     }
 
+    /// How many runs of set bits `pages` hold.
+    pub fn runs(&self, pages: PageRange) -> usize {
+        let (mut runs, mut before) = (0, 0);
+        for (word, mask) in words_of(pages) {
+            let bits = self.words[word].load(Ordering::Acquire) & mask;
+            runs += (bits & !(bits << 1 | before)).count_ones() as usize;
+            before = bits >> (BITS - 1);
+        }
+        runs
+    }
+
     /// Sets the bits of `pages`.
     pub fn insert(&self, pages: PageRange) {
         for (word, mask) in words_of(pages) {
@@ -178,6 +189,8 @@ mod properties {
                         oracle.insert(pages);
                     }
                 }
+                prop_assert_eq!(bitmap.runs(PageRange::new(0, 350)), oracle.runs().len());
+                prop_assert_eq!(bitmap.runs(pages), oracle.within(pages).runs().len());
                 for page in 0..400 {
                     prop_assert_eq!(bitmap.contains(page), oracle.contains(page));
                 }

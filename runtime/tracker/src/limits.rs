@@ -3,6 +3,13 @@
 /// Trackers of the `mprotect` rung that live at once. The signal handler walks this many slots and may not allocate.
 pub const WATCHES_MAX: usize = 1024;
 
+/// Runs of writable pages between protected ones that all trackers of the `mprotect` rung make by faults: each takes up to two
+/// mappings, and all together a quarter of what the kernel allows unless told otherwise.
+pub const SPLITS_MAX: isize = 8192;
+
+/// So many are each tracker's own, whatever others have.
+pub const SPLITS_MIN: isize = 64;
+
 /// Linear memories whose protected pages are guarded against accesses of host code at once. The signal handler walks
 /// this many slots.
 pub const GUARDED_MEMORIES_MAX: usize = 4096;

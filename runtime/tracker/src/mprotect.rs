@@ -3,8 +3,8 @@
 //! Invariants:
 //! - a watched page is read-only, or it is in the next [`Tracker::collect`];
 //! - the host's own signal handlers do not store to watched memory;
-//! - where the kernel has no mapping left to split (`vm.max_map_count`), a whole watched run is made writable and
-//!   reported; from then on [`Tracker::reports_superset`].
+//! - where the kernel has no mapping left to split (`vm.max_map_count`), or this process's trackers have their part, a whole
+//!   watched run is made writable and reported; from then on [`Tracker::reports_superset`].
 //!
 //! Does not do: writes by the kernel. `read(2)` into a watched page that was not stored to yet fails with EFAULT; store
 //! to its pages first. Nor does it share page protection: between attach and detach nobody else calls mprotect(2) there.
@@ -97,7 +97,7 @@ impl Tracker for Mprotect {
             watch
                 .protect(pages, MprotectFlags::READ)
                 .map_err(|errno| failed(KIND, "mprotect", errno))?;
-            watch.dirty.remove(pages);
+            watch.counted(pages, || watch.dirty.remove(pages));
             watch.attached.insert(pages);
             Ok(())
         })
@@ -108,7 +108,7 @@ impl Tracker for Mprotect {
         self.registration.exclusively(|watch| {
             let mut watched = PageSet::new();
             watch.attached.take(pages, |run| watched.insert(run));
-            watch.dirty.remove(pages);
+            watch.counted(pages, || watch.dirty.remove(pages));
             for run in watched.runs() {
                 // It may be unmapped by now: then there is nothing left to make writable.
                 let _ = watch.protect(*run, WRITABLE);
@@ -123,7 +123,7 @@ impl Tracker for Mprotect {
     fn collect(&mut self, range: ByteRange, dirty: &mut PageSet) -> Result<(), TrackerError> {
         let pages = self.pages(range);
         ensure_installed()?;
-        self.registration.exclusively(|watch| {
+        let rearm = |watch: &Watch| {
             let mut found = PageSet::new();
             watch.dirty.take(pages, |run| found.insert(run));
             // What lies between is read-only already: one call over it costs less than one for each side.
@@ -138,9 +138,13 @@ impl Tracker for Mprotect {
                         .for_each(|run| watch.dirty.insert(*run));
                 }
             }
-            dirty.union(&found);
-            Ok(())
-        })
+            found
+        };
+        let found = self
+            .registration
+            .exclusively(|watch| watch.counted(pages, || rearm(watch)));
+        dirty.union(&found);
+        Ok(())
     }
 }
 

@@ -9,6 +9,9 @@
 //! Marking and unprotecting are two steps, and so are taking a mark and protecting again. The slot is the lock that
 //! keeps the two pairs apart: were they interleaved, a page could stay writable with its mark gone.
 //!
+//! Each run of pages that were stored to takes mappings, of which the process has so many. Where there are too many runs, a fault
+//! makes all of a watched run writable, and all of it counts as stored to.
+//!
 //! Invariants:
 //! - the slots are static: a handler never reads freed memory to find out that there is nothing to read;
 //! - a [`Watch`] is freed only when its slot no longer names it and no handler is inside;
@@ -17,7 +20,7 @@
 
 use core::{
     ptr,
-    sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicIsize, AtomicPtr, AtomicU32, AtomicUsize, Ordering},
 };
 
 use rustix::{
@@ -27,7 +30,11 @@ use rustix::{
 };
 use vmsync_core::PageRange;
 
-use crate::{bitmap::AtomicBitmap, limits::WATCHES_MAX, memory::Memory};
+use crate::{
+    bitmap::AtomicBitmap,
+    limits::{SPLITS_MAX, SPLITS_MIN, WATCHES_MAX},
+    memory::Memory,
+};
 
 /// What is watched in one linear memory.
 #[derive(Debug)]
@@ -38,7 +45,9 @@ pub(crate) struct Watch {
     pub attached: AtomicBitmap,
     /// Pages that were stored to and are writable.
     pub dirty: AtomicBitmap,
-    /// Whether the kernel once refused to split a mapping, and pages were marked that were not stored to.
+    /// How many runs of pages are dirty.
+    splits: AtomicIsize,
+    /// Whether a mapping once was not to be split, and pages were marked that were not stored to.
     pub overflowed: AtomicBool,
 }
 
@@ -49,6 +58,7 @@ impl Watch {
             memory,
             attached: AtomicBitmap::new(memory.pages_reserved()),
             dirty: AtomicBitmap::new(memory.pages_reserved()),
+            splits: AtomicIsize::new(0),
             overflowed: AtomicBool::new(false),
         }
     }
@@ -68,18 +78,48 @@ impl Watch {
         }
         let writable = MprotectFlags::READ | MprotectFlags::WRITE;
         let only = PageRange::new(page, page + 1);
-        self.dirty.insert(only);
-        if self.protect(only, writable).is_ok() {
-            return true;
+        if self.has_room(page) {
+            self.counted(only, || self.dirty.insert(only));
+            if self.protect(only, writable).is_ok() {
+                return true;
+            }
         }
-        // No more mappings (vm.max_map_count): one whole mapping needs none. All of it counts as stored to.
+        // No more mappings (vm.max_map_count), or none for this one: a whole mapping needs none. All of it counts as stored to.
         let run = self.attached.run_around(page);
         if self.protect(run, writable).is_err() {
             return false;
         }
         self.overflowed.store(true, Ordering::Release);
-        self.dirty.insert(run);
+        self.counted(run, || self.dirty.insert(run));
         true
+    }
+
+    /// Whether `page` alone may become writable.
+    fn has_room(&self, page: u64) -> bool {
+        let splits = |count: &AtomicIsize| count.load(Ordering::Relaxed);
+        splits(&self.splits) < SPLITS_MIN
+            || splits(&SPLITS) < SPLITS_MAX
+            || self.dirty.contains(page.wrapping_sub(1))
+            || self.dirty.contains(page + 1)
+    }
+
+    /// Counts the runs that `change`, which changes which of `pages` are dirty, makes more or fewer.
+    pub fn counted<R>(&self, pages: PageRange, change: impl FnOnce() -> R) -> R {
+        let end = self.memory.pages_reserved();
+        let around = PageRange::new(pages.start.saturating_sub(1), (pages.end + 1).min(end));
+        let before = self.dirty.runs(around);
+        let result = change();
+        // Handlers at neighbours at the same time may both count one, or none: that is few, and forgotten with the watch.
+        let change = self.dirty.runs(around).cast_signed() - before.cast_signed();
+        self.splits.fetch_add(change, Ordering::Relaxed);
+        SPLITS.fetch_add(change, Ordering::Relaxed);
+        result
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        SPLITS.fetch_sub(self.splits.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 }
 
@@ -104,6 +144,9 @@ static SLOTS: [Slot; WATCHES_MAX] = [const {
         owner: AtomicU32::new(0),
     }
 }; WATCHES_MAX];
+
+/// How many runs of pages are dirty in all watches.
+static SPLITS: AtomicIsize = AtomicIsize::new(0);
 
 /// How many slots from the first were ever claimed.
 static SLOTS_USED: AtomicUsize = AtomicUsize::new(0);

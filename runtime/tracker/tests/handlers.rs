@@ -182,6 +182,36 @@ fn handlers_of_others_can_go_in_front_only_so_often() {
     });
 }
 
+/// Alternating pages need a mapping each, of which the process has so many: one guest cannot have all.
+#[test]
+fn stores_without_end_leave_mappings_to_others() {
+    alone(|| {
+        let pages = 40_000;
+        let mut rig = Rig::new(SUBJECT, Backing::Anonymous, PAGE, pages).expect("it works");
+        rig.attach(0, pages);
+        let even: Vec<u64> = (0..pages).step_by(2).collect();
+        for round in 0..3 {
+            even.iter().for_each(|page| rig.store(*page, round));
+            let maps = std::fs::read_to_string("/proc/self/maps").expect("Linux tells");
+            assert!(maps.lines().count() < 10_000);
+            assert!(rig.tracker().reports_superset());
+            // Others have a few all the same, and are exact.
+            let mut other = Rig::new(SUBJECT, Backing::Anonymous, PAGE, 64).expect("it works");
+            other.attach(0, 64);
+            other.store(5, 0);
+            other.store(7, 0);
+            assert_eq!(other.collect(0, 64).pages().collect::<Vec<_>>(), [5, 7]);
+            // A part at a time.
+            let mut found = rig.collect(0, 111);
+            found.union(&rig.collect(111, pages));
+            assert!(even.iter().all(|page| found.contains(*page)));
+            rig.store(5, 0);
+            rig.store(9, 0);
+            assert_eq!(rig.collect(0, pages).pages().collect::<Vec<_>>(), [5, 9]);
+        }
+    });
+}
+
 /// Alternating pages need a mapping each: where there are no more, the whole range counts as stored to.
 #[test]
 fn running_out_of_mappings_reports_a_superset() {
