@@ -327,10 +327,6 @@ impl Pager for ScriptedPager {
         self.inner.abort(call);
     }
 
-    fn data_unlock(&self, object: ObjectId, range: ByteRange, access: VmProt) -> Result<(), PagerError> {
-        self.inner.data_unlock(object, range, access)
-    }
-
     fn map(&self, object: ObjectId, address: u64, access: VmProt) {
         self.log(Event::Map { object, address });
         self.inner.map(object, address, access);

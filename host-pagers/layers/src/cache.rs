@@ -309,10 +309,6 @@ impl Pager for Cache {
         }
     }
 
-    fn data_unlock(&self, object: ObjectId, range: ByteRange, access: VmProt) -> Result<(), PagerError> {
-        self.remote.data_unlock(object, range, access)
-    }
-
     fn map(&self, object: ObjectId, address: u64, access: VmProt) {
         self.remote.map(object, address, access);
     }

@@ -330,11 +330,6 @@ impl<C: Codec> Pager for Recoding<C> {
         self.below.abort(call);
     }
 
-    fn data_unlock(&self, object: ObjectId, range: ByteRange, access: VmProt) -> Result<(), PagerError> {
-        let (_, below) = self.checked(object, range)?;
-        self.below.data_unlock(object, below, access)
-    }
-
     fn map(&self, object: ObjectId, address: u64, access: VmProt) {
         self.below.map(object, address, access);
     }

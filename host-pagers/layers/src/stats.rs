@@ -152,10 +152,6 @@ impl Pager for Counted {
         self.below.abort(call);
     }
 
-    fn data_unlock(&self, object: ObjectId, range: ByteRange, access: VmProt) -> Result<(), PagerError> {
-        self.answer(self.below.data_unlock(object, range, access))
-    }
-
     fn map(&self, object: ObjectId, address: u64, access: VmProt) {
         self.below.map(object, address, access);
     }

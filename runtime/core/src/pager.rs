@@ -1,7 +1,7 @@
 //! The pager protocol: Mach's external memory management interface, its names kept.
 //!
 //! ```text
-//!   runtime --init, data_request, data_return, synchronize, abort, data_unlock, map, last_unmap, terminate--> Pager
+//!   runtime --init, data_request, data_return, synchronize, abort, map, last_unmap, terminate--> Pager
 //!   runtime <--synchronize_completed, write_behind_failed, lock_request, change_attributes, destroy-- MemoryObjectControl
 //! ```
 //!
@@ -263,12 +263,6 @@ pub trait Pager: Send + Sync {
 
     /// Drops what `call` has returned and not yet synchronized, and every `synchronize` it still holds for more.
     fn abort(&self, call: CallId);
-
-    /// The VM wants `access` to pages that the pager supplied locked.
-    fn data_unlock(&self, object: ObjectId, range: ByteRange, access: VmProt) -> Result<(), PagerError> {
-        let _ = (object, range, access);
-        Ok(())
-    }
 
     /// The object was mapped at `address`, in bytes from the start of linear memory. A pager that keeps attributes
     /// remembers it with the next commit of the object.
