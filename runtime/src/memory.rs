@@ -37,7 +37,7 @@ use vmsync_core::{
     pager::Image,
     tracker::{Backing, Tracker, TrackerError, TrackerKind},
 };
-use vmsync_tracker::{Barrier, CardTable, HostAccessGuard, LinearRange, Straddle};
+use vmsync_tracker::{Barrier, CardTable, HostAccessGuard, LinearRange};
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
 use crate::{limits::MEMORY64_RESERVED_BYTES_MAX, mappings::Mappings};
@@ -237,7 +237,7 @@ impl GuestMemory {
                 };
                 // SAFETY: the card memory's reservation is kept beside the tracker; nothing collects while the guest
                 // runs. Attached ranges are mapped readable.
-                Box::new(unsafe { Barrier::new(table, range, page_size, Straddle::NextPageSuspect) })
+                Box::new(unsafe { Barrier::new(table, range, page_size) })
             }
             (TrackerKind::Barrier, None) => {
                 return Err(TrackerError {

@@ -11,7 +11,7 @@ use vmsync_core::{
     ByteRange, PageSet, PageSize,
     tracker::{Backing, Tracker, TrackerKind},
 };
-use vmsync_tracker::{Barrier, CardTable, LinearRange, Straddle};
+use vmsync_tracker::{Barrier, CardTable, LinearRange};
 
 use crate::{
     mapping::{Mapping, PAGE, nanoseconds},
@@ -123,7 +123,7 @@ fn cards(table: &mut Table) -> Result<()> {
     };
     let who = TrackerKind::Barrier.name();
     // SAFETY: both memories outlive the tracker, which is dropped first.
-    let mut tracker = unsafe { Barrier::new(card_table, linear, PageSize::KIB_4, Straddle::NextPageSuspect) };
+    let mut tracker = unsafe { Barrier::new(card_table, linear, PageSize::KIB_4) };
     tracker.attach(mapping.range(), Backing::Anonymous)?;
     // Every page's head is known from then on.
     mapping.store(0..PAGES);

@@ -1,8 +1,8 @@
 //! The `barrier` rung: instrumented stores mark a card table, a byte per page.
 //!
 //! A store marks the card of its first byte, after it succeeded. It may reach into the next page, and others that share its
-//! mark may begin there: of that page [`SUSPECT_BYTES`] may have changed. Under [`Straddle::NextPageSuspect`] it is therefore
-//! suspect, and its head is compared with the one kept when the page was last known to be clean; where none is kept it is reported.
+//! mark may begin there: of that page [`SUSPECT_BYTES`] may have changed. So its head is compared with the one kept when
+//! the page was last known to be clean; where none is kept it is reported.
 //!
 //! ```text
 //!   cards --drain--> pending: pages that are dirty and not yet reported --collect(range)--> dirty
@@ -51,20 +51,10 @@ pub struct CardTable {
     pub cards: u64,
 }
 
-/// What instrumented stores mark where they reach into a second page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Straddle {
-    /// The cards of both pages.
-    Marked,
-    /// The card of the first page only.
-    NextPageSuspect,
-}
-
 /// Watches pages by the marks of instrumented stores. The host marks its own writes.
 #[derive(Debug)]
 pub struct Barrier {
     table: CardTable,
-    straddle: Straddle,
     attached: PageSet,
     pending: PageSet,
     heads: Heads,
@@ -91,32 +81,22 @@ impl Barrier {
     ///
     /// # Panics
     /// When `memory` is not aligned to 16 bytes: a programmer's error.
-    pub unsafe fn new(
-        table: CardTable,
-        memory: LinearRange,
-        page_size: PageSize,
-        straddle: Straddle,
-    ) -> Self {
+    pub unsafe fn new(table: CardTable, memory: LinearRange, page_size: PageSize) -> Self {
         assert!(memory.base.addr().is_multiple_of(size_of::<Head>()));
         let memory = Memory::new(memory, page_size);
         let pages = table.cards.min(memory.pages_reserved());
-        let heads = match straddle {
-            Straddle::Marked => 0,
-            Straddle::NextPageSuspect => pages,
-        };
         Self {
             table: CardTable {
                 cards: pages,
                 ..table
             },
-            straddle,
             attached: PageSet::new(),
             pending: PageSet::new(),
             heads: Heads {
                 memory,
                 // Zeroed by the allocator: an entry costs memory from its first use only.
-                heads: vec![0; usize::try_from(heads).expect("a head per page fits the address space")],
-                known: AtomicBitmap::new(heads),
+                heads: vec![0; usize::try_from(pages).expect("a head per page fits the address space")],
+                known: AtomicBitmap::new(pages),
             },
         }
     }
@@ -129,8 +109,7 @@ impl Barrier {
 
     /// Moves what the cards say of `pages` to `pending`.
     fn drain(&mut self, pages: PageRange) {
-        let suspects = self.straddle == Straddle::NextPageSuspect;
-        let first = pages.start.saturating_sub(u64::from(suspects));
+        let first = pages.start.saturating_sub(1);
         let Self {
             table,
             attached,
@@ -141,7 +120,7 @@ impl Barrier {
         // What lies behind a marked page, until the next one is known: that may be it.
         let mut behind = None;
         let check = |behind: Option<u64>, pending: &mut PageSet| {
-            let changed = |page: &u64| suspects && attached.contains(*page) && heads.is_changed(*page);
+            let changed = |page: &u64| attached.contains(*page) && heads.is_changed(*page);
             if let Some(page) = behind.filter(changed) {
                 pending.insert(PageRange::new(page, page + 1));
             }
@@ -160,9 +139,7 @@ impl Barrier {
     fn drop_marks(&mut self, pages: PageRange) {
         self.drain(pages);
         self.pending.remove(pages);
-        if self.straddle == Straddle::NextPageSuspect {
-            self.heads.known.remove(pages);
-        }
+        self.heads.known.remove(pages);
     }
 }
 
@@ -172,7 +149,7 @@ impl Tracker for Barrier {
     }
 
     fn reports_superset(&self) -> bool {
-        self.straddle == Straddle::NextPageSuspect
+        true
     }
 
     fn attach(&mut self, range: ByteRange, _: Backing) -> Result<(), TrackerError> {
@@ -206,9 +183,7 @@ impl Tracker for Barrier {
             self.drain(*run);
         }
         let found = self.pending.take(pages);
-        if self.straddle == Straddle::NextPageSuspect {
-            self.heads.keep(&found);
-        }
+        self.heads.keep(&found);
         dirty.append(found);
         Ok(())
     }

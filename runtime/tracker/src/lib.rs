@@ -71,7 +71,7 @@ mod walk;
 #[cfg(unix)]
 mod watch;
 
-pub use barrier::{Barrier, CardTable, Straddle};
+pub use barrier::{Barrier, CardTable};
 pub use guard::{HostAccessGuard, guard_host_accesses};
 pub use limits::SUSPECT_BYTES;
 pub use memory::LinearRange;

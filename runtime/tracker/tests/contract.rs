@@ -18,7 +18,6 @@ use vmsync_core::{
     PageRange, PageSet, PageSize,
     tracker::{Backing, Tracker, TrackerKind},
 };
-use vmsync_tracker::Straddle;
 
 const PAGE: PageSize = PageSize::KIB_4;
 
@@ -314,7 +313,7 @@ fn stores_race_with_collecting(subject: Subject, backing: Backing) {
                 for store in 0..STORES {
                     let page = (store * 7 + thread * 13) % PAGES;
                     word(shared.0, page).store((store << 8) | (thread + 1), Ordering::SeqCst);
-                    shared.0.mark(page * PAGE.bytes() + 8, 8, Straddle::Marked);
+                    shared.0.mark(page * PAGE.bytes() + 8, 8);
                 }
                 done.store(true, Ordering::SeqCst);
             });
@@ -496,7 +495,7 @@ fn straddling_stores_count_for_both_pages() {
         .into_iter()
         .filter(|kind| *kind != TrackerKind::Barrier)
         .map(Subject::Rung)
-        .chain([Straddle::Marked, Straddle::NextPageSuspect].map(Subject::Barrier));
+        .chain([Subject::Barrier]);
     for subject in subjects {
         let Some(mut rig) = Rig::new(subject, Backing::Anonymous, PAGE, 16) else {
             continue;
@@ -523,7 +522,7 @@ fn straddling_stores_count_for_both_pages() {
 /// Behind a marked page whose store did not straddle, nothing is reported: the head of the next page tells.
 #[test]
 fn heads_keep_suspects_from_being_reported() {
-    let subject = Subject::Barrier(Straddle::NextPageSuspect);
+    let subject = Subject::Barrier;
     let mut rig = Rig::new(subject, Backing::Anonymous, PAGE, 16).expect("it needs nothing of the system");
     rig.attach(0, 16);
     rig.store(4, 16);
@@ -561,11 +560,11 @@ fn heads_keep_suspects_from_being_reported() {
 /// Marks anywhere in a table are found, wherever the collected range begins and ends.
 #[test]
 fn every_card_is_found() {
-    let subject = Subject::Barrier(Straddle::Marked);
+    let subject = Subject::Barrier;
     let mut rig = Rig::new(subject, Backing::Anonymous, PAGE, 600).expect("it needs nothing of the system");
     rig.attach(0, 600);
     for page in 0..600 {
-        rig.mark(page * PAGE.bytes(), 1, Straddle::Marked);
+        rig.mark(page * PAGE.bytes(), 1);
         let (start, end) = (page.saturating_sub(page % 13), 600 - (599 - page) % 17);
         rig.expect(start, end, &[page]);
         rig.expect(0, 600, &[]);

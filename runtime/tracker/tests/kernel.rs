@@ -13,7 +13,6 @@ use vmsync_core::{
     PageRange, PageSize,
     tracker::{Backing, TrackerKind},
 };
-use vmsync_tracker::Straddle;
 
 const PAGE: PageSize = PageSize::KIB_4;
 
@@ -153,9 +152,7 @@ fn pages_that_were_swapped_out() {
     let kinds = TrackerKind::ALL
         .into_iter()
         .filter(|kind| *kind != TrackerKind::Barrier);
-    let subjects = kinds
-        .map(Subject::Rung)
-        .chain([Subject::Barrier(Straddle::Marked)]);
+    let subjects = kinds.map(Subject::Rung).chain([Subject::Barrier]);
     for subject in subjects {
         for backing in [Backing::Anonymous, Backing::PrivateFile] {
             let Some(mut rig) = Rig::new(subject, backing, PAGE, 64) else {

@@ -27,7 +27,7 @@ use vmsync_core::{
     ByteRange, PageRange, PageSet, PageSize,
     tracker::{Backing, Tracker, TrackerKind},
 };
-use vmsync_tracker::{Barrier, CardTable, LinearRange, Straddle, new_tracker, probe};
+use vmsync_tracker::{Barrier, CardTable, LinearRange, new_tracker, probe};
 
 /// Makes a module of tests for every rung: each case, on each backing.
 macro_rules! rungs {
@@ -36,8 +36,7 @@ macro_rules! rungs {
         rungs!(@ uffd_sync, Subject::Rung(TrackerKind::UffdSync), [$($case)*]);
         rungs!(@ mprotect, Subject::Rung(TrackerKind::Mprotect), [$($case)*]);
         rungs!(@ compare, Subject::Rung(TrackerKind::Compare), [$($case)*]);
-        rungs!(@ barrier, Subject::Barrier(Straddle::Marked), [$($case)*]);
-        rungs!(@ barrier_suspect, Subject::Barrier(Straddle::NextPageSuspect), [$($case)*]);
+        rungs!(@ barrier, Subject::Barrier, [$($case)*]);
     };
     (@ $rung:ident, $subject:expr, [$($case:ident)*]) => {
         mod $rung {
@@ -64,8 +63,8 @@ macro_rules! rungs {
 pub enum Subject {
     /// A rung by its kind.
     Rung(TrackerKind),
-    /// The barrier, with either kind of mark.
-    Barrier(Straddle),
+    /// The barrier.
+    Barrier,
 }
 
 /// By which call the kernel is made to write.
@@ -138,13 +137,13 @@ impl Rig {
         match subject {
             // SAFETY: the rig drops its tracker before it unmaps.
             Subject::Rung(kind) => unsafe { new_tracker(kind, memory, self.page) }.expect("it was probed"),
-            Subject::Barrier(straddle) => {
+            Subject::Barrier => {
                 let table = CardTable {
                     first: self.cards.as_ptr(),
                     cards: self.cards.len() as u64,
                 };
                 // SAFETY: the cards are atomics, and live as long as the rig.
-                Box::new(unsafe { Barrier::new(table, memory, self.page, straddle) })
+                Box::new(unsafe { Barrier::new(table, memory, self.page) })
             }
         }
     }
@@ -213,7 +212,8 @@ impl Rig {
         let value = self.next_stamp();
         // SAFETY: inside the mapping, which is writable.
         unsafe { self.pointer(offset).cast::<u64>().write_unaligned(value) };
-        self.mark(offset, 8, self.straddle());
+        // As instrumented stores do: the page of the first byte.
+        self.mark(offset, 1);
     }
 
     pub fn next_stamp(&mut self) -> u64 {
@@ -227,20 +227,9 @@ impl Rig {
         unsafe { self.pointer(page * self.page.bytes()).read_volatile() }
     }
 
-    fn straddle(&self) -> Straddle {
-        match self.subject {
-            Subject::Barrier(straddle) => straddle,
-            Subject::Rung(_) => Straddle::Marked,
-        }
-    }
-
-    /// What an instrumented store of `length` bytes does after it.
-    pub fn mark(&self, offset: u64, length: u64, straddle: Straddle) {
-        let last = match straddle {
-            Straddle::Marked => offset + length - 1,
-            Straddle::NextPageSuspect => offset,
-        };
-        for page in self.page.page_of(offset)..=self.page.page_of(last) {
+    /// Marks the pages that hold `length` bytes from `offset` on.
+    pub fn mark(&self, offset: u64, length: u64) {
+        for page in self.page.page_of(offset)..=self.page.page_of(offset + length - 1) {
             self.cards[page as usize].store(1, Ordering::Release);
         }
     }
@@ -266,7 +255,7 @@ impl Rig {
                 }
             };
         }
-        self.mark(range.start, range.len(), Straddle::Marked);
+        self.mark(range.start, range.len());
         Ok(())
     }
 
@@ -283,7 +272,7 @@ impl Rig {
         // SAFETY: inside the mapping, which is writable.
         let buffer = unsafe { std::slice::from_raw_parts_mut(self.pointer(range.start), data.len()) };
         assert_eq!(rustix::io::pread(&direct, &mut *buffer, 0)?, data.len());
-        self.mark(range.start, range.len(), Straddle::Marked);
+        self.mark(range.start, range.len());
         Ok(())
     }
 
@@ -293,7 +282,7 @@ impl Rig {
         // SAFETY: asks for a number.
         let this = unsafe { libc::getpid() };
         self.write_to_process(this, page, &data)?;
-        self.mark(page * self.page.bytes(), data.len() as u64, Straddle::Marked);
+        self.mark(page * self.page.bytes(), data.len() as u64);
         Ok(())
     }
 
@@ -316,7 +305,7 @@ impl Rig {
         assert!(libc::WIFEXITED(status), "status {status:#x}");
         match libc::WEXITSTATUS(status) {
             0 => {
-                self.mark(page * self.page.bytes(), data.len() as u64, Straddle::Marked);
+                self.mark(page * self.page.bytes(), data.len() as u64);
                 Ok(())
             }
             code => Err(Errno::from_raw_os_error(code)),
