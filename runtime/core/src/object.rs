@@ -114,7 +114,8 @@ pub struct MemoryObject {
     pub written_by: PageSet,
     /// By offset.
     outstanding: Vec<Outstanding>,
-    lock_requests: VecDeque<LockRequest>,
+    /// Each with the pages for which it has not been carried out.
+    lock_requests: VecDeque<(LockRequest, PageSet)>,
     destroyed: Option<PagerError>,
     events: u64,
 }
@@ -278,19 +279,34 @@ impl MemoryObject {
     /// # Errors
     /// `INVALID_ARGUMENT` for a range outside the object, `RESOURCE_SHORTAGE` when too many requests wait.
     pub fn lock_request(&mut self, request: LockRequest) -> Result<(), KernReturn> {
-        if request.range.end > self.attributes.size {
-            return Err(KernReturn::InvalidArgument);
-        }
+        let range = request.range;
+        let pages = self.page_size.widen(range);
+        let pages = pages.filter(|_| range.start <= range.end && range.end <= self.attributes.size);
+        let pages = pages.ok_or(KernReturn::InvalidArgument)?;
         if self.lock_requests.len() >= LOCK_REQUESTS_MAX {
             return Err(KernReturn::ResourceShortage);
         }
-        self.lock_requests.push_back(request);
+        self.lock_requests.push_back((request, pages.into()));
         Ok(())
     }
 
-    /// The oldest request that waits for the owner of the memory.
-    pub fn next_lock_request(&mut self) -> Option<LockRequest> {
-        self.lock_requests.pop_front()
+    /// Whether a request waits.
+    pub fn has_lock_requests(&self) -> bool {
+        !self.lock_requests.is_empty()
+    }
+
+    /// The oldest request that waits for a task which writes `mine`: it carries it out for these pages. It goes on waiting for
+    /// those who write others.
+    pub fn next_lock_request(&mut self, mine: &PageSet) -> Option<LockRequest> {
+        let mut next = None;
+        self.lock_requests.retain_mut(|(request, left)| {
+            if next.is_none() && !left.intersection(mine).is_empty() {
+                next = Some(*request);
+                left.subtract(mine);
+            }
+            !left.intersection(&self.written_by).is_empty()
+        });
+        next
     }
 
     /// Checks an unasked `data_supply` of the pager: which pages it may place.

@@ -309,7 +309,7 @@ pub trait MemoryObjectControl: Send + Sync {
     fn write_behind_failed(&self, range: ByteRange, error: PagerError);
 
     /// Asks the VM to return, flush or restrict resident pages; carried out when the owner of the memory next enters
-    /// the runtime.
+    /// the runtime. Where several tasks write parts of the range, each does it for its own.
     fn lock_request(&self, request: LockRequest) -> Result<(), KernReturn>;
 
     /// The object's attributes changed.

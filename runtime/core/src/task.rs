@@ -35,6 +35,7 @@ use crate::{
     msync::Segment,
     object::{ErrorCursor, ObjectHandle},
     page::{ByteRange, PageRange, PageSize},
+    page_set::PageSet,
     pager::LockRequest,
 };
 
@@ -191,24 +192,33 @@ impl<O: ObjectHandle> Task<O> {
         self.objects.retain(|_, open| !open.closed || maps(&open.object));
     }
 
-    /// What a pager has asked for of an object that the task writes a part of: a reader leaves it to who writes it.
+    /// What a pager has asked for of an object's pages that the task writes: others are left to who writes them.
     pub fn next_lock_request(&self) -> Option<(O, LockRequest)> {
         let mut last = None;
-        self.map.entries().find_map(|entry| {
-            let EntryBacking::Object {
-                object,
-                sharing: Sharing::Writer,
-                ..
-            } = &entry.backing
-            else {
-                return None;
-            };
+        self.written().find_map(|(object, _)| {
             // Regions of one object lie side by side, as a rule.
-            if last.replace(object) == Some(object) {
+            if last.replace(object) == Some(object) || !object.with(|object| object.has_lock_requests()) {
                 return None;
             }
-            let request = object.with(|object| object.next_lock_request())?;
+            let mut mine = PageSet::new();
+            for (_, pages) in self.written().filter(|(other, _)| *other == object) {
+                mine.insert(pages);
+            }
+            let request = object.with(|object| object.next_lock_request(&mine))?;
             Some((object.clone(), request))
+        })
+    }
+
+    /// The objects' pages that the task writes, in address order.
+    fn written(&self) -> impl Iterator<Item = (&O, PageRange)> {
+        self.map.entries().filter_map(|entry| match &entry.backing {
+            EntryBacking::Object {
+                object,
+                first_page,
+                sharing: Sharing::Writer,
+                ..
+            } => Some((object, entry.pages.rebase(entry.pages.start, *first_page))),
+            _ => None,
         })
     }
 

@@ -7,6 +7,7 @@ use vmsync_core::{
     abi::{VmProt, VmSync},
     object::ObjectHandle,
     pager::{LockRequest, MemoryObjectControl, ReturnPages},
+    task::MapRequest,
 };
 
 use crate::harness::{Guest, Object, P, TestPager, guest::request as map_request, pager::LOST};
@@ -319,7 +320,7 @@ fn p5_restriction_comes_first_and_only_where_the_object_is_mapped() {
     };
     object.control().lock_request(request).expect("there is room");
     let waiting = object
-        .with(|object| object.next_lock_request())
+        .with(|object| object.next_lock_request(&PageRange::new(0, 4).into()))
         .expect("just sent");
     assert_eq!(guest.lock_request(&object, &waiting), KernReturn::Success);
     assert!(pager.take_log().is_empty());
@@ -331,6 +332,61 @@ fn p5_restriction_comes_first_and_only_where_the_object_is_mapped() {
     guest
         .protect(8..12, VmProt::READ_WRITE)
         .expect("below the maximum");
+}
+
+#[test]
+fn p5_a_request_is_carried_out_by_each_task_that_writes_a_part() {
+    let pager = TestPager::new();
+    let object = Object::new(&pager, 'a', 4);
+    // Page by page in turn.
+    let mut tasks = [Guest::new(32), Guest::new(32)];
+    for page in 0..4 {
+        let guest = &mut tasks[page as usize % 2];
+        let port = guest.open(&object);
+        let part = MapRequest {
+            offset: page * P,
+            ..map_request(port, 8 + page, 1)
+        };
+        guest.map_with(&part).expect("nobody else writes it");
+        guest.store([8 + page], 1);
+    }
+    let send = |pages: std::ops::Range<u64>| {
+        let request = LockRequest {
+            range: ByteRange::new(pages.start * P, pages.end * P),
+            should_return: ReturnPages::Dirty,
+            flush: false,
+            prohibit: None,
+        };
+        object.control().lock_request(request).expect("there is room");
+    };
+    let serve = |guest: &mut Guest| {
+        let mut served = 0;
+        while let Some((object, request)) = guest.task.next_lock_request() {
+            assert_eq!(guest.lock_request(&object, &request), KernReturn::Success);
+            served += 1;
+        }
+        served
+    };
+    let durable = || {
+        (0..4)
+            .map(|page| pager.durable(object.id(), page)[0])
+            .collect::<Vec<_>>()
+    };
+    let [one, other] = &mut tasks;
+    // Of the other one's pages only.
+    send(1..2);
+    assert_eq!((serve(one), serve(other)), (0, 1));
+    assert_eq!(durable(), [0, 1, 0, 0]);
+    send(0..4);
+    assert_eq!(serve(one), 1);
+    assert_eq!(durable(), [1, 1, 1, 0]);
+    assert_eq!((serve(one), serve(other)), (0, 1));
+    assert_eq!(durable(), [1, 1, 1, 1]);
+    // Who has given its part up has nothing to return, and nobody waits for it.
+    send(0..4);
+    assert_eq!(other.deallocate(8..12), KernReturn::Success);
+    assert_eq!((serve(one), serve(other)), (1, 0));
+    assert_eq!(serve(one), 0);
 }
 
 #[test]
