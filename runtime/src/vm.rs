@@ -20,8 +20,9 @@ use vmsync_core::{
     abi::{Behavior, ObjectInfo, OpenFlags, VmProt, VmSync},
     limits::OBJECT_BYTES_MAX,
     msync::Msync,
+    object::ObjectHandle,
     page::PageSize,
-    pager::InitRequest,
+    pager::{InitRequest, LockRequest},
     task::{MapRequest, Placement, Region, Task, behavior_flags},
     tracker::TrackerKind,
 };
@@ -330,7 +331,9 @@ impl Vm {
         while let Some((object, request)) = task.next_lock_request() {
             let call = self.host.next_call();
             if let Ok(mut msync) = task.lock_request(&object, &request, call, memory) {
+                let mut unserved = Unserved(Some((object, request)));
                 drive(&mut msync, memory, &self.host, waiter).await;
+                unserved.0 = None;
                 served.push(msync);
             }
         }
@@ -488,6 +491,18 @@ impl Vm {
     /// Checks that the guest could store there, before anything is done that a failing result would hide.
     pub(crate) fn check_writable(&mut self, address: u64, length: u64) -> Result<(), KernReturn> {
         self.attached()?.task.check_access(address, length, VmProt::WRITE)
+    }
+}
+
+/// A pager's request that is being carried out. Where the call is dropped before its end, the next one does it.
+struct Unserved(Option<(Object, LockRequest)>);
+
+impl Drop for Unserved {
+    fn drop(&mut self) {
+        if let Some((object, request)) = &self.0 {
+            // One that is refused is one of too many.
+            let _ = object.with(|object| object.lock_request(*request));
+        }
     }
 }
 

@@ -11,7 +11,10 @@ use std::{
 use harness::{
     BASE, Guest, P, Rig, RigOptions, each_with, guest::kern, rig::IMPATIENT, rungs, task::with_tasks,
 };
-use vmsync::{ByteRange, Error, KernReturn, VmSync};
+use vmsync::{
+    ByteRange, Error, KernReturn, VmSync,
+    pager::{LockRequest, ReturnPages},
+};
 
 const SYNC: i64 = 2;
 
@@ -145,6 +148,30 @@ fn a_sync_that_is_dropped_leaves_its_pages_dirty_and_its_range_free() {
             ],
         );
         assert_eq!((rig.committed("a", 0), rig.committed("a", 3)), (3, 3));
+    });
+}
+
+#[test]
+fn a_request_of_a_pager_that_is_dropped_is_served_by_the_next_call() {
+    each(|rig| {
+        let mut guest = rig.region(4);
+        guest.touch([1], 7);
+        let request = LockRequest {
+            range: ByteRange::new(0, 2 * P),
+            should_return: ReturnPages::Dirty,
+            flush: false,
+            prohibit: None,
+        };
+        assert_eq!(rig.control("a").lock_request(request), Ok(()));
+        rig.pager.hold_completions();
+        {
+            let mut dropped = pin!(msync(&mut guest));
+            assert!(poll(dropped.as_mut()).is_pending());
+        }
+        rig.pager.release();
+        rig.log();
+        assert_eq!(guest.msync(BASE, 4 * P, 0), KernReturn::Success);
+        rig.assert_log(&guest, &["a return 1..2 dirty kept", "a sync 0..2 now"]);
     });
 }
 
