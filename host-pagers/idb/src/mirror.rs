@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use vmsync_core::{
-    PageSize,
+    PageRange, PageSize,
     pager::{Attributes, CallId, ObjectName},
 };
 
@@ -103,14 +103,18 @@ impl Mirror {
         self.running.retain(|covered| covered.call != call);
     }
 
-    /// Takes out what `call` put in place.
-    pub fn undo(&mut self, call: CallId) {
+    /// Takes out what `call` put in place; of each object the pages that went, from the first to the last.
+    pub fn undo(&mut self, call: CallId) -> HashMap<ObjectName, PageRange> {
+        let mut lost = HashMap::new();
         let Some(at) = self.running.iter().position(|covered| covered.call == call) else {
-            return;
+            return lost;
         };
         let covered = self.running.remove(at);
         let later = &mut self.running[at..];
         for (place, before) in covered.pages {
+            let page = PageRange::new(place.1, place.1 + 1);
+            let range = lost.entry(place.0.clone()).or_insert(page);
+            *range = PageRange::new(range.start.min(page.start), range.end.max(page.end));
             if let Some(its) = later.iter_mut().find_map(|later| later.pages.get_mut(&place)) {
                 *its = before;
             } else if let Some(stored) = self.objects.get_mut(&place.0) {
@@ -127,6 +131,7 @@ impl Mirror {
                 (stored.version, stored.address) = before;
             }
         }
+        lost
     }
 
     /// What `call`, the newest, covers.

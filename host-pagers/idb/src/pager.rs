@@ -69,6 +69,13 @@ struct Answer {
     range: ByteRange,
 }
 
+impl Answer {
+    /// Whether `control` gets it.
+    fn is_for(&self, control: &Arc<dyn MemoryObjectControl>) -> bool {
+        Arc::as_ptr(&self.control).addr() == Arc::as_ptr(control).addr()
+    }
+}
+
 fn refuse<T>(kind: PagerErrorKind, message: String) -> Result<T, PagerError> {
     Err(PagerError::new(kind, message))
 }
@@ -158,12 +165,20 @@ impl Shared {
     }
 
     fn end(&self, call: CallId, answers: Vec<Answer>, synchronous: bool, result: Result<(), PagerError>) {
-        {
+        let readers = {
             let mut state = self.lock();
             state.running -= 1;
             match &result {
-                Ok(()) => state.mirror.keep(call),
-                Err(_) => state.mirror.undo(call),
+                Ok(()) => {
+                    state.mirror.keep(call);
+                    Vec::new()
+                }
+                Err(_) => state.take_out(call, &answers),
+            }
+        };
+        if let Err(error) = &result {
+            for Answer { control, range } in readers {
+                control.write_behind_failed(range, error.clone());
             }
         }
         for Answer { control, range } in answers {
@@ -249,6 +264,19 @@ impl State {
             return refuse(PagerErrorKind::Denied, message);
         }
         Ok(())
+    }
+
+    /// Takes out what `call` returned; who else has an object of it open, and may have read what was queued: whoever made the
+    /// call may have closed it since.
+    fn take_out(&mut self, call: CallId, answers: &[Answer]) -> Vec<Answer> {
+        let lost = self.mirror.undo(call);
+        let readers = self.opened.values().filter_map(|Opened { name, control, .. }| {
+            let range = PAGE_SIZE.byte_range(*lost.get(name)?);
+            let control = control.clone();
+            Some(Answer { control, range })
+        });
+        let is_answered = |reader: &Answer| answers.iter().any(|answer| answer.is_for(&reader.control));
+        readers.filter(|reader| !is_answered(reader)).collect()
     }
 
     /// Moves what `call` returned into the mirror; what the database has to be told.

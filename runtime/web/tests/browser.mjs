@@ -27,15 +27,27 @@ export const OLD = 'delete StorageManager.prototype.getDirectory;\n';
 /** Takes locks from workers, which pages have that were loaded over https. */
 export const NO_LOCKS = `Object.defineProperty(navigator, 'locks', { value: undefined });\n`;
 
-/** Fails the transactions of IndexedDB while a page says so, as a full disk does. */
+/** Fails the transactions of IndexedDB while a page says so (`fail`), as a full disk does; 'late': when it says so no more. */
 export const FAILING_TRANSACTIONS = `{
   let failing = false;
   new BroadcastChannel('fail').onmessage = ({ data }) => (failing = data);
   const { commit } = IDBTransaction.prototype;
   IDBTransaction.prototype.commit = function () {
-    return failing ? this.abort() : commit.call(this);
+    if (!failing) return commit.call(this);
+    const end = () => {
+      if (failing !== 'late') return this.abort();
+      // It lives as long as it has requests.
+      this.objectStore('objects').get('').onsuccess = end;
+    };
+    end();
   };
 }\n`;
+
+/** Says whether the workers of `page` fail their transactions, and waits until they know. */
+export async function fail(page, on) {
+  await page.evaluate((on) => new BroadcastChannel('fail').postMessage(on), on);
+  await page.waitForTimeout(100);
+}
 
 /** Takes JSPI from workers: the engine suspends no guest then. (Chromium has no flag for it any more.) */
 export const NO_JSPI = 'delete WebAssembly.Suspending; delete WebAssembly.promising;\n';
@@ -86,14 +98,20 @@ const REGION = 1n << 20n;
 /** Opens a store with the guest `fill` in `window.box` and `window.guest`. */
 export async function openFill(page, storage = 'opfs') {
   await page.waitForFunction(() => document.body?.dataset.ready);
-  return page.evaluate(async ([storage, size]) => {
+  await page.evaluate(async (storage) => {
     window.box = await vmsync.createSandbox({ store: 'test', storage });
     await box.mapObject('fill');
+  }, storage);
+  return instantiateFill(page);
+}
+
+/** Makes `window.guest` a new guest of the store in `window.box`. */
+export const instantiateFill = (page) =>
+  page.evaluate(async (size) => {
     window.guest = await box.instantiate('../guests/fill.wasm');
     const status = await guest.invoke('map', size);
     if (status !== 0) throw new Error(`map: ${status}`);
-  }, [storage, REGION]);
-}
+  }, REGION);
 
 export const checksum = (page) => page.evaluate(() => guest.invoke('checksum'));
 

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 
-import { BROKEN_FILE_SYSTEM, checksum, FAILING_TRANSACTIONS, NO_FILE_SYSTEM, NO_LOCKS, OLD, openBrowser, openFill, openPage, randomness, site } from './browser.mjs';
+import { BROKEN_FILE_SYSTEM, checksum, fail, FAILING_TRANSACTIONS, instantiateFill, NO_FILE_SYSTEM, NO_LOCKS, OLD, openBrowser, openFill, openPage, randomness, site } from './browser.mjs';
 
 for (const storage of ['opfs', 'idb']) {
   test(`write, sync, reload: the same (${storage})`, async (context) => {
@@ -201,14 +201,10 @@ test('a full disk fails the call, keeps the pages dirty, and loses nothing', asy
 test('calls that IndexedDB fails leave nothing, and keep the pages dirty', async (context) => {
   const page = await openPage(await openBrowser(context, FAILING_TRANSACTIONS));
   await openFill(page, 'idb');
-  const fail = async (on) => {
-    await page.evaluate((on) => new BroadcastChannel('fail').postMessage(on), on);
-    await page.waitForTimeout(100);
-  };
   await page.evaluate(() => guest.invoke('dirty', 10, 1n));
   assert.equal(await page.evaluate(() => guest.invoke('sync_all')), 0);
   const durable = await checksum(page);
-  await fail(true);
+  await fail(page, true);
   const results = await page.evaluate(async () => {
     const calls = [];
     for (const [seed, sync] of [[2n, 'sync_all'], [3n, 'sync_async'], [4n, 'sync_async'], [5n, 'sync_async']]) {
@@ -222,7 +218,7 @@ test('calls that IndexedDB fails leave nothing, and keep the pages dirty', async
   assert.equal(await page.evaluate(() => guest.invoke('invalidate')), 0);
   assert.equal(await checksum(page), durable);
   await page.evaluate(() => guest.invoke('dirty', 10, 6n));
-  await fail(false);
+  await fail(page, false);
   const last = await checksum(page);
   assert.ok(![dirty, durable].includes(last));
   // The first tells of the asynchronous calls.
@@ -232,6 +228,27 @@ test('calls that IndexedDB fails leave nothing, and keep the pages dirty', async
   await page.evaluate(() => box.terminate());
   await openFill(page, 'idb');
   assert.equal(await checksum(page), last);
+});
+
+test('who opens an object while a call is queued that IndexedDB fails then is told, and has its pages dirty', async (context) => {
+  const page = await openPage(await openBrowser(context, FAILING_TRANSACTIONS));
+  await openFill(page, 'idb');
+  await page.evaluate(() => guest.invoke('dirty', 10, 1n));
+  assert.equal(await page.evaluate(() => guest.invoke('sync_all')), 0);
+  await fail(page, 'late');
+  await page.evaluate(() => guest.invoke('dirty', 10, 2n));
+  assert.equal(await page.evaluate(() => guest.invoke('sync_async')), 0);
+  const queued = await checksum(page);
+  await page.evaluate(() => guest.close());
+  await instantiateFill(page);
+  assert.equal(await checksum(page), queued);
+  await fail(page, false);
+  const told = await page.evaluate(() => guest.invoke('sync_all'));
+  assert.ok(told < 0, `${told}`);
+  assert.equal(await page.evaluate(() => guest.invoke('sync_all')), 0);
+  await page.evaluate(() => box.terminate());
+  await openFill(page, 'idb');
+  assert.equal(await checksum(page), queued);
 });
 
 test('broken and hostile modules are refused or trapped, and the sandbox goes on', async (context) => {
