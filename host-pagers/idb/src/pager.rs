@@ -49,6 +49,8 @@ struct State {
     version: u64,
     /// Transactions that have not ended.
     running: usize,
+    /// Why an asynchronous call was lost, until [`IdbPager::take_failure`].
+    failure: Option<PagerError>,
 }
 
 struct Opened {
@@ -109,6 +111,7 @@ impl IdbPager {
             calls: HashMap::new(),
             version,
             running: 0,
+            failure: None,
         };
         let shared = Arc::new(Shared {
             database,
@@ -125,6 +128,11 @@ impl IdbPager {
     /// Whether transactions are under way.
     pub fn is_busy(&self) -> bool {
         self.shared.lock().running > 0
+    }
+
+    /// Why an asynchronous call was lost since the last time that this was asked, if one was. Its clients were told.
+    pub fn take_failure(&self) -> Option<PagerError> {
+        self.shared.lock().failure.take()
     }
 
     /// The objects of the store, by name.
@@ -173,7 +181,12 @@ impl Shared {
                     state.mirror.keep(call);
                     Vec::new()
                 }
-                Err(_) => state.take_out(call, &answers),
+                Err(error) => {
+                    if !synchronous {
+                        state.failure = Some(error.clone());
+                    }
+                    state.take_out(call, &answers)
+                }
             }
         };
         if let Err(error) = &result {

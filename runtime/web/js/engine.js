@@ -24,6 +24,7 @@ export class Engine {
   #guests = new Map();
   #next = 1;
   #tidyTimer;
+  #flushing;
   #inline;
   #suspends;
 
@@ -129,12 +130,17 @@ export class Engine {
     return this.#host.list().map(([name, bytes, version]) => ({ name, bytes, version }));
   }
 
-  /** Waits until everything that was handed over is durable. */
-  async flush() {
+  /** Waits until everything that was handed over is durable. Who comes while somebody waits has the same answer. */
+  flush() {
     clearTimeout(this.#tidyTimer);
     this.#tidyTimer = undefined;
-    this.#host.tidy();
+    this.#flushing ??= this.#flushAll().finally(() => (this.#flushing = undefined));
+    return this.#flushing;
+  }
+
+  async #flushAll() {
     while (this.#host.isBusy) await this.#host.changed();
+    this.#host.tidy();
   }
 
   exportFiles() {
@@ -144,9 +150,11 @@ export class Engine {
   /** Closes every guest and the store. */
   async shutDown() {
     for (const id of [...this.#guests.keys()]) this.close(id);
-    // What cannot be written any more was told to the guests' calls, or is told by the next opening.
-    await this.flush().catch(() => {});
-    this.end();
+    try {
+      await this.flush();
+    } finally {
+      this.end();
+    }
   }
 
   /** Lets go of everything at once. */

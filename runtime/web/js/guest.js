@@ -86,10 +86,13 @@ export class Sandbox extends EventTarget {
     return new Blob([writeTar(await this.#send('exportFiles'))], { type: 'application/x-tar' });
   }
 
-  /** Closes the guests and the store. */
+  /** Makes durable what asynchronous syncs have queued, and closes the guests and the store whether that worked or not. */
   async close() {
-    await this.#send('shutDown');
-    this.#stop(new VmsyncError('closed', 'the sandbox was closed'));
+    try {
+      await this.#send('shutDown');
+    } finally {
+      this.#stop(new VmsyncError('closed', 'the sandbox was closed'));
+    }
   }
 
   /** Ends everything at once, as a crash does. What was durable stays. */

@@ -106,6 +106,7 @@ export declare class Sandbox extends EventTarget {
   flush(): Promise<void>;
   /** The store as a tar file of the native host's files. Not for `idb` and `memory`. */
   export(): Promise<Blob>;
+  /** Makes durable what asynchronous syncs have queued, and closes the guests and the store whether that worked or not. */
   close(): Promise<void>;
   /** Ends everything at once, as a crash does. What was durable stays. */
   terminate(): void;

@@ -194,15 +194,17 @@ impl Host {
     }
 
     /// Does what can wait: makes durable what asynchronous calls have queued, and keeps the journal short. To be called
-    /// when no guest waits.
+    /// when no guest waits, and the store is not busy.
     ///
     /// # Errors
     /// A `VmsyncError`; the guests' next calls are told as well.
     pub fn tidy(&self) -> Result<(), JsValue> {
-        match &self.shared.store {
-            Some((store, _)) => store.tidy().map_err(|error| of_pager(&error)),
-            None => Ok(()),
-        }
+        let done = match (&self.shared.store, &self.shared.idb) {
+            (Some((store, _)), _) => store.tidy(),
+            (None, Some(pager)) => pager.take_failure().map_or(Ok(()), Err),
+            (None, None) => Ok(()),
+        };
+        done.map_err(|error| of_pager(&error))
     }
 
     /// Resolves when something happened that a call with the answer `PENDING` may have waited for.

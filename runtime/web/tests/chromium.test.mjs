@@ -251,6 +251,32 @@ test('who opens an object while a call is queued that IndexedDB fails then is to
   assert.equal(await checksum(page), queued);
 });
 
+test('what IndexedDB fails of asynchronous calls fails the flush that waits for it, and the closing', async (context) => {
+  const page = await openPage(await openBrowser(context, FAILING_TRANSACTIONS));
+  await openFill(page, 'idb');
+  await page.evaluate(() => {
+    window.events = [];
+    for (const type of ['flushed', 'flushfailed']) box.addEventListener(type, () => events.push(type));
+  });
+  await fail(page, true);
+  const outcome = (...actions) => page.evaluate(async (actions) => {
+    await guest.invoke('dirty', 10, BigInt(Date.now()));
+    await guest.invoke('sync_async');
+    const outcomes = actions.map((action) => box[action]().then(() => 'done', ({ code }) => code));
+    return Promise.all(outcomes);
+  }, actions);
+  assert.deepEqual(await outcome('flush'), ['io']);
+  // It was told, and nothing is queued any more.
+  assert.deepEqual(await page.evaluate(() => box.flush().then(() => 'done')), 'done');
+  assert.deepEqual(await page.evaluate(() => events.splice(0)), []);
+  await outcome();
+  await page.waitForFunction(() => events.length > 0);
+  assert.deepEqual(await page.evaluate(() => events), ['flushfailed']);
+  assert.deepEqual(await outcome('close'), ['io']);
+  assert.equal(await page.evaluate(() => box.objects().catch(({ code }) => code)), 'closed');
+  await openFill(page, 'idb');
+});
+
 test('broken and hostile modules are refused or trapped, and the sandbox goes on', async (context) => {
   const page = await openPage(await openBrowser(context));
   await openFill(page);
