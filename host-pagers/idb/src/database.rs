@@ -235,24 +235,30 @@ fn listen(transaction: &IdbTransaction, ended: Ended) {
     transaction.set_onabort(finish);
 }
 
+/// A number as [`put_all`] writes it: whole, and one that JavaScript can tell from the next.
+fn whole(value: &JsValue) -> Option<u64> {
+    let number = value.as_f64()?;
+    let exact = number.fract() == 0.0 && (0.0..=js_sys::Number::MAX_SAFE_INTEGER).contains(&number);
+    exact.then_some(number as u64)
+}
+
 fn take_object(mirror: &mut Mirror, key: &JsValue, value: &JsValue) -> Option<()> {
-    let number = |name: &str| {
-        Reflect::get(value, &name.into())
-            .ok()
-            .and_then(|value| value.as_f64())
-    };
+    let field = |name: &str| Reflect::get(value, &name.into()).ok();
     let name = ObjectName::new(&key.as_string()?).ok()?;
     let stored = mirror.objects.entry(name).or_default();
-    stored.size = number("size")? as u64;
-    stored.version = number("version")? as u64;
-    stored.address = number("address").map(|address| address as u64);
+    stored.size = whole(&field("size")?)?;
+    stored.version = whole(&field("version")?)?;
+    let address = field("address")?;
+    if !address.is_undefined() {
+        stored.address = Some(whole(&address)?);
+    }
     PAGE_SIZE.is_aligned(stored.size).then_some(())
 }
 
 fn take_page(mirror: &mut Mirror, key: &JsValue, value: &JsValue) -> Option<()> {
     let key = Array::from(key);
     let name = ObjectName::new(&key.get(0).as_string()?).ok()?;
-    let page = key.get(1).as_f64()? as u64;
+    let page = whole(&key.get(1))?;
     let bytes: Page = value.dyn_ref::<Uint8Array>()?.to_vec().into();
     let stored = mirror.objects.get_mut(&name)?;
     let fits = bytes.len() as u64 == PAGE_SIZE.bytes() && page < PAGE_SIZE.page_of(stored.size);

@@ -277,6 +277,45 @@ test('what IndexedDB fails of asynchronous calls fails the flush that waits for 
   await openFill(page, 'idb');
 });
 
+test('numbers in IndexedDB that vmsync did not write are damage', async (context) => {
+  const page = await openPage(await openBrowser(context));
+  await openFill(page, 'idb');
+  await page.evaluate(() => guest.invoke('dirty', 10, 1n));
+  assert.equal(await page.evaluate(() => guest.invoke('sync_all')), 0);
+  const durable = await checksum(page);
+  await page.evaluate(() => box.close());
+  const put = (store, key, change) => page.evaluate(([store, key, change]) => new Promise((resolve, reject) => {
+    const opening = indexedDB.open('test');
+    opening.onsuccess = () => {
+      const database = opening.result;
+      const transaction = database.transaction(store, 'readwrite');
+      const entries = transaction.objectStore(store);
+      entries.get('fill').onsuccess = ({ target }) => {
+        window.old ??= target.result;
+        if (store === 'objects') entries.put({ ...old, ...change }, key);
+        else if (change) entries.put(new Uint8Array(4096), key);
+        else entries.delete(key);
+      };
+      transaction.oncomplete = () => resolve(database.close());
+      transaction.onabort = reject;
+    };
+  }), [store, key, change]);
+  const opened = () => page.evaluate(() =>
+    vmsync.createSandbox({ store: 'test', storage: 'idb' }).then((box) => box.close().then(() => 'opened'), ({ code }) => code));
+  for (const change of [{ size: -4096 }, { size: 4096.5 }, { size: 2 ** 60 }, { version: 1e300 }, { version: -1 }, { address: 0.5 }, { address: '0' }]) {
+    await put('objects', 'fill', change);
+    assert.equal(await opened(), 'damaged', JSON.stringify(change));
+  }
+  await put('objects', 'fill', {});
+  for (const key of [['fill', 1.5], ['fill', -1], ['fill', 'a'], ['fill', 1e300], ['fill'], ['other', 0]]) {
+    await put('pages', key, true);
+    assert.equal(await opened(), 'damaged', JSON.stringify(key));
+    await put('pages', key, false);
+  }
+  await openFill(page, 'idb');
+  assert.equal(await checksum(page), durable);
+});
+
 test('broken and hostile modules are refused or trapped, and the sandbox goes on', async (context) => {
   const page = await openPage(await openBrowser(context));
   await openFill(page);
