@@ -2,8 +2,9 @@
 //!
 //! Invariants:
 //! - a file is named by its header only, and no two files by one name;
-//! - a file whose name was removed is used again after the removal was synced, not before: a name that comes back after a
-//!   power cut comes back with its bytes;
+//! - a file whose name was removed is used again after the removal was synced, and until then no file is given a name: one
+//!   that comes back after a power cut comes back with its bytes, and no other file has it. Whoever opens the pool does not
+//!   know whether the worker before had synced, so it syncs;
 //! - file 0 is opened first, and whoever has it has the pool;
 //! - an imported store is written beside the one that is there, and takes its place with one header, which is written when
 //!   all else is durable. What is not of the store that counts goes then, or with the next opening.
@@ -51,7 +52,7 @@ struct Files {
     named: BTreeMap<String, usize>,
     /// Without a name, durably.
     free: Vec<usize>,
-    /// Renamed since the last sync of names, and those of them that lost their name.
+    /// Renamed since the last sync of names, as far as is known, and those of them that lost their name.
     unsynced: Vec<usize>,
     removed: Vec<usize>,
     /// Named in a store that does not count: an older one, or an import that did not come to its end.
@@ -181,8 +182,12 @@ impl Files {
     fn add(&mut self, handle: Handle, header: Option<Header>, folder: &str) -> Result<()> {
         let index = self.all.len();
         self.all.push(handle);
-        match header.filter(|header| !header.name.is_empty()) {
+        match header {
             None => self.free.push(index),
+            Some(header) if header.name.is_empty() => {
+                self.unsynced.push(index);
+                self.removed.push(index);
+            }
             Some(header) if header.generation != self.generation => self.others.push(index),
             Some(Header { name, .. }) => {
                 let message = format!("the store \"{folder}\" has two files called {name}");
@@ -229,7 +234,7 @@ impl Files {
         for index in others {
             self.all[index].truncate(HEADER_BYTES as u64).map_err(cannot)?;
             self.rename(index, "")?;
-            self.free.push(index);
+            self.removed.push(index);
         }
         Ok(())
     }
@@ -257,7 +262,7 @@ impl Files {
     }
 
     fn create(&mut self, name: &str) -> Result<usize> {
-        if self.free.is_empty() {
+        if !self.removed.is_empty() {
             self.sync()?;
         }
         let Some(index) = self.free.pop() else {

@@ -49,6 +49,28 @@ export async function fail(page, on) {
   await page.waitForTimeout(100);
 }
 
+/** Says so when a file of a pool is given a name while another's is not durably gone, and might come back after a power cut. */
+export const WATCHED_NAMES = `{
+  const { prototype } = FileSystemSyncAccessHandle;
+  const { read, write, flush } = prototype;
+  const doubtful = new Set();
+  const header = (bytes, at) => at === 0 && String.fromCharCode(...bytes.slice(0, 8)) === 'vmsyncP1';
+  prototype.read = function (bytes, { at }) {
+    const count = read.call(this, bytes, { at });
+    if (header(bytes, at) && bytes[8] === 0) doubtful.add(this);
+    return count;
+  };
+  prototype.write = function (bytes, { at }) {
+    if (header(bytes, at) && bytes[8] > 0 && doubtful.size > 0) console.error('a name is given too early');
+    if (header(bytes, at) && bytes[8] === 0) doubtful.add(this);
+    return write.call(this, bytes, { at });
+  };
+  prototype.flush = function () {
+    flush.call(this);
+    doubtful.delete(this);
+  };
+}\n`;
+
 /** Takes JSPI from workers: the engine suspends no guest then. (Chromium has no flag for it any more.) */
 export const NO_JSPI = 'delete WebAssembly.Suspending; delete WebAssembly.promising;\n';
 

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 
-import { BROKEN_FILE_SYSTEM, checksum, fail, FAILING_TRANSACTIONS, instantiateFill, NO_FILE_SYSTEM, NO_LOCKS, OLD, openBrowser, openFill, openPage, randomness, site } from './browser.mjs';
+import { BROKEN_FILE_SYSTEM, checksum, fail, FAILING_TRANSACTIONS, instantiateFill, NO_FILE_SYSTEM, NO_LOCKS, OLD, openBrowser, openFill, openPage, randomness, site, WATCHED_NAMES } from './browser.mjs';
 
 for (const storage of ['opfs', 'idb']) {
   test(`write, sync, reload: the same (${storage})`, async (context) => {
@@ -466,6 +466,27 @@ test('an import that is killed at random moments leaves the old store or the new
     durable = found;
   }
   console.log(`${rounds} imports of ${whole.toFixed()} ms, killed before ${seen.old} and after ${seen.new} of them counted`);
+  assert.deepEqual(page.errors, []);
+});
+
+test('a file is given a name when those that lost theirs did so durably', async (context) => {
+  const page = await openPage(await openBrowser(context, WATCHED_NAMES));
+  await openFill(page);
+  await page.evaluate(async () => {
+    const exported = await box.export();
+    await box.close();
+    await vmsync.importStore('test', exported);
+  });
+  // The files of the store that was replaced have lost their names, in a worker that is gone.
+  await openFill(page);
+  await page.evaluate(async () => {
+    await box.mapObject('fill', { object: 'other' });
+    window.guest = await box.instantiate('../guests/fill.wasm');
+    await guest.invoke('map', 8192n);
+    await guest.invoke('dirty', 1, 1n);
+    await guest.invoke('sync_all');
+    await box.close();
+  });
   assert.deepEqual(page.errors, []);
 });
 
