@@ -104,7 +104,7 @@ export declare class Sandbox extends EventTarget {
   objects(): Promise<{ name: string; bytes: number; version: number }[]>;
   /** Makes durable what asynchronous syncs have queued. */
   flush(): Promise<void>;
-  /** The store as a tar file of the native host's files. Not for `idb` and `memory`. */
+  /** The store as a tar file of the native host's files. Not for `idb` and `memory`, and not for more than 1 GiB. */
   export(): Promise<Blob>;
   /** Makes durable what asynchronous syncs have queued, and closes the guests and the store whether that worked or not. */
   close(): Promise<void>;

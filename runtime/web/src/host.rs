@@ -29,7 +29,9 @@ use crate::{
     FolderDisk,
     error::{error, of_pager},
     folder::Folder,
-    limits::{CHECKPOINT_BYTES, FILES_RESERVED, GRANTS_MAX, SEGMENT_BYTES, WRITE_BEHIND_DELAY},
+    limits::{
+        CHECKPOINT_BYTES, EXPORT_BYTES_MAX, FILES_RESERVED, GRANTS_MAX, SEGMENT_BYTES, WRITE_BEHIND_DELAY,
+    },
     object::{Object, SharedObject},
 };
 
@@ -244,7 +246,8 @@ impl Host {
     /// The store's files after a checkpoint: an array of `[name, Uint8Array]`.
     ///
     /// # Errors
-    /// A `VmsyncError`: `unsupported` for a store that is not made of files, and the disk's.
+    /// A `VmsyncError`: `unsupported` for a store that is not made of files, `no-space` for one that is too large, and the
+    /// disk's.
     #[wasm_bindgen(js_name = exportFiles)]
     pub fn export_files(&self) -> Result<Array, JsValue> {
         let Some((store, disk)) = &self.shared.store else {
@@ -255,16 +258,24 @@ impl Host {
         };
         let read = || -> Result<Array, PagerError> {
             store.checkpoint()?;
-            let files = Array::new();
+            let mut files = Vec::new();
             for name in disk.list()? {
                 let file = disk.open(&name, Access::Read)?;
-                let length = usize::try_from(file.length()?).unwrap_or(0);
-                let mut bytes = vec![0; length];
+                files.push((name, file.length()?, file));
+            }
+            let bytes: u64 = files.iter().map(|(_, length, _)| length).sum();
+            if bytes > EXPORT_BYTES_MAX {
+                let message = format!("the store has {bytes} bytes, and {EXPORT_BYTES_MAX} can be exported");
+                return Err(PagerError::new(PagerErrorKind::NoSpace, message));
+            }
+            let exported = Array::new();
+            for (name, length, file) in files {
+                let mut bytes = vec![0; length as usize];
                 let count = file.read_at(0, &mut bytes)?;
                 let bytes = Uint8Array::from(&bytes[..count]);
-                files.push(&Array::of2(&name.into(), &bytes).into());
+                exported.push(&Array::of2(&name.into(), &bytes).into());
             }
-            Ok(files)
+            Ok(exported)
         };
         read().map_err(|error| of_pager(&error))
     }

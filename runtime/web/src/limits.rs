@@ -17,6 +17,9 @@ pub const FILES_RESERVED: usize = 8;
 /// The most objects that one guest may open.
 pub const GRANTS_MAX: usize = 1_024;
 
+/// The largest store that is exported: a page has it in memory twice, as files and as one file.
+pub const EXPORT_BYTES_MAX: u64 = 1 << 30;
+
 /// Bytes of the card table that are looked at in one step.
 pub const CARDS_CHUNK_BYTES: u64 = 1 << 16;
 

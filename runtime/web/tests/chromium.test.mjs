@@ -419,6 +419,33 @@ for (const [name, { pack, unpack }] of Object.entries(CARRIERS)) {
   });
 }
 
+test('a store that is too large for one file is not exported, and goes on', async (context) => {
+  const page = await openPage(await openBrowser(context));
+  await openFill(page);
+  // (module (import "vmsync1" "memory_object_open" (func (param i32 i32 i64 i32 i32) (result i32)))
+  //   (memory (export "memory") 1) (data (i32.const 16) "fill")
+  //   (func (export "open") (param i64) (result i32) (call 0 (i32.const 16) (i32.const 4) (local.get 0) (i32.const 7) (i32.const 32))))
+  const opener = [
+    0, 97, 115, 109, 1, 0, 0, 0, 1, 15, 2, 96, 5, 127, 127, 126, 127, 127, 1, 127, 96, 1, 126, 1, 127, 2, 30, 1, 7, 118, 109,
+    115, 121, 110, 99, 49, 18, 109, 101, 109, 111, 114, 121, 95, 111, 98, 106, 101, 99, 116, 95, 111, 112, 101, 110, 0, 0, 3,
+    2, 1, 1, 5, 3, 1, 0, 1, 7, 17, 2, 6, 109, 101, 109, 111, 114, 121, 2, 0, 4, 111, 112, 101, 110, 0, 1, 10, 16, 1, 14, 0,
+    65, 16, 65, 4, 32, 0, 65, 7, 65, 32, 16, 0, 11, 11, 10, 1, 0, 65, 16, 11, 4, 102, 105, 108, 108,
+  ];
+  const outcomes = await page.evaluate(async (opener) => {
+    const outcomes = [];
+    for (const bytes of [3n << 30n, 1n << 32n]) {
+      await box.mapObject('fill', { object: `large-${bytes}` });
+      outcomes.push(await (await box.instantiate(new Uint8Array(opener))).invoke('open', bytes));
+      outcomes.push(await box.export().then(({ size }) => size, ({ code }) => code));
+    }
+    await guest.invoke('dirty', 10, 1n);
+    return [...outcomes, await guest.invoke('sync_all')];
+  }, opener);
+  assert.deepEqual(outcomes, [0, 'no-space', 0, 'no-space', 0]);
+  await page.evaluate(() => box.close());
+  assert.deepEqual(page.errors, []);
+});
+
 test('an import that is killed at random moments leaves the old store or the new one', async (context) => {
   const random = randomness('kill an import');
   const page = await openPage(await openBrowser(context));
