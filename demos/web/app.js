@@ -68,10 +68,19 @@ async function openStore() {
   sandbox.addEventListener('flushfailed', ({ detail }) => report({ message: detail.error }));
 }
 
-async function choose(next) {
+let choosing = Promise.resolve();
+
+/** Makes a guest of `next`, when the one that was chosen before is there. */
+function choose(next) {
+  choosing = choosing.then(() => change(next));
+  return choosing;
+}
+
+async function change(next) {
   document.querySelector('main').ariaBusy = 'true';
-  await guest?.close().catch(() => {});
+  const previous = guest;
   guest = pixels = undefined;
+  await previous?.close().catch(() => {});
   kind = next;
   document.querySelectorAll('[data-guest]').forEach((tab) => {
     tab.setAttribute('aria-selected', String(tab.dataset.guest === kind));
@@ -140,9 +149,7 @@ async function syncGuest(flags) {
 }
 
 async function crash() {
-  if (!guest || $('crash').disabled) return;
-  setEnabled(false);
-  await calling;
+  if (!guest) return;
   const doomed = sandbox;
   doomed.addEventListener('syncstart', () => doomed.terminate(), { once: true });
   // Sent together, as in `syncGuest`.
@@ -164,7 +171,6 @@ async function crash() {
   veil(`Recovered in ${format(ms)}`, text);
   await new Promise((resolve) => setTimeout(resolve, 1600));
   veil();
-  setEnabled(true);
 }
 
 /**
@@ -203,7 +209,7 @@ async function refresh() {
       showPages(state);
       if (bytes) surface.show(bytes);
     } catch (error) {
-      if (error.code !== 'terminated') report(error);
+      if (current === guest && error.code !== 'terminated') report(error);
     }
   } while (again);
   refreshing = false;
@@ -253,9 +259,24 @@ function veil(title, text) {
 
 const tab = (name) => document.querySelector(`[data-guest="${name}"]`);
 
-/** A crash ends before anything else begins: what it found is compared with what was there. */
 function setEnabled(on) {
   for (const control of document.querySelectorAll('.actions button, [data-guest], #export, #import')) control.disabled = !on;
+}
+
+/**
+ * Does `work`, which opens the store: it begins when everything else has ended, and ends before anything else begins. So what
+ * a crash found is compared with what was there.
+ */
+async function alone(work) {
+  setEnabled(false);
+  await Promise.all([choosing, calling]);
+  try {
+    await work();
+    setEnabled(true);
+  } catch (error) {
+    veil('The store cannot be opened', error.message);
+    report(error);
+  }
 }
 
 // ---- controls --------------------------------------------------------------------------------------------------------
@@ -273,14 +294,14 @@ function listen() {
   $('sync').addEventListener('click', () => call(Sync.SYNC));
   $('async').addEventListener('click', () => call(Sync.ASYNC));
   $('invalidate').addEventListener('click', () => call(Sync.INVALIDATE));
-  $('crash').addEventListener('click', startCrash);
+  $('crash').addEventListener('click', () => alone(crash));
   $('clear').addEventListener('click', clear);
   $('play').addEventListener('click', togglePlay);
   document.querySelectorAll('[data-guest]').forEach((tab) => {
     tab.addEventListener('click', () => choose(tab.dataset.guest));
   });
   $('export').addEventListener('click', exportStore);
-  $('import').addEventListener('change', ({ target }) => target.files[0] && importFrom(target.files[0]));
+  $('import').addEventListener('change', ({ target }) => target.files[0] && alone(() => importFrom(target.files[0])));
   addEventListener('keydown', (event) => {
     if (event.target instanceof HTMLInputElement || event.ctrlKey || event.metaKey || event.altKey) return;
     // Each key is a button's, so what is disabled has no key.
@@ -288,13 +309,6 @@ function listen() {
     const buttons = { s: 'sync', a: 'async', i: 'invalidate', x: 'crash', c: 'clear', p: kind === 'life' && 'play' };
     if (tabs[event.key]) tab(tabs[event.key]).click();
     else $(buttons[event.key.toLowerCase()])?.click();
-  });
-}
-
-function startCrash() {
-  crash().catch((error) => {
-    veil();
-    report(error);
   });
 }
 
@@ -308,16 +322,17 @@ async function exportStore() {
 }
 
 async function importFrom(file) {
+  let outcome = { message: `Imported ${file.name}.` };
+  guest = pixels = undefined;
   try {
     await sandbox.close();
     await importStore(STORE, file);
-    report({ message: `Imported ${file.name}.` });
   } catch (error) {
-    report(error);
+    outcome = error;
   }
-  guest = undefined;
   await openStore();
   await choose(kind);
+  report(outcome);
 }
 
 function tick(now) {
@@ -333,20 +348,17 @@ function tick(now) {
 }
 
 listen();
-try {
+await alone(async () => {
   await openStore();
   await choose('sketch');
+  if (!guest) return;
   // A change of the guest's own, so that there is something to make durable.
   await guest.invoke('draw', -99, -99, -99, -99, 1, 0);
-  await call(Sync.SYNC);
+  await syncGuest(Sync.SYNC);
   $('first').textContent = format(performance.now());
   if ($('status').textContent.startsWith('Opening')) {
     $('status').textContent = 'Everything runs in this page: nothing is sent anywhere.';
   }
-  requestAnimationFrame(tick);
-} catch (error) {
-  setEnabled(false);
-  veil('The store cannot be opened', error.message);
-  report(error);
-}
+});
+requestAnimationFrame(tick);
 document.body.dataset.ready = 'yes';

@@ -94,6 +94,32 @@ test('without a private file system and without JSPI everything works as well', 
   assert.deepEqual(page.errors, []);
 });
 
+test('of guests that are chosen quickly, one after the other, the last one is there', async (context) => {
+  const browser = await openBrowser(context, LATE_REPLIES);
+  const page = await openDemo(browser);
+  // The next one is chosen while the one before is loaded.
+  await browser.route('**/guests/life.wasm', async (route) => {
+    await page.keyboard.press('1');
+    await page.waitForTimeout(1000);
+    await route.continue();
+  });
+  const width = () => page.evaluate(() => document.getElementById('canvas').width);
+  const drawing = await width();
+  const loaded = page.waitForResponse('**/guests/life.wasm');
+  await page.keyboard.press('2');
+  await loaded;
+  await page.waitForTimeout(2000);
+  await page.waitForSelector('main[aria-busy="false"]');
+  assert.equal(await page.getAttribute('[data-guest="sketch"]', 'aria-selected'), 'true');
+  assert.equal(await width(), drawing);
+  await stroke(page);
+  await counted(page, 'count-dirty', 'some');
+  await page.keyboard.press('s');
+  await counted(page, 'count-dirty', 0);
+  assert.doesNotMatch(await page.textContent('#status'), /closed|terminated/);
+  assert.deepEqual(page.errors, []);
+});
+
 test('it fits every width in both colour schemes', async (context) => {
   const page = await openDemo(await openBrowser(context));
   for (const colorScheme of ['light', 'dark']) {
