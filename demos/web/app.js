@@ -300,7 +300,7 @@ function listen() {
   document.querySelectorAll('[data-guest]').forEach((tab) => {
     tab.addEventListener('click', () => choose(tab.dataset.guest));
   });
-  $('export').addEventListener('click', exportStore);
+  $('export').addEventListener('click', () => exportStore().catch(report));
   $('import').addEventListener('change', ({ target }) => target.files[0] && alone(() => importFrom(target.files[0])));
   addEventListener('keydown', (event) => {
     if (event.target instanceof HTMLInputElement || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -313,8 +313,9 @@ function listen() {
 }
 
 async function exportStore() {
+  const exported = await sandbox.export();
   const link = document.createElement('a');
-  link.href = URL.createObjectURL(await sandbox.export());
+  link.href = URL.createObjectURL(exported);
   link.download = `${STORE}.tar`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
@@ -322,6 +323,10 @@ async function exportStore() {
 }
 
 async function importFrom(file) {
+  if (sandbox.storage !== 'opfs') {
+    report({ message: 'Only a store of files can be imported: this one is in memory or in IndexedDB.' });
+    return;
+  }
   let outcome = { message: `Imported ${file.name}.` };
   guest = pixels = undefined;
   try {

@@ -21,12 +21,18 @@ const counted = (page, id, wanted) =>
   }, [id, wanted]);
 
 async function stroke(page) {
-  const { x, y, width, height } = await page.locator('#canvas').boundingBox();
+  const canvas = page.locator('#canvas');
+  await canvas.scrollIntoViewIfNeeded();
+  const { x, y, width, height } = await canvas.boundingBox();
   await page.mouse.move(x + width * 0.2, y + height * 0.2);
   await page.mouse.down();
   await page.mouse.move(x + width * 0.7, y + height * (0.3 + Math.random() * 0.6), { steps: 8 });
   await page.mouse.up();
 }
+
+/** Gives the page a file to import. */
+const importing = (page, buffer) =>
+  page.setInputFiles('input[accept=".tar"]', { name: 'store.tar', mimeType: 'application/x-tar', buffer });
 
 test('every state of the legend occurs', async (context) => {
   const page = await openDemo(await openBrowser(context));
@@ -117,6 +123,23 @@ test('of guests that are chosen quickly, one after the other, the last one is th
   await page.keyboard.press('s');
   await counted(page, 'count-dirty', 0);
   assert.doesNotMatch(await page.textContent('#status'), /closed|terminated/);
+  assert.deepEqual(page.errors, []);
+});
+
+test('where the store is in IndexedDB, an export and an import are refused with a reason, and everything goes on', async (context) => {
+  const page = await openDemo(await openBrowser(context, NO_FILE_SYSTEM));
+  await stroke(page);
+  await page.keyboard.press('s');
+  await page.waitForFunction(() => /^SYNC/.test(document.getElementById('log').textContent));
+  await counted(page, 'count-dirty', 0);
+  await page.click('#export');
+  await page.waitForFunction(() => /only a store of files can be exported/.test(document.getElementById('status').textContent));
+  await importing(page, Buffer.from('not a store'));
+  await page.waitForFunction(() => /only a store of files can be imported/i.test(document.getElementById('status').textContent));
+  await stroke(page);
+  await counted(page, 'count-dirty', 'some');
+  await page.keyboard.press('s');
+  await counted(page, 'count-dirty', 0);
   assert.deepEqual(page.errors, []);
 });
 
