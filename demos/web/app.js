@@ -1,7 +1,7 @@
 // The demo: one store, one guest at a time, and what its memory does.
 
 import { createSandbox, importStore, resultName, Sync } from './vmsync/vmsync.js';
-import { OwnModule } from './own.js';
+import { OwnModule, whenChosen } from './own.js';
 import { Picture } from './picture.js';
 import { doodle, hash, Surface } from './surface.js';
 import { Timeline } from './timeline.js';
@@ -301,7 +301,7 @@ function listen() {
     tab.addEventListener('click', () => choose(tab.dataset.guest));
   });
   $('export').addEventListener('click', () => exportStore().catch(report));
-  $('import').addEventListener('change', ({ target }) => target.files[0] && alone(() => importFrom(target.files[0])));
+  whenChosen($('import'), (file) => alone(() => importFrom(file)));
   addEventListener('keydown', (event) => {
     if (event.target instanceof HTMLInputElement || event.ctrlKey || event.metaKey || event.altKey) return;
     // Each key is a button's, so what is disabled has no key.

@@ -7,7 +7,7 @@ export class OwnModule {
   constructor(load) {
     const drop = document.getElementById('drop');
     const take = async (file) => file && load(await file.arrayBuffer(), file.name);
-    document.getElementById('file').addEventListener('change', ({ target }) => take(target.files[0]));
+    whenChosen(document.getElementById('file'), take);
     document.getElementById('example').addEventListener('click', async () => {
       load(await (await fetch('guests/fill.wasm')).arrayBuffer(), 'fill.wasm');
     });
@@ -66,6 +66,15 @@ export class OwnModule {
     item.append(form);
     return item;
   }
+}
+
+/** Hands each file that is chosen to `take`; one that is chosen again is news only to an input that forgot it. */
+export function whenChosen(input, take) {
+  input.addEventListener('change', () => {
+    const [file] = input.files;
+    input.value = '';
+    if (file) take(file);
+  });
 }
 
 /**

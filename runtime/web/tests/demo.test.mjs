@@ -1,6 +1,8 @@
 // The demo page: what its legend names occurs, what it promises holds, it fits every width, and its console stays silent.
 
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { test } from 'node:test';
 
 import { LATE_REPLIES, NO_FILE_SYSTEM, NO_JSPI, openBrowser, openPage } from './browser.mjs';
@@ -140,6 +142,38 @@ test('where the store is in IndexedDB, an export and an import are refused with 
   await counted(page, 'count-dirty', 'some');
   await page.keyboard.press('s');
   await counted(page, 'count-dirty', 0);
+  assert.deepEqual(page.errors, []);
+});
+
+test('one file is imported, or loaded as a module, as often as it is chosen', async (context) => {
+  const page = await openDemo(await openBrowser(context));
+  // A browser tells of a choice only where it is another than the one before.
+  const forgotten = async (input) => assert.equal(await page.inputValue(input), '');
+  await counted(page, 'count-clean', 'some');
+  await counted(page, 'count-dirty', 0);
+  const drawing = await page.evaluate(() => document.getElementById('canvas').toDataURL());
+  const shows = (same) => page.waitForFunction(([drawing, same]) =>
+    (document.getElementById('canvas').toDataURL() === drawing) === same, [drawing, same]);
+  const downloading = page.waitForEvent('download');
+  await page.click('#export');
+  const exported = await readFile(await (await downloading).path());
+  for (let round = 0; round < 2; round += 1) {
+    await stroke(page);
+    await shows(false);
+    await page.keyboard.press('s');
+    await counted(page, 'count-dirty', 0);
+    await importing(page, exported);
+    await shows(true);
+    await page.waitForFunction(() => document.getElementById('status').textContent === 'Imported store.tar.');
+    await forgotten('input[accept=".tar"]');
+    await page.waitForFunction(() => !document.getElementById('sync').disabled);
+  }
+  await page.keyboard.press('3');
+  for (let round = 0; round < 2; round += 1) {
+    await page.setInputFiles('#file', join(process.env.VMSYNC_GUESTS, 'fill.wasm'));
+    await page.waitForSelector('#functions form');
+    await forgotten('#file');
+  }
   assert.deepEqual(page.errors, []);
 });
 
