@@ -301,9 +301,10 @@ function listen() {
     tab.addEventListener('click', () => choose(tab.dataset.guest));
   });
   $('export').addEventListener('click', () => exportStore().catch(report));
-  whenChosen($('import'), (file) => alone(() => importFrom(file)));
+  $('import').addEventListener('click', () => $('import-file').click());
+  whenChosen($('import-file'), (file) => alone(() => importFrom(file)));
   addEventListener('keydown', (event) => {
-    if (event.target instanceof HTMLInputElement || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target.matches('input:not([type])') || event.ctrlKey || event.metaKey || event.altKey) return;
     // Each key is a button's, so what is disabled has no key.
     const tabs = { 1: 'sketch', 2: 'life', 3: 'own' };
     const buttons = { s: 'sync', a: 'async', i: 'invalidate', x: 'crash', c: 'clear', p: kind === 'life' && 'play' };

@@ -177,6 +177,34 @@ test('one file is imported, or loaded as a module, as often as it is chosen', as
   assert.deepEqual(page.errors, []);
 });
 
+test('everything can be had from the keyboard', async (context) => {
+  const page = await openDemo(await openBrowser(context));
+  for (const [tab, place, key] of [['1', 'text=Import one', 'Enter'], ['1', 'text=Import one', ' '], ['3', '#file', ' ']]) {
+    await page.keyboard.press(tab);
+    await page.waitForSelector('main[aria-busy="false"]');
+    const chooser = page.waitForEvent('filechooser', { timeout: 5000 });
+    await page.focus(place);
+    await page.keyboard.press(key);
+    await chooser;
+  }
+  await page.keyboard.press('1');
+  await page.waitForSelector('main[aria-busy="false"]');
+  // A switch takes Space, and leaves the letters to the page.
+  await page.focus('#auto');
+  await page.keyboard.press(' ');
+  assert.ok(await page.isChecked('#auto'));
+  await page.keyboard.press('c');
+  await counted(page, 'count-dirty', 'some');
+  await page.keyboard.press('s');
+  await counted(page, 'count-dirty', 0);
+  await page.focus('#canvas');
+  for (const press of [' ', 'ArrowLeft', 'ArrowUp']) await page.keyboard.press(press);
+  await counted(page, 'count-dirty', 'some');
+  await page.keyboard.press(' ');
+  await counted(page, 'count-dirty', 0);
+  assert.deepEqual(page.errors, []);
+});
+
 test('it fits every width in both colour schemes', async (context) => {
   const page = await openDemo(await openBrowser(context));
   for (const colorScheme of ['light', 'dark']) {
