@@ -274,7 +274,8 @@ async function alone(work) {
     await work();
     setEnabled(true);
   } catch (error) {
-    veil('The store cannot be opened', error.message);
+    const elsewhere = 'It is open in another tab: close that one, and load this page again.';
+    veil('The store cannot be opened', error.code === 'busy' ? elsewhere : error.message);
     report(error);
   }
 }

@@ -205,6 +205,42 @@ test('everything can be had from the keyboard', async (context) => {
   assert.deepEqual(page.errors, []);
 });
 
+test('a second tab says why it has no store, and takes nothing from the first', async (context) => {
+  const browser = await openBrowser(context);
+  const [first, second] = [await openDemo(browser), await openDemo(browser)];
+  assert.match(await second.textContent('#veil'), /cannot be opened.*another tab: close that one, and load this page again/);
+  assert.ok(await second.isDisabled('#sync'));
+  await stroke(first);
+  await counted(first, 'count-dirty', 'some');
+  await first.keyboard.press('s');
+  await counted(first, 'count-dirty', 0);
+  await first.close();
+  await second.reload();
+  await second.waitForFunction(() => document.body?.dataset.ready);
+  assert.ok(await second.isEnabled('#sync'));
+  assert.deepEqual([...first.errors, ...second.errors], []);
+});
+
+test('a page that is loaded again in the middle of its syncs finds what it reported', async (context) => {
+  const page = await openDemo(await openBrowser(context));
+  const drawing = () => page.evaluate(() => document.getElementById('canvas').toDataURL());
+  for (let round = 0; round < 5; round += 1) {
+    await stroke(page);
+    await counted(page, 'count-dirty', 'some');
+    await page.keyboard.press('s');
+    await counted(page, 'count-dirty', 0);
+    const reported = await drawing();
+    // The same again: whether this one is durable or not, the drawing is the same.
+    await page.evaluate(() => {
+      for (let call = 0; call < 20; call += 1) document.getElementById('sync').click();
+    });
+    await page.reload();
+    await page.waitForFunction(() => document.body?.dataset.ready);
+    assert.equal(await drawing(), reported, `round ${round}`);
+  }
+  assert.deepEqual(page.errors, []);
+});
+
 test('it fits every width in both colour schemes', async (context) => {
   const page = await openDemo(await openBrowser(context));
   for (const colorScheme of ['light', 'dark']) {
