@@ -18,7 +18,7 @@ use vmsync_core::{
 use vmsync_pager_file::{
     Background, FileStore, Options, STORE_NAME,
     disk::{Access, Disk},
-    verify_on,
+    inspect_on, verify_on,
 };
 use vmsync_pager_idb::IdbPager;
 use vmsync_pager_memory::MemoryPager;
@@ -284,7 +284,8 @@ impl Host {
     /// that ends in the middle leaves the one or the other.
     ///
     /// # Errors
-    /// A `VmsyncError`: `busy` while it is open, `damaged` where a checksum does not fit; then the store is as it was.
+    /// A `VmsyncError`: `busy` while it is open, `damaged` where a checksum does not fit, `invalid` where its pages have another
+    /// size than those of guests here; then the store is as it was.
     #[wasm_bindgen(js_name = importFiles)]
     pub async fn import_files(name: String, files: Array) -> Result<(), JsValue> {
         import(&name, &files).await.map_err(|error| of_pager(&error))
@@ -316,7 +317,7 @@ async fn import(name: &str, files: &Array) -> Result<(), PagerError> {
         let message = format!("no file {STORE_NAME} in it: this is not an exported store");
         return Err(PagerError::new(PagerErrorKind::Invalid, message));
     }
-    // What is there goes only for what was written in full, and found sound.
+    // What is there goes only for what was written in full, and can be opened.
     let disk = OpfsDisk::open_import(name).await?;
     disk.reserve(named.len()).await?;
     if disk.free() < named.len() {
@@ -335,6 +336,15 @@ async fn import(name: &str, files: &Array) -> Result<(), PagerError> {
     if let Some(problem) = verify_on(&disk)?.problems.first() {
         let message = format!("the exported store is damaged, and nothing was imported: {problem}");
         return Err(PagerError::new(PagerErrorKind::Damaged, message));
+    }
+    let page_size = inspect_on(&disk)?.page_size;
+    if page_size != PAGE_SIZE {
+        let message = format!(
+            "the exported store has pages of {} bytes, and guests here have pages of {}: nothing was imported",
+            page_size.bytes(),
+            PAGE_SIZE.bytes()
+        );
+        return Err(PagerError::new(PagerErrorKind::Invalid, message));
     }
     disk.finish_import()
 }

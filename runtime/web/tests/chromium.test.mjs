@@ -6,6 +6,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { gunzipSync } from 'node:zlib';
 
 import { BROKEN_FILE_SYSTEM, checksum, fail, FAILING_TRANSACTIONS, instantiateFill, NO_FILE_SYSTEM, NO_LOCKS, OLD, openBrowser, openFill, openPage, randomness, site, WATCHED_NAMES } from './browser.mjs';
 
@@ -443,6 +444,35 @@ test('a store that is too large for one file is not exported, and goes on', asyn
   }, opener);
   assert.deepEqual(outcomes, [0, 'no-space', 0, 'no-space', 0]);
   await page.evaluate(() => box.close());
+  assert.deepEqual(page.errors, []);
+});
+
+/** An empty store with pages of 16 KiB, as the native host has made and exported it. */
+const LARGE_PAGES = gunzipSync(Buffer.from('H4sIAAAAAAACA+3Yv0sbcRQA8LsQXCzFtUNxsGvwm/SaRRyKuATaYiJ0PrKIaCqJEezUTehYHNwSIghddChdnNy6+ed0aUu9hKQ/otAp0pDPB+577335wjveccO77TftZiPdKYRockKmnCR37hfDQBR+68flUqkcTfKZfmm39tNmVjKaTQe7rcNGvVCJh3l860R+sC50vl+u9jrzEQAAADCN8381N4wf/DH/j/8HWPywcvGl++7nKD//sZT7dLp+HGshAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAzJza5qvq+oRrhEw5Se7cD6HUX4ZxGMXPnhaTKNxHA9qt/bSZlZzR93+w2zps1Au1XBY/zK7r1+/TrY0XpZOzncrpXu9JbnguHrtHUf6v/GX349Xbx88XfVEAAAAwffN//I/5f2Tu6Nvyo7Wvn3UUAAAAAP4fN2JR+24AKAQA', 'base64'));
+
+test('a store that guests here cannot use is not imported, and takes nothing away', async (context) => {
+  const page = await openPage(await openBrowser(context));
+  await openFill(page);
+  await page.evaluate(() => guest.invoke('dirty', 10, 1n));
+  assert.equal(await page.evaluate(() => guest.invoke('sync_all')), 0);
+  const durable = await checksum(page);
+  const importing = () => page.evaluate(
+    (bytes) => vmsync.importStore('test', new Blob([new Uint8Array(bytes)])).then(() => ({}), ({ code, message }) => ({ code, message })),
+    [...LARGE_PAGES],
+  );
+  const removing = () => page.evaluate(() => vmsync.removeStore('test').catch(({ code }) => code));
+  assert.equal((await importing()).code, 'busy');
+  assert.equal(await removing(), 'busy');
+  await page.evaluate(() => guest.invoke('dirty', 10, 2n));
+  assert.equal(await page.evaluate(() => guest.invoke('sync_all')), 0);
+  const last = await checksum(page);
+  assert.notEqual(last, durable);
+  await page.evaluate(() => box.close());
+  const refused = await importing();
+  assert.equal(refused.code, 'invalid', refused.message);
+  assert.match(refused.message, /16384 bytes.*nothing was imported/);
+  await openFill(page);
+  assert.equal(await checksum(page), last);
   assert.deepEqual(page.errors, []);
 });
 
