@@ -12,7 +12,8 @@
 //!
 //! Invariants:
 //! - a call is one transaction: all of it or nothing;
-//! - the mirror shows what was accepted; a transaction that fails takes its pages back, where no later call changed them;
+//! - the mirror shows what was accepted; a transaction that fails takes its pages back, where no later call changed them, and
+//!   everybody who may have read them is told;
 //! - a request is answered as durable only from the transaction's `complete`, which under "strict" follows the flush.
 //!
 //! Non-goals: stores larger than memory, sharing a store between tabs (the host locks it).
