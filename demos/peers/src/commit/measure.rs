@@ -16,7 +16,7 @@ use crate::{
     databases::{Lmdb, Redb, Sqlite},
     files::{Floor, Shared},
     ours::Ours,
-    workload::{Change, Random, WORKLOADS, Workload},
+    workload::{Change, Random, WHOLE_PAGES, WORKLOADS, Workload},
 };
 
 /// Rounds that do not count.
@@ -31,6 +31,8 @@ const TIME: Duration = Duration::from_millis(500);
 const REPEATS: usize = 5;
 /// Commits whose bytes are counted.
 const COUNTED: u64 = 1024;
+/// Commits of whole pages one after the other: so many that logs go on in other files and checkpoints are among them.
+pub const IN_A_ROW: usize = 16_384;
 
 /// Measured values of one kind.
 #[derive(Clone, Default)]
@@ -73,6 +75,8 @@ pub struct Report {
     pub rates: Vec<(Values, Values)>,
     /// The same of ours, where each of them has a thread.
     pub rate_of_threads: Values,
+    /// Seconds of the change and the commit, each of [`IN_A_ROW`].
+    pub in_a_row: Vec<Values>,
     /// Seconds.
     pub open: Vec<Values>,
     /// Bytes that were written for each byte that changed, one page a commit.
@@ -186,6 +190,23 @@ impl Field {
         Ok((rates, of_threads))
     }
 
+    fn in_a_row(&mut self, random: &mut Random) -> Result<Vec<Values>> {
+        let mut all = vec![Values::default(); self.peers.len() + 1];
+        for who in shuffled(all.len(), random) {
+            self.floor.rest()?;
+            // Everybody has a record for each page then.
+            for number in 0..WHOLE_PAGES as usize + IN_A_ROW {
+                let spent = self
+                    .get(who)
+                    .commit(Workload::Whole, &Workload::Whole.draw(random))?;
+                if number >= WHOLE_PAGES as usize {
+                    all[who].0.push(spent.change + spent.commit);
+                }
+            }
+        }
+        Ok(all)
+    }
+
     fn open(&mut self, random: &mut Random) -> Result<Vec<Values>> {
         let count = self.peers.len() + 1;
         let mut open = vec![Values::default(); count];
@@ -278,12 +299,15 @@ pub fn measure(folder: &Path, rounds: usize, seed: u64, rocksdb: bool) -> Result
     }
     eprintln!("{COMMITTERS} committers");
     let (rates, rate_of_threads) = field.rates(&mut random)?;
+    eprintln!("{IN_A_ROW} in a row");
+    let in_a_row = field.in_a_row(&mut random)?;
     eprintln!("opening, counting bytes");
     Ok(Report {
         names: field.all().map(|contender| contender.name()).collect(),
         rows,
         rates,
         rate_of_threads,
+        in_a_row,
         open: field.open(&mut random)?,
         amplification: field.amplification(folder, &mut random)?,
     })

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::{
-    measure::{COMMITTERS, Report, Row, Values},
+    measure::{COMMITTERS, IN_A_ROW, Report, Row, Values},
     plot,
     workload::Workload,
 };
@@ -13,6 +13,14 @@ const MSYNC: usize = 1;
 const LMDB: usize = 2;
 const REDB: usize = 3;
 const SQLITE: usize = 4;
+
+/// What is told of many commits in a row.
+const PARTS: [(&str, f64); 4] = [
+    ("median", 0.5),
+    ("99 %", 0.99),
+    ("99.9 %", 0.999),
+    ("slowest", 1.0),
+];
 
 impl Report {
     fn row(&self, workload: Workload) -> &Row {
@@ -97,6 +105,14 @@ impl Report {
             "peers": self.peers(|index| self.rates[index].1.median()),
             "spread": spread(&self.rates[0].1),
         }));
+        for (part, quantile) in PARTS {
+            rows.push(json!({
+                "case": format!("1 whole page, {IN_A_ROW} in a row"),
+                "measure": format!("with stores, {part}"), "unit": "s",
+                "ours": self.in_a_row[0].quantile(quantile),
+                "peers": self.peers(|index| self.in_a_row[index].quantile(quantile)),
+            }));
+        }
         rows.push(json!({
             "case": "open and read the first page (10 GiB) or record",
             "measure": "median", "unit": "s",
@@ -148,6 +164,13 @@ impl Report {
         );
         line("  ours, a thread each", vec![per_second(&self.rate_of_threads)]);
         line("one committer", rates.map(|rate| per_second(&rate.1)).collect());
+        for (part, quantile) in PARTS {
+            let cells = self.in_a_row.iter().map(|values| values.quantile(quantile) * 1e3);
+            line(
+                &format!("{IN_A_ROW} whole pages: {part}"),
+                cells.map(|value| format!("{value:.3} ms")).collect(),
+            );
+        }
         line(
             "open, first page or record",
             self.open.iter().map(milliseconds).collect(),
@@ -201,5 +224,6 @@ fn label(workload: Workload) -> String {
         Workload::Random(pages) => pages.to_string(),
         Workload::Packed(words) => format!("{words} packed"),
         Workload::Sequential => "256 in a row".into(),
+        Workload::Whole => "1 whole".into(),
     }
 }

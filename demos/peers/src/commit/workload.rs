@@ -16,6 +16,8 @@ pub const WORDS: u64 = 1 << 18;
 pub const SEQUENTIAL_PAGES: u64 = 256;
 /// Places that it does so in: few, so that databases have records there after the rounds that warm up.
 const SEQUENTIAL_PLACES: u64 = 4;
+/// Pages that are rewritten one at a time, for the same reason.
+pub const WHOLE_PAGES: u64 = SEQUENTIAL_PAGES * SEQUENTIAL_PLACES;
 
 /// One kind of commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +32,8 @@ pub enum Workload {
     Packed(usize),
     /// [`SEQUENTIAL_PAGES`] pages in a row, every byte of them.
     Sequential,
+    /// One of [`WHOLE_PAGES`] pages, every byte of it.
+    Whole,
 }
 
 /// All of them, in the order in which they are shown.
@@ -84,6 +88,11 @@ impl Workload {
                     value: random.next() as u8,
                 }
             }
+            Workload::Whole => Change::Fill {
+                start: random.next() % WHOLE_PAGES * PAGE,
+                length: PAGE,
+                value: random.next() as u8,
+            },
         }
     }
 
@@ -102,7 +111,7 @@ impl Workload {
     /// Pages that change, at most.
     pub fn pages(self) -> u64 {
         match self {
-            Workload::Counter | Workload::One => 1,
+            Workload::Counter | Workload::One | Workload::Whole => 1,
             Workload::Random(pages) => pages as u64,
             Workload::Packed(_) => WORDS * 8 / PAGE,
             Workload::Sequential => SEQUENTIAL_PAGES,
@@ -119,6 +128,7 @@ impl std::fmt::Display for Workload {
             Workload::Random(pages) => write!(formatter, "{pages} random pages"),
             Workload::Packed(words) => write!(formatter, "{words} words, packed in 2 MiB"),
             Workload::Sequential => write!(formatter, "{SEQUENTIAL_PAGES} whole pages in a row"),
+            Workload::Whole => formatter.write_str("1 whole page"),
         }
     }
 }
