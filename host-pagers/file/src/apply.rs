@@ -42,24 +42,27 @@ impl Shared {
     /// Writes all pages that wait now and that are in `range`. Others have the images in between.
     ///
     /// # Errors
-    /// The disk's.
+    /// The first of the disk's.
     pub(crate) fn apply_all(&self, range: impl RangeBounds<Key>) -> Result<()> {
         let (mut start, end) = (range.start_bound().cloned(), range.end_bound().cloned());
-        while let Some(last) = self.apply_waiting((start, end), APPLY_PAGES_MAX)? {
-            start = Bound::Excluded(last);
+        let mut outcome = Ok(());
+        loop {
+            let (last, applied) = self.apply_waiting((start, end), APPLY_PAGES_MAX);
+            outcome = outcome.and(applied);
+            match last {
+                Some(last) => start = Bound::Excluded(last),
+                None => return outcome,
+            }
         }
-        Ok(())
     }
 
-    /// Writes up to `pages_max` of the pages that wait and that are in `range`; the last of them, if there is one.
-    ///
-    /// # Errors
-    /// The first of the disk's.
+    /// Writes up to `pages_max` of the pages that wait and that are in `range`: the last of them, if there is one, and the first
+    /// error of the disk's.
     pub(crate) fn apply_waiting(
         &self,
         range: impl RangeBounds<Key>,
         pages_max: usize,
-    ) -> Result<Option<Key>> {
+    ) -> (Option<Key>, Result<()>) {
         let _images = lock(&self.images);
         let waiting: Vec<Waiting> = {
             let queue = lock(&self.queue);
@@ -71,7 +74,8 @@ impl Shared {
             });
             waiting.collect()
         };
-        let mut outcome = Ok(waiting.last().map(Waiting::key));
+        let last = waiting.last().map(Waiting::key);
+        let mut outcome = Ok(());
         let mut written = Vec::with_capacity(waiting.len());
         let pages_at_once = (IMAGE_WRITE_BYTES / self.page_size.bytes() as usize).max(1);
         let mut room = Vec::with_capacity(IMAGE_WRITE_BYTES);
@@ -90,7 +94,7 @@ impl Shared {
                 waiting.object.lines.applied(waiting.page, newest);
             }
         }
-        outcome
+        (last, outcome)
     }
 
     /// Keeps the sums of a page that is there as a whole.

@@ -2,18 +2,20 @@
 //!
 //! Invariants:
 //! - they hold no lock while they wait, and no lock of their own while they work;
-//! - an asynchronous call waits for them no longer than the configured delay, unless another thread flushes first: whatever
-//!   images and checkpoints take, the thread that flushes is free;
+//! - an asynchronous call waits for them no longer than the configured delay, unless another thread flushes first: the thread
+//!   that flushes has nothing to do with images and checkpoints until memory or the journal is at its bound;
 //! - when they stop, nobody relies on them any more.
 
 use std::{
     io,
+    ops::Bound,
     sync::{Arc, PoisonError},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
 use crate::{
+    ahead::Key,
     limits::{APPLY_BYTES_MIN, APPLY_DELAY, APPLY_PAGES_MAX, APPLY_WAKE_PAGES},
     store::{Shared, lock},
 };
@@ -73,37 +75,59 @@ enum Work {
 }
 
 fn tidy(shared: &Shared) {
-    // Failed attempts to apply; they are repeated when there is other work, not in a loop.
-    let mut stuck = 0;
-    let mut applying = false;
+    let mut sweep = Sweep::default();
     loop {
-        let work = next(shared, stuck, applying);
-        applying = matches!(work, Work::Apply);
-        match work {
-            Work::Stop => return,
-            Work::MakeSegment => shared.make_segment(),
-            Work::Apply => {
-                let applied = shared.apply_waiting(.., APPLY_PAGES_MAX);
-                stuck = if applied.is_err() {
-                    lock(&shared.queue).ahead.durable()
-                } else {
-                    0
-                };
+        let work = next(shared, &sweep);
+        let stop = matches!(work, Work::Stop);
+        let done = shared.guarded(|| {
+            match work {
+                Work::Stop => {}
+                Work::MakeSegment => shared.make_segment(),
+                Work::Apply => sweep.go_on(shared),
+                // Where it fails the journal grows, and the next roll-over asks again.
+                Work::Checkpoint => drop(shared.checkpoint_sealed()),
             }
-            // Where it fails the journal grows, and the next roll-over asks again.
-            Work::Checkpoint => drop(shared.checkpoint_sealed()),
+            Ok(())
+        });
+        if stop || done.is_err() {
+            lock(&shared.queue).has_tidier = false;
+            return;
+        }
+    }
+}
+
+/// Puts the pages that wait into the images, some at a time, in the order of their keys: a page that cannot be written keeps no
+/// other from it.
+#[derive(Default)]
+struct Sweep {
+    /// What is behind this page comes next; `None` where none is under way.
+    behind: Option<Key>,
+    failed: bool,
+    /// How many pages were left by one that failed: another begins when there are more, not in a loop.
+    stuck: usize,
+}
+
+impl Sweep {
+    fn go_on(&mut self, shared: &Shared) {
+        let start = self.behind.map_or(Bound::Unbounded, Bound::Excluded);
+        let (last, applied) = shared.apply_waiting((start, Bound::Unbounded), APPLY_PAGES_MAX);
+        self.failed |= applied.is_err();
+        self.behind = last;
+        if last.is_none() {
+            let left = lock(&shared.queue).ahead.durable();
+            self.stuck = if self.failed { left } else { 0 };
+            self.failed = false;
         }
     }
 }
 
 /// Waits for work. Pages that are not in their images wait for a delay, from when they were first seen, unless there are too
 /// many; where some were just put there, the others follow.
-fn next(shared: &Shared, stuck: usize, mut applying: bool) -> Work {
+fn next(shared: &Shared, sweep: &Sweep) -> Work {
     let mut queue = lock(&shared.queue);
     let mut apply_at = None;
     loop {
         if queue.stop {
-            queue.has_tidier = false;
             return Work::Stop;
         }
         if queue.segment_wanted {
@@ -113,21 +137,25 @@ fn next(shared: &Shared, stuck: usize, mut applying: bool) -> Work {
             return Work::Checkpoint;
         }
         let unapplied = queue.ahead.durable();
-        let some = unapplied > stuck;
+        let some = unapplied > sweep.stuck;
         let many = queue.ahead.durable_bytes() >= APPLY_BYTES_MIN;
         apply_at = due(some && unapplied >= APPLY_WAKE_PAGES, apply_at, APPLY_DELAY);
-        if some && (applying || many || is_past(apply_at)) {
+        if sweep.behind.is_some() || (some && (many || is_past(apply_at))) {
             return Work::Apply;
         }
-        let Some(until) = apply_at else {
-            queue.tidier_idle = true;
-            queue = shared.tidying.wait(queue).unwrap_or_else(PoisonError::into_inner);
-            (queue.tidier_idle, applying) = (false, false);
-            continue;
+        queue = match apply_at {
+            None => {
+                queue.tidier_idle = true;
+                shared.tidying.wait(queue).unwrap_or_else(PoisonError::into_inner)
+            }
+            Some(until) => {
+                queue.tidier_delays = true;
+                let left = until.saturating_duration_since(Instant::now());
+                let woken = shared.tidying.wait_timeout(queue, left);
+                woken.unwrap_or_else(PoisonError::into_inner).0
+            }
         };
-        let left = until.saturating_duration_since(Instant::now());
-        let woken = shared.tidying.wait_timeout(queue, left);
-        queue = woken.unwrap_or_else(PoisonError::into_inner).0;
+        (queue.tidier_idle, queue.tidier_delays) = (false, false);
     }
 }
 

@@ -27,7 +27,7 @@ use crate::{
     error::within,
     journal::Journal,
     layout::record::record_bytes,
-    limits::{APPLY_WAKE_PAGES, BACK_PRESSURE, OBJECTS_TOUCHED_MAX, UNAPPLIED_BYTES_MAX},
+    limits::{BACK_PRESSURE, OBJECTS_TOUCHED_MAX, UNAPPLIED_BYTES_MAX},
     queue::Group,
     stats::count,
     store::{Shared, lock},
@@ -51,20 +51,24 @@ impl Shared {
         let (mut checkpoint, mut wake, mut tidy, mut room) = (false, false, false, false);
         let mut leads = true;
         while leads {
-            let settled = self.flush_group();
-            let pages = settled.pages_to_apply;
-            self.answer(settled);
-            if pages > 0 {
-                // What cannot be written stays in memory.
-                let _ = self.apply_waiting(.., pages);
-            }
+            let _ = self.guarded(|| {
+                let settled = self.flush_group();
+                let pages = settled.pages_to_apply;
+                self.answer(settled);
+                match pages {
+                    0 => Ok(()),
+                    // What cannot be written stays in memory.
+                    _ => self.apply_waiting(.., pages).1,
+                }
+            });
             let mut queue = lock(&self.queue);
+            queue.finish_taken();
             leads = queue.settled < ticket || (queue.has_pending() && !queue.has_flusher);
             if !leads {
                 queue.flushing = false;
                 queue.urgent = queue.has_pending();
                 wake = queue.urgent;
-                tidy = queue.tidier_idle && queue.ahead.durable() >= APPLY_WAKE_PAGES;
+                tidy = queue.tidier_should_wake();
                 room = queue.room_waiters > 0;
                 checkpoint = queue.checkpoint_wanted && !queue.has_tidier;
             }
@@ -88,7 +92,7 @@ impl Shared {
     /// Commits one group.
     fn flush_group(&self) -> Settled {
         let open = self.open_objects();
-        let (mut journal, pressure) = self.relieve(open);
+        let journal = self.guarded(|| self.relieve(open));
         let (group, crowded, room) = {
             let mut queue = lock(&self.queue);
             let group = queue.take_group();
@@ -102,12 +106,7 @@ impl Shared {
         if group.is_empty() {
             return Settled::default();
         }
-        let commit = || self.commit(&mut journal, &group, crowded);
-        let committed = pressure.and_then(|()| match catch_unwind(AssertUnwindSafe(commit)) {
-            Ok(committed) => committed,
-            Err(_) => Err(self.break_down()),
-        });
-        match committed {
+        match journal.and_then(|journal| self.guarded(|| self.commit(journal, &group, crowded))) {
             Ok(pages_to_apply) => Settled {
                 durable: group,
                 pages_to_apply,
@@ -127,12 +126,13 @@ impl Shared {
         }
     }
 
-    /// A commit has panicked.
-    fn break_down(&self) -> PagerError {
-        let message = "a commit has panicked: open the store again, which has what was committed before";
-        let error = PagerError::new(PagerErrorKind::Io, message);
-        lock(&self.queue).broken = Some(error.clone());
-        error
+    /// Does `work`; where it panics, nothing is committed any more.
+    pub(crate) fn guarded<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+            let message = "the store has panicked: open it again, and it has what was committed before";
+            let error = PagerError::new(PagerErrorKind::Io, message);
+            Err(lock(&self.queue).broken.get_or_insert(error).clone())
+        })
     }
 
     /// How many objects are open: their files are, whether or not they have pages in the journal.
@@ -141,50 +141,55 @@ impl Shared {
         handles.len()
     }
 
-    /// The journal, if it can be written, with room in it: where it has grown over its bounds, with `open` objects, a checkpoint is
-    /// taken first.
-    fn relieve(&self, open: usize) -> (MutexGuard<'_, Journal>, Result<()>) {
+    /// The journal, if it may be written, with room in it: where it has grown over its bounds, with `open` objects, a checkpoint is taken first.
+    fn relieve(&self, open: usize) -> Result<MutexGuard<'_, Journal>> {
         let bound = self.options.checkpoint_bytes.saturating_mul(BACK_PRESSURE);
         let objects_max = OBJECTS_TOUCHED_MAX * BACK_PRESSURE as usize + open;
-        let journal = lock(&self.journal);
-        {
+        let mut journal = lock(&self.journal);
+        let objects = {
             let queue = lock(&self.queue);
             if let Some(error) = &queue.broken {
-                return (journal, Err(error.clone()));
+                return Err(error.clone());
             }
-            if journal.sealed_capacity() <= bound && queue.journaled_objects() <= objects_max {
-                drop(queue);
-                return (journal, Ok(()));
-            }
+            queue.journaled_objects()
+        };
+        if journal.sealed_capacity() <= bound && objects <= objects_max {
+            return Ok(journal);
         }
+        // Without an active segment a checkpoint has nowhere to advance to.
+        let rolled = match journal.is_active() {
+            true => Ok(()),
+            false => self.roll(&mut journal, 0),
+        };
         // It takes the lock itself, and not all the time.
         drop(journal);
-        let taken = self.checkpoint_sealed();
-        let relieved = taken.map_err(|error| within("the journal is full, and a checkpoint fails", error));
-        (lock(&self.journal), relieved)
+        rolled
+            .and_then(|()| self.checkpoint_sealed())
+            .map_err(|error| within("the journal is full, and a checkpoint fails", error))?;
+        Ok(lock(&self.journal))
     }
 
     /// Makes `group` durable; `crowded`: the active segment has pages of as many objects as it may. How many pages this thread is
     /// to put into the images: none, as long as another does and not too many wait.
-    fn commit(&self, journal: &mut Journal, group: &Group, crowded: bool) -> Result<usize> {
+    fn commit<'a>(
+        &'a self,
+        mut journal: MutexGuard<'a, Journal>,
+        group: &Group,
+        crowded: bool,
+    ) -> Result<usize> {
         let calls = group.iter().filter(|call| !call.is_empty());
         let (count_of_calls, pieces) = (calls.clone().count(), calls.flat_map(Prepared::pieces));
         let pieces: Vec<&[u8]> = pieces.collect();
         if pieces.is_empty() {
             if journal.is_doubtful() {
-                self.roll(journal, 0)?;
+                self.roll(&mut journal, 0)?;
             }
             lock(&self.queue).settle(group, journal.sequence_next());
             return Ok(0);
         }
         let length = pieces.iter().map(|piece| piece.len()).sum();
         if crowded || !journal.has_room(length) {
-            self.roll(journal, length).map_err(|error| {
-                // Room there may be in the segments before, when the images have what is in them.
-                lock(&self.queue).checkpoint_wanted = true;
-                self.tidying.notify_one();
-                within("the journal cannot go on in a fresh segment", error)
-            })?;
+            journal = self.roll_with_room(journal, length)?;
         }
         let sequence = journal.sequence_next();
         journal.append(&pieces, count_of_calls as u32)?;
@@ -206,14 +211,40 @@ impl Shared {
         Ok(2 * pages)
     }
 
+    /// [`Shared::roll`], or where it fails the active segment if there is room in it.
+    fn roll_with_room<'a>(
+        &'a self,
+        mut journal: MutexGuard<'a, Journal>,
+        length: usize,
+    ) -> Result<MutexGuard<'a, Journal>> {
+        let Err(error) = self.roll(&mut journal, length) else {
+            return Ok(journal);
+        };
+        if journal.has_room(length) {
+            return Ok(journal);
+        }
+        // Room there may be in the segments before, when the images have what is in them.
+        drop(journal);
+        let relieved = self.checkpoint_sealed();
+        let mut journal = lock(&self.journal);
+        relieved
+            .and_then(|()| self.roll(&mut journal, length))
+            .map_err(|_| within("the journal cannot go on in a fresh segment", error))?;
+        Ok(journal)
+    }
+
     /// Goes on in a fresh segment with room for a body of `length` bytes.
     pub(crate) fn roll(&self, journal: &mut Journal, length: usize) -> Result<()> {
-        let (snapshot, open) = (lock(&self.queue).catalog.encode(), self.open_objects());
+        let (snapshot, open) = {
+            let queue = lock(&self.queue);
+            if let Some(error) = &queue.broken {
+                return Err(error.clone());
+            }
+            (queue.catalog.encode(), self.open_objects())
+        };
         let generation = journal.activate(&snapshot, length)?;
-        if let Err(error) = lock(&self.store_file).extend(generation) {
-            journal.retire();
-            return Err(error);
-        }
+        lock(&self.store_file).extend(generation)?;
+        journal.begin();
         count(&self.counters.syncs, 2);
         let mut queue = lock(&self.queue);
         queue.seal();

@@ -68,10 +68,16 @@ impl Found {
     pub(crate) fn new(log: Log, records: &[Record], superblock: &Superblock) -> Self {
         let is_call = |record: &Record| record.header.kind == RecordKind::Calls;
         let durable = log.live.is_empty() || (superblock.closed && log.live.len() == 1);
+        // One of an older format does not say.
+        let last = log.live.last().map_or(0, |last| last.header.generation);
+        let newest = superblock.newest.max(last);
         Self {
             log,
             has_calls: records.iter().any(is_call),
-            undurable: (!durable).then_some(*superblock),
+            undurable: (!durable).then_some(Superblock {
+                newest,
+                ..*superblock
+            }),
         }
     }
 }
@@ -89,6 +95,8 @@ pub(crate) struct Journal {
     undurable: Option<Superblock>,
     /// Whether the last live segment takes records.
     active: bool,
+    /// Whether it is there for that and only the superblock does not name it.
+    unnamed: bool,
     /// A record failed, and may have arrived: no fresh segment has voided it yet. Or one may have failed in an earlier
     /// process, and what voids it is in the cache only.
     doubtful: bool,
@@ -150,6 +158,7 @@ impl Journal {
             doubtful: undurable.is_some(),
             undurable,
             active: false,
+            unnamed: false,
             used: has_calls,
             planned: false,
             sequence_next: log.sequence_next,
@@ -181,10 +190,8 @@ impl Journal {
 
     /// Whether a record with a body of `length` bytes goes into the active segment.
     pub(crate) fn has_room(&self, length: usize) -> bool {
-        let Some(last) = self.live.last().filter(|_| self.active) else {
-            return false;
-        };
-        last.end + record_bytes(length) as u64 <= last.segment.capacity
+        let active = self.live.last().filter(|_| self.active);
+        active.is_some_and(|last| has_room(last, length))
     }
 
     /// Whether a replay would find no call.
@@ -249,13 +256,17 @@ impl Journal {
         Ok(())
     }
 
-    /// Makes a fresh segment the active one, with `snapshot` as its first record and room for a body of `length`
-    /// bytes behind it; answers with its generation.
+    /// Makes a fresh segment, with `snapshot` as its first record and room for a body of `length` bytes behind it, or finds one
+    /// that was not named; answers with its generation. When the superblock names it, it is to be begun.
     ///
     /// # Errors
     /// The disk's; then no segment may be active, and the next record needs a fresh one.
     pub(crate) fn activate(&mut self, snapshot: &[u8], length: usize) -> Result<u64> {
         self.make_durable()?;
+        let unnamed = self.live.last().filter(|_| self.unnamed);
+        if let Some(last) = unnamed.filter(|last| has_room(last, length)) {
+            return Ok(last.generation);
+        }
         let mut record = vec![0; record_bytes(snapshot.len())];
         record[HEADER_BYTES..HEADER_BYTES + snapshot.len()].copy_from_slice(snapshot);
         let generation = self.generation_next;
@@ -286,7 +297,7 @@ impl Journal {
             .and_then(|()| segment.file.sync())
         {
             // The header may have arrived, and then voids whatever would be appended to the segment before it.
-            self.active = false;
+            (self.active, self.unnamed) = (false, false);
             self.free.push(segment);
             return Err(error);
         }
@@ -297,14 +308,20 @@ impl Journal {
             sequence: self.sequence_next,
             end,
         });
-        (self.active, self.doubtful, self.used, self.chain) = (true, false, false, chain);
+        (self.active, self.unnamed, self.used, self.chain) = (false, true, false, chain);
         self.planned = false;
         Ok(generation)
     }
 
-    /// No record goes into the active segment: the superblock does not name it. The next one needs a fresh segment.
-    pub(crate) fn retire(&mut self) {
-        (self.active, self.doubtful) = (false, true);
+    /// The superblock names the segment that was activated: it is the active one.
+    pub(crate) fn begin(&mut self) {
+        assert!(self.unnamed);
+        (self.active, self.unnamed, self.doubtful) = (true, false, false);
+    }
+
+    /// Whether a segment takes records.
+    pub(crate) fn is_active(&self) -> bool {
+        self.active
     }
 
     /// Whether [`Journal::make_durable`] has something to do.
@@ -447,6 +464,11 @@ impl Segment {
         drop(self);
         let _ = disk.remove(&name);
     }
+}
+
+/// Whether a record with a body of `length` bytes goes into `segment`.
+fn has_room(segment: &Live, length: usize) -> bool {
+    segment.end + record_bytes(length) as u64 <= segment.segment.capacity
 }
 
 /// Makes the length of a file durable that an earlier process may have left in the cache only.

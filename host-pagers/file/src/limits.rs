@@ -65,6 +65,9 @@ pub const OBJECTS_TOUCHED_MAX: usize = 128;
 /// years: what is read from a file and is above it is damage, so no count overflows.
 pub const NUMBER_MAX: u64 = 1 << 62;
 
+/// Formats to come are numbered up to here: what is above it is damage.
+pub const VERSION_MAX: u32 = 255;
+
 /// Objects in a store: the catalog is written into every segment.
 pub const OBJECTS_MAX: usize = 1 << 16;
 
@@ -140,7 +143,8 @@ pub const APPLY_PAGES_MAX: usize = 256;
 /// processor's caches, 3 after writes of 64 KiB, 2 after single pages, which took longer to write first (Linux 6.18).
 pub const IMAGE_WRITE_BYTES: usize = 32 << 10;
 
-/// Memory for pages that wait for being put into their images; above it committers do it themselves.
+/// Memory for what has changed of pages that wait for being put into their images; above it committers do it themselves. A part of a
+/// call's entries is kept as long as a page of it waits, so it may be more, but no more than the journal has.
 pub const UNAPPLIED_BYTES_MAX: usize = 64 << 20;
 
 /// Pages that the disk is told of before an opening reads them: so many that a drive is busy, so few that they stay in memory until

@@ -331,14 +331,17 @@ impl Pager for FileStore {
         let Some(pages) = shared.page_size.widen(range) else {
             return Err(invalid(format!("the range {range} leaves 64 bits")));
         };
-        let uncertain = {
+        let (queued, flushing) = {
             let queue = lock(&shared.queue);
-            // Who flushes may have just failed, and not told so yet.
-            queue.flushing || queue.ahead.is_queued(id, pages)
+            (queue.ahead.is_queued(id, pages), queue.flushing)
         };
-        if uncertain {
-            // Where it fails, what the guest has may be all that is left of what was queued.
-            shared.flush()?;
+        // Also where somebody flushes: that may have just failed, and not been told yet.
+        if queued || flushing {
+            let flushed = shared.flush();
+            if queued {
+                // Where it fails, what the guest has may be all that is left of what was queued.
+                flushed?;
+            }
         }
         let waiting = (id, pages.start)..(id, pages.end);
         if lock(&shared.queue)

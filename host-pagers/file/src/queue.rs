@@ -24,7 +24,9 @@ use crate::{
     call::Prepared,
     delta::Changed,
     layout::catalog::Catalog,
-    limits::{GROUP_BYTES_MAX, QUEUE_BYTES_MAX, QUEUED_CALL_BYTES, STAMP_COUNT},
+    limits::{
+        APPLY_BYTES_MIN, APPLY_WAKE_PAGES, GROUP_BYTES_MAX, QUEUE_BYTES_MAX, QUEUED_CALL_BYTES, STAMP_COUNT,
+    },
     object::Object,
     sums::Sums,
 };
@@ -66,14 +68,15 @@ pub(crate) struct Queue {
     pub(crate) has_flusher: bool,
     /// Another thread, or the host, applies and takes checkpoints.
     pub(crate) has_tidier: bool,
-    /// It waits until somebody wakes it.
+    /// It waits until somebody wakes it, or for pages to have waited.
     pub(crate) tidier_idle: bool,
+    pub(crate) tidier_delays: bool,
     /// Threads that wait for room in the queue.
     pub(crate) room_waiters: usize,
     pub(crate) checkpoint_wanted: bool,
     /// The journal has no segment for the next roll-over.
     pub(crate) segment_wanted: bool,
-    /// Why nothing is committed any more: a commit has panicked, and what it left is not known.
+    /// Why nothing is committed any more: something has panicked, and what it left is not known.
     pub(crate) broken: Option<PagerError>,
     pub(crate) stop: bool,
 }
@@ -96,6 +99,7 @@ impl Queue {
             has_flusher: false,
             has_tidier: false,
             tidier_idle: false,
+            tidier_delays: false,
             room_waiters: 0,
             checkpoint_wanted: false,
             segment_wanted: false,
@@ -125,6 +129,17 @@ impl Queue {
     /// How many objects have pages in the journal; some may be in both parts.
     pub(crate) fn journaled_objects(&self) -> usize {
         self.touched.len() + self.sealed.len()
+    }
+
+    /// Whether there is something to do for it now.
+    pub(crate) fn tidier_should_wake(&self) -> bool {
+        let some = self.ahead.durable() >= APPLY_WAKE_PAGES;
+        (self.tidier_idle && some) || (self.tidier_delays && self.ahead.durable_bytes() >= APPLY_BYTES_MIN)
+    }
+
+    /// All calls that were taken have their outcome; or, after a panic, get none.
+    pub(crate) fn finish_taken(&mut self) {
+        self.settled = self.queued - self.pending.len() as u64;
     }
 
     /// Queues a call; answers with its ticket.

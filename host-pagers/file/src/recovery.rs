@@ -150,6 +150,7 @@ fn create(disk: &Arc<dyn Disk>, options: &Options, lock: Box<dyn DiskLock>) -> R
     let found = Found::new(log, &[], &superblock);
     let mut journal = Journal::new(disk.clone(), seed, superblock.segment_bytes, found);
     journal.activate(&Catalog::default().encode(), 0)?;
+    journal.begin();
     let file = disk.open(STORE_NAME, Access::Create)?;
     let second = Superblock {
         number: 1,

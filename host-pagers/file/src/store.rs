@@ -54,7 +54,7 @@ use crate::{
 /// Who does what can wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Background {
-    /// Two threads of the store, where threads can be made; else as [`Background::Caller`]. Threads of the process help with large calls.
+    /// Two threads of the store; what one that cannot be made would do is done as with [`Background::Caller`]. Threads of the process help with large calls.
     #[default]
     Thread,
     /// Whoever calls: asynchronous calls stay queued until the next synchronous one, [`FileStore::flush`] or closing.
@@ -123,7 +123,7 @@ pub(crate) struct Shared {
     /// Held by whoever changes images: the order of writes to a page is the order of its versions.
     pub(crate) images: Mutex<()>,
     pub(crate) queue: Mutex<Queue>,
-    /// The flushing thread stopped.
+    /// There is room in the queue again.
     pub(crate) drained: Condvar,
     /// The thread that flushes has something to do.
     pub(crate) work: Condvar,
@@ -230,13 +230,12 @@ impl FileStore {
     pub fn tidy(&self) -> Result<()> {
         self.shared.flush()?;
         self.shared.apply_all(..)?;
-        self.shared.make_segment();
         let due = lock(&self.shared.queue).checkpoint_wanted;
         if due {
-            self.shared.checkpoint_sealed()
-        } else {
-            Ok(())
+            self.shared.checkpoint_sealed()?;
         }
+        self.shared.make_segment();
+        Ok(())
     }
 
     /// Takes a checkpoint now: everything durable is in the images, and the journal is empty.

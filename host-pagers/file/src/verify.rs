@@ -114,7 +114,7 @@ fn check_slots(disk: &dyn Disk, report: &mut Report) -> std::result::Result<Opti
     for (slot, offset) in slots.iter().zip([0, SLOT_BYTES as u64]) {
         let what = match slot {
             Slot::Valid(_) => continue,
-            // A crash while the store was made may leave one slot, and no checkpoint since has written the other.
+            // A crash while the store was made may leave one slot, and nothing since has written the other.
             Slot::Blank if newest(&slots).is_some_and(|superblock| superblock.number < 2) => continue,
             Slot::Blank => "the slot is empty".into(),
             Slot::Version(version) => format!("the slot has format version {version}"),

@@ -16,7 +16,10 @@ use vmsync_pager_conformance::{
 };
 use vmsync_pager_file::{
     FileStore,
-    disk::memory::{Failure, Fault, MemoryDisk},
+    disk::{
+        Disk,
+        memory::{Failure, Fault, MemoryDisk},
+    },
     verify_on,
 };
 
@@ -385,7 +388,8 @@ fn a_page_that_was_lost_from_the_cache_is_not_passed_as_whole() {
 /// A bug in a disk, or in the store: whoever calls is told, waits for nobody, and what was committed is there.
 #[test]
 fn after_a_panic_nothing_is_committed_until_the_store_is_opened_again() {
-    for after in 0..2 {
+    // Parts of a roll-over, the write of a record, its sync, the write of an image.
+    for after in 0..12 {
         let disk = MemoryDisk::new();
         let store = open(&disk).unwrap();
         let object = client(&store, "object", PAGES).unwrap();
@@ -396,20 +400,56 @@ fn after_a_panic_nothing_is_committed_until_the_store_is_opened_again() {
             count: 1,
             failure: Failure::Panic,
         });
-        for byte in 2..4 {
+        let commit = |byte: &u8| {
             let call = Client::call();
-            object.give(call, 0, &[byte; PAGE]).unwrap();
-            let error = object.sync(call, 0, 1).unwrap_err();
-            assert_eq!(error.kind, PagerErrorKind::Io);
-            assert!(error.message.contains("open the store again"), "{error}");
-        }
-        object.assert_full(0, 1);
+            object.give(call, 0, &[*byte; PAGE]).unwrap();
+            object.sync(call, 0, 1)
+        };
+        let kept = (2..10)
+            .take_while(|byte| commit(byte).is_ok())
+            .last()
+            .unwrap_or(1);
+        let error = commit(&10).unwrap_err();
+        assert_eq!(error.kind, PagerErrorKind::Io);
+        assert!(error.message.contains("open it again"), "{error}");
+        object.assert_full(0, kept);
         assert!(store.checkpoint().is_err());
         object.close();
         drop(store);
         let found = contents(&open(&disk).unwrap()).unwrap();
-        // The first of them may have arrived.
-        assert!([1, 2].contains(&found["object"][0]) && found["object"][PAGE] == 1);
+        // The first that failed may have arrived.
+        assert!((kept..=kept + 1).contains(&found["object"][0]) && found["object"][PAGE] == 1);
+    }
+}
+
+/// However long it fails, and whatever is tried again, the journal takes no more than its bound.
+#[test]
+fn a_disk_that_keeps_failing_is_not_filled() {
+    for file in ["STORE", "journal"] {
+        let disk = MemoryDisk::new();
+        let store = open(&disk).unwrap();
+        let object = client(&store, "object", PAGES).unwrap();
+        object.commit_full(0, 1);
+        disk.refuse(Some(file));
+        let commit = |byte: u8| {
+            let call = Client::call();
+            object.give(call, 0, &[byte; PAGE]).unwrap();
+            object.sync(call, 0, 1)
+        };
+        // Until the journal goes on in another file, which the superblock has to name.
+        let failed = (0..40).map(|byte| commit(byte)).filter(Result::is_err).count();
+        assert!(failed > 20, "{file}: {failed}");
+        let journals = disk
+            .list()
+            .unwrap()
+            .into_iter()
+            .filter(|name| name.starts_with("journal-"));
+        assert!(journals.count() <= 6, "{file}: {:?}", disk.list());
+        disk.refuse(None);
+        commit(77).unwrap();
+        drop((object, store));
+        assert_eq!(verify_on(&disk).unwrap().problems, []);
+        assert_eq!(contents(&open(&disk).unwrap()).unwrap()["object"][0], 77);
     }
 }
 

@@ -649,6 +649,10 @@ impl<O: ObjectHandle> Msync<O> {
                 }
             }
             let runs = work.flushed.clone();
+            if let Err(error) = settle_image(&work.segment, &runs, self.page_size) {
+                work.supply_error.get_or_insert(error);
+                continue;
+            }
             let lost = || work.segment.object.with(|object| object.has_lost(call, range));
             for run in runs.runs() {
                 match drop_run(&work.segment, *run, memory, self.page_size, lost) {
@@ -686,7 +690,22 @@ fn collect_raced<O: ObjectHandle>(
     }
 }
 
-/// Makes memory show the pager's copy of `run` again; `false` where some of what the pager had was `lost` meanwhile, and the
+/// Has the image show what the pager would supply of `pages`; once for all of them, as a pager may wait for its disk.
+fn settle_image<O: ObjectHandle>(
+    segment: &Segment<O>,
+    pages: &PageSet,
+    page_size: PageSize,
+) -> Result<(), PagerError> {
+    match (pages.runs().first(), pages.runs().last()) {
+        (Some(first), Some(last)) if segment.image => {
+            let range = page_size.byte_range(PageRange::new(first.start, last.end));
+            segment.object.pager().settle_image(segment.object.id(), range)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Makes memory show the pager's copy of `run` again, of a settled image; `false` where some of what the pager had was `lost` meanwhile, and the
 /// pages stay.
 fn drop_run<O: ObjectHandle>(
     segment: &Segment<O>,
@@ -696,13 +715,6 @@ fn drop_run<O: ObjectHandle>(
     lost: impl Fn() -> bool,
 ) -> Result<bool, PagerError> {
     let addresses = segment.to_address(run);
-    if segment.image {
-        // Then the image has what the pager would supply.
-        let object = &segment.object;
-        object
-            .pager()
-            .settle_image(object.id(), page_size.byte_range(run))?;
-    }
     if lost() {
         return Ok(false);
     }

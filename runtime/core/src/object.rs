@@ -283,6 +283,10 @@ impl MemoryObject {
         let pages = self.page_size.widen(range);
         let pages = pages.filter(|_| range.start <= range.end && range.end <= self.attributes.size);
         let pages = pages.ok_or(KernReturn::InvalidArgument)?;
+        if self.written_by.within(pages).is_empty() {
+            // Nobody would carry it out, but who maps the pages later.
+            return Ok(());
+        }
         if self.lock_requests.len() >= LOCK_REQUESTS_MAX {
             return Err(KernReturn::ResourceShortage);
         }

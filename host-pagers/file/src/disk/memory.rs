@@ -92,11 +92,12 @@ struct Shared {
 /// Changes of a file wait; see [`MemoryDisk::hold`].
 pub struct Hold(MemoryDisk);
 
-/// A file whose changes wait, and how many do.
+/// A file whose changes wait, how many do, and files whose syncs fail.
 #[derive(Default)]
 struct Held {
     name: Option<String>,
     waiting: usize,
+    refused: Option<String>,
 }
 
 /// What the disk holds.
@@ -166,6 +167,11 @@ impl MemoryDisk {
     /// Whether the drive would have to be waited for, from now on, to read anything.
     pub fn set_cold(&self, cold: bool) {
         self.shared.cold.store(cold, Ordering::Relaxed);
+    }
+
+    /// Has syncs of files whose names begin with `front` fail from now on.
+    pub fn refuse(&self, front: Option<&str>) {
+        lock(&self.shared.held).refused = front.map(str::to_owned);
     }
 
     /// Has changes of the file `name` wait while the answer lives.
@@ -562,7 +568,11 @@ impl DiskFile for MemoryFile {
     }
 
     fn sync(&self) -> Result<()> {
-        let outcome = self.attempt(Change::Sync(self.name.clone()));
+        let refused = lock(&self.disk.shared.held).refused.clone();
+        let outcome = match refused.filter(|front| self.name.starts_with(front)) {
+            Some(_) => Err(error(PagerErrorKind::Io, "refused to sync", &self.name)),
+            None => self.attempt(Change::Sync(self.name.clone())),
+        };
         // As Linux does: after a failed write-back the pages count as clean.
         if outcome.is_err() && self.is_named() && self.access != Access::Read {
             self.disk.change(Change::Lose(self.name.clone()));

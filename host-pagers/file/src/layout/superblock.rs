@@ -10,7 +10,7 @@ use vmsync_core::PageSize;
 
 use crate::{
     layout::{Cursor, FORMAT_VERSION, Seed, VERSIONS_READ},
-    limits::{NUMBER_MAX, SECTOR_BYTES, SLOT_BYTES},
+    limits::{NUMBER_MAX, SECTOR_BYTES, SLOT_BYTES, VERSION_MAX},
 };
 
 /// Says that this is a store of ours.
@@ -39,7 +39,7 @@ pub(crate) struct Superblock {
     pub(crate) version: u32,
     pub(crate) page_size: PageSize,
     pub(crate) nonce: u128,
-    /// Number of this superblock; it rises with each checkpoint and each closing.
+    /// Number of this superblock; it rises with each checkpoint, each new segment and each closing.
     pub(crate) number: u64,
     /// The segment that replay begins with.
     pub(crate) generation: u64,
@@ -148,17 +148,18 @@ impl Superblock {
         })
     }
 
-    /// A slot that says it is of another version. Where all the rest is right for a version of ours, the version is what is
-    /// damaged.
+    /// A slot that says it is of another version. Where there never will be such a one, or all the rest is right for a version of
+    /// ours, the version is what is damaged.
     fn decode_other_version(used: &[u8], version: u32) -> Slot {
         let is_ours = |own: u32| {
             let mut bytes = used.to_vec();
             bytes[MAGIC.len()..][..4].copy_from_slice(&own.to_le_bytes());
             matches!(Self::decode_fields(&bytes), Some(Slot::Valid(_)))
         };
-        match VERSIONS_READ.into_iter().any(is_ours) {
-            true => Slot::Damaged,
-            false => Slot::Version(version),
+        let is_one = (1..=VERSION_MAX).contains(&version);
+        match is_one && !VERSIONS_READ.into_iter().any(is_ours) {
+            true => Slot::Version(version),
+            false => Slot::Damaged,
         }
     }
 }
