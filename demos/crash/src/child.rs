@@ -185,19 +185,24 @@ mod tests {
 
     #[test]
     fn what_was_said_before_a_kill_is_heard() {
-        let mut child = Child::spawn(&mut shell("echo a; exec sleep 60")).unwrap();
-        let time = Instant::now() + Duration::from_millis(300);
-        let mut heard = Vec::new();
-        loop {
-            match child.next(Some(time)).unwrap() {
-                Event::Line(Line::Out(line)) => heard.push(line),
-                Event::Line(Line::Error(line)) => panic!("{line}"),
-                Event::TimeReached => break,
-                Event::Closed => panic!("it sleeps"),
-            }
+        let folder = tempfile::tempdir().unwrap();
+        let said = folder.path().join("said");
+        let mut child = Child::spawn(shell("echo a; : > \"$0\"; exec sleep 60").arg(&said)).unwrap();
+        let time = Instant::now() + Duration::from_secs(60);
+        while !said.exists() {
+            assert!(Instant::now() < time, "the shell does not start");
+            thread::sleep(Duration::from_millis(1));
         }
         child.kill().unwrap();
-        assert!(matches!(child.next(None).unwrap(), Event::Closed));
+        let mut heard = Vec::new();
+        loop {
+            match child.next(None).unwrap() {
+                Event::Line(Line::Out(line)) => heard.push(line),
+                Event::Line(Line::Error(line)) => panic!("{line}"),
+                Event::TimeReached => panic!("no time was given"),
+                Event::Closed => break,
+            }
+        }
         assert!(!child.end().unwrap().status.success());
         assert_eq!(heard, ["a"]);
     }
