@@ -294,20 +294,26 @@ fn a_large_call_has_more_time() {
     let store = open(&url, &options).unwrap();
     let request = vmsync_core::pager::InitRequest {
         page_size: PageSize::KIB_64,
-        size_min: 128 * MIB as u64,
+        size_min: 32 * MIB as u64,
         create: true,
         write: true,
     };
     let client = Client::open_with(store, "object", request).unwrap();
-    let slow = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
-        'BEGIN PERFORM pg_sleep(8.5); RETURN NULL; END';
-        CREATE TRIGGER slow BEFORE INSERT ON vmsync_pages EXECUTE FUNCTION slow()";
-    with_client(&url, async |client| client.batch_execute(slow).await.unwrap());
+    // 8 s as each statement, and a second for every 16 MiB.
+    let check = "CREATE FUNCTION has_more_time() RETURNS trigger LANGUAGE plpgsql AS
+        'BEGIN
+            IF current_setting(''statement_timeout'') <> ''10s'' THEN
+                RAISE ''it has %'', current_setting(''statement_timeout'');
+            END IF;
+            RETURN NULL;
+        END';
+        CREATE TRIGGER has_more_time BEFORE INSERT ON vmsync_pages EXECUTE FUNCTION has_more_time()";
+    with_client(&url, async |client| client.batch_execute(check).await.unwrap());
     let call = Client::call();
-    for part in 0..128 {
+    for part in 0..32 {
         client.give(call, part * 16, &vec![7; MIB]).unwrap();
     }
-    client.sync(call, 0, 128 * 16).unwrap();
-    client.assert_full(128 * 16 - 1, 7);
+    client.sync(call, 0, 32 * 16).unwrap();
+    client.assert_full(32 * 16 - 1, 7);
     client.close();
 }
