@@ -96,7 +96,7 @@ impl Bench {
         // Of the whole workspace, as the other benches: a package of its own would compile other features once more.
         let bench = ["bench", "--workspace", "--bench", "remote"];
         run("build the bench", workspace.cargo(bench).arg("--no-run"))?;
-        let servers = Servers::start(&[Server::Postgres, Server::Ceph])?;
+        let servers = Servers::start(&[Server::Postgres, Server::Ceph], true)?;
         let mut cargo = workspace.cargo(bench);
         cargo.envs(servers.variables());
         cargo.env("VMSYNC_PEER_SLATEDB", target.join("release/vmsync-peer-slatedb"));

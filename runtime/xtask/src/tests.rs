@@ -98,7 +98,7 @@ impl Test {
             "build the tests",
             &mut workspace.cargo(["test", "--workspace", "--no-run"]),
         )?;
-        let servers = Servers::start(&[Server::Postgres, Server::Ceph])?;
+        let servers = Servers::start(&[Server::Postgres, Server::Ceph], false)?;
         let mut cargo = workspace.cargo(["test", "--workspace", "--"]);
         cargo.envs(servers.variables());
         // Modules that others have published.

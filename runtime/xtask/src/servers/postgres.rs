@@ -25,7 +25,7 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    pub fn start() -> Result<Self> {
+    pub fn start(fsync: bool) -> Result<Self> {
         let programs = match programs() {
             Some(programs) => programs,
             None => {
@@ -67,6 +67,7 @@ impl Postgres {
                 .arg(&own);
             server
                 .args(["-c", "listen_addresses=127.0.0.1", "-c", "max_connections=80"])
+                .args(["-c", if fsync { "fsync=on" } else { "fsync=off" }])
                 .current_dir(&own);
             server
         })?;
