@@ -169,9 +169,10 @@ impl Drop for Service {
 struct Folder(PathBuf);
 
 impl Folder {
-    /// Makes one where also other users may go, with a short path: sockets have no room for a long one.
+    /// Makes one where also other users may go, with a short path: sockets have no room for a long one. Who was killed leaves
+    /// its own, so no number that comes again is in the name.
     fn new(name: &str) -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("vmsync-{name}-{}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("vmsync-{name}-{}", &secret()?[..8]));
         fs::create_dir(&path).with_context(|| format!("cannot create {}", path.display()))?;
         Ok(Self(path))
     }
@@ -198,7 +199,7 @@ fn secret() -> Result<String> {
 
 /// Waits until `ready` answers; where it never does, the end of `log` is the error.
 fn wait_until(log: &Path, mut ready: impl FnMut() -> bool) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(300);
     while !ready() {
         if Instant::now() >= deadline {
             let text = fs::read_to_string(log).unwrap_or_default();
