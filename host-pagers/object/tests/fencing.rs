@@ -10,11 +10,12 @@ use std::{
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use bytes::Bytes;
 use common::{
-    bucket, client,
+    bucket_with, client,
     hooked::{Fate, Hooked, before_creates},
     in_memory, location, prefix, server, store,
 };
@@ -74,13 +75,14 @@ fn rounds() -> usize {
 #[test]
 fn a_key_that_many_create_has_one_winner() {
     let Some(server) = server() else { return };
-    let connect = || bucket(&server, common::address(&server));
+    let connect = || bucket_with(&server, common::address(&server), Duration::from_secs(60));
     assert_eq!(race(connect, rounds()), 0, "rounds without exactly one winner");
 }
 
-/// A store that looks first and writes then, as some servers do: the race has to find it out.
+/// A store that looks first and writes then, as some servers do: the race has to find it out. Its clients look at the same
+/// time.
 #[derive(Debug)]
-struct CheckThenAct(InMemory);
+struct CheckThenAct(InMemory, Barrier);
 
 impl fmt::Display for CheckThenAct {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -98,7 +100,7 @@ impl ObjectStore for CheckThenAct {
                 source: "it is there".into(),
             });
         }
-        thread::yield_now();
+        self.1.wait();
         self.0.put(key, payload).await
     }
 
@@ -137,8 +139,8 @@ impl ObjectStore for CheckThenAct {
 
 #[test]
 fn the_race_finds_a_store_out_that_checks_before_it_acts() {
-    let store: Arc<dyn ObjectStore> = Arc::new(CheckThenAct(InMemory::new()));
-    assert!(race(|| store.clone(), 2000) > 0, "the race could not have failed");
+    let store: Arc<dyn ObjectStore> = Arc::new(CheckThenAct(InMemory::new(), Barrier::new(CLIENTS)));
+    assert_eq!(race(|| store.clone(), 1), 1, "all of them win");
 }
 
 #[test]

@@ -43,12 +43,17 @@ pub fn address(server: &str) -> SocketAddr {
 
 /// The bucket, reached through `address`, without repetitions by the client: faults arrive as they are.
 pub fn bucket(server: &str, address: SocketAddr) -> Arc<dyn ObjectStore> {
+    bucket_with(server, address, Duration::from_secs(4))
+}
+
+/// The same, where a request may take so long.
+pub fn bucket_with(server: &str, address: SocketAddr, wait: Duration) -> Arc<dyn ObjectStore> {
     // The first one to choose a provider decides for the process; any will do.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = ClientOptions::new()
         .with_allow_http(true)
-        .with_timeout(Duration::from_secs(4))
-        .with_connect_timeout(Duration::from_secs(2));
+        .with_timeout(wait)
+        .with_connect_timeout(wait / 2);
     let retry = RetryConfig {
         max_retries: 0,
         ..RetryConfig::default()
