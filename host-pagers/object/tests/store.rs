@@ -2,7 +2,11 @@
 
 mod common;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use common::{
     client,
@@ -91,8 +95,11 @@ fn opening_takes_four_requests() {
 
 #[test]
 fn asynchronous_calls_share_a_request() {
-    let location = in_memory();
-    let storage = store(&location);
+    let options = Options {
+        write_behind_delay: Duration::MAX,
+        ..Options::default()
+    };
+    let storage = open(in_memory(), &options).unwrap();
     let client = client(&storage, "object", 8);
     client.commit_full(0, 1);
     let before = storage.engine().requests();
@@ -108,8 +115,7 @@ fn asynchronous_calls_share_a_request() {
         client.recorder.wait(client.range(0, 8)).unwrap();
     }
     storage.flush().unwrap();
-    let requests = storage.engine().requests().total() - before.total();
-    assert!(requests <= 20, "{requests} requests for 200 calls");
+    assert_eq!(storage.engine().requests().total() - before.total(), 1);
     client.close();
 }
 
@@ -123,8 +129,6 @@ fn random_calls_survive_merges_and_reopening() {
         ..Options::default()
     };
     let mut model: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
-    let mut fewest = usize::MAX;
-    let mut most = 0;
     for life in 0..5 {
         let storage = open(location.clone(), &options).unwrap();
         let client = client(&storage, "object", 256);
@@ -151,21 +155,22 @@ fn random_calls_survive_merges_and_reopening() {
                 check(&client, &model);
                 std::thread::sleep(Duration::from_millis(20));
             }
-            let segments = keys(&location, "segment").len();
-            most = most.max(segments);
         }
         check(&client, &model);
-        std::thread::sleep(Duration::from_millis(100));
-        client.commit_full(0, life);
+        // Segments are merged and removed in the background, after a commit.
+        let start = Instant::now();
+        loop {
+            client.commit_full(0, life);
+            let segments = keys(&location, "segment").len();
+            if segments < 10 {
+                break;
+            }
+            assert!(start.elapsed() < Duration::from_secs(30), "{segments} segments");
+            std::thread::sleep(Duration::from_millis(20));
+        }
         model.insert(0, vec![life; PAGE]);
-        std::thread::sleep(Duration::from_millis(100));
-        fewest = fewest.min(keys(&location, "segment").len());
         client.close();
     }
-    assert!(
-        most < 30,
-        "{most} segments at a time: they are merged and removed"
-    );
     let storage = open(location.clone(), &options).unwrap();
     let client = client(&storage, "object", 256);
     check(&client, &model);
@@ -222,11 +227,9 @@ fn a_large_call_has_the_time_that_its_bytes_take() {
     let client = client(&storage, "object", PAGES);
     let mut bytes = vec![0; PAGES as usize * PAGE];
     Random::from_environment("a large call").fill(&mut bytes);
-    let before = storage.engine().requests();
     let call = Client::call();
     client.give(call, 0, &bytes).unwrap();
     client.sync(call, 0, PAGES).unwrap();
-    assert_eq!(storage.engine().requests().puts - before.puts, 3);
     client.close();
 }
 
