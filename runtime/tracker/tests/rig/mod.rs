@@ -21,7 +21,7 @@ use std::{
 use rustix::{
     fs::{Mode, OFlags},
     io::Errno,
-    mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap},
+    mm::{Advice, MapFlags, ProtFlags, UserfaultfdFlags, madvise, mmap, mmap_anonymous, munmap, userfaultfd},
 };
 use vmsync_core::{
     ByteRange, PageRange, PageSet, PageSize,
@@ -420,6 +420,13 @@ impl Drop for Rig {
 /// Whether this process may do what root may.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
+}
+
+/// Whether this process may answer the kernel's own faults: rights or `vm.unprivileged_userfaultfd` decide, and a sandbox may
+/// keep it even from root.
+pub fn answers_kernel_faults() -> bool {
+    // SAFETY: nothing is registered.
+    unsafe { userfaultfd(UserfaultfdFlags::CLOEXEC) }.is_ok()
 }
 
 /// Runs this test program again as a user without rights, but for the test `caller`, which is the one that asks.
