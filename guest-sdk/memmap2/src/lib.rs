@@ -10,7 +10,7 @@
 //!
 //! and are linked with the POSIX library (`guest-sdk/c`), which has `mmap` and its kin, and lends `std::fs` the same files.
 //! `demos/guests/records` is an example with its `build.rs`. The standard library has to open files through the C library,
-//! as Rust's does for WASI since 1.96.
+//! as Rust's does for WASI since 1.96; the crate itself takes Rust 1.95.
 //!
 //! ```text
 //!  MmapOptions ──> Mmap, MmapMut, MmapRaw     as in memmap2
