@@ -42,7 +42,9 @@ fn state(rung: &Rung, best: TrackerKind) -> String {
     match (&rung.available, &rung.private_file) {
         (Err(why), _) => format!("not here: {why}"),
         (Ok(()), _) if rung.kind == best => "works, and is chosen unless --tracker says otherwise".into(),
-        (Ok(()), _) if rung.kind == TrackerKind::Barrier => "works, if --tracker asks for it".into(),
+        (Ok(()), _) if rung.kind == TrackerKind::Barrier => {
+            "works, for modules that are instrumented, and for others if --tracker asks for it".into()
+        }
         (Ok(()), Ok(())) => "works".into(),
         (Ok(()), Err(why)) => {
             format!("works, but objects are copied in: mapped files cannot be watched ({why})")
