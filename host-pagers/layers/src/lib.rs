@@ -30,6 +30,7 @@
 mod cache;
 mod compress;
 mod encrypt;
+mod limits;
 mod recode;
 mod stats;
 

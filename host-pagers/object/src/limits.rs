@@ -31,6 +31,9 @@ pub const SEGMENT_BYTES_SMALL: u64 = 8 << 20;
 /// As soon as there are so many of them: opening reads the directory of each segment.
 pub const SEGMENTS_SMALL_MAX: usize = 8;
 
+/// How long a merge may take: it moves more bytes than a commit, and nobody waits for it.
+pub const MERGE_WAIT_MAX: Duration = Duration::from_secs(4 * ENGINE_WAIT_MAX.as_secs());
+
 /// Segments in a manifest: 1 TiB of full ones.
 pub const SEGMENTS_MAX: usize = 1 << 16;
 

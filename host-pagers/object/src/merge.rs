@@ -8,10 +8,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, atomic::Ordering},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use vmsync_pager_group::{Place, Result, limits::ENGINE_WAIT_MAX};
+use vmsync_pager_group::{Place, Result};
 
 use crate::{
     engine::{Inner, Wanted},
@@ -19,12 +19,9 @@ use crate::{
         manifest::{SegmentEntry, SegmentName},
         segment::Run,
     },
-    limits::{SEGMENT_BYTES_SMALL, SEGMENTS_SMALL_MAX},
+    limits::{MERGE_WAIT_MAX, SEGMENT_BYTES_SMALL, SEGMENTS_SMALL_MAX},
     pages::Location,
 };
-
-/// How long a merge may take: it moves more bytes than a commit, and nobody waits for it.
-const MERGE_WAIT_MAX: Duration = Duration::from_secs(4 * ENGINE_WAIT_MAX.as_secs());
 
 impl Inner {
     pub(crate) fn merge_if_due(self: Arc<Self>) {

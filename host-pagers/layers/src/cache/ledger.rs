@@ -22,11 +22,10 @@ use std::{
 
 use vmsync_core::pager::CallId;
 
+use crate::limits::HELD_BYTES_MAX;
+
 /// Pages that calls have touched, and their bytes where they are known.
 pub(super) type Touched = BTreeMap<u64, Option<Arc<[u8]>>>;
-
-/// Bytes held for the copy; of more pages it forgets what it has, and reads them again when they are asked for.
-const HELD_BYTES_MAX: usize = 64 << 20;
 
 /// A call that can still return pages.
 #[derive(Default)]

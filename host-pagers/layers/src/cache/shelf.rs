@@ -34,15 +34,13 @@ use vmsync_core::{
 };
 
 use super::ledger::Touched;
+use crate::limits::COPIED_BYTES_MAX;
 
 const MAGIC: &[u8; 8] = b"VMSYNCCA";
 const FORMAT: u32 = 2;
 const VERSION_AT: usize = 16;
 const GROUPS_SUM_AT: usize = 24;
 const SOURCE_AT: usize = 32;
-
-/// Larger objects have no copy: opening one reads all its groups.
-const OBJECT_BYTES_MAX: u64 = 1 << 40;
 
 /// A version that no object has: the copy is worth nothing.
 const NO_VERSION: u64 = u64::MAX;
@@ -222,7 +220,7 @@ impl Shelf {
         let Some(bytes) = bytes.filter(|_| self.is_usable()) else {
             return;
         };
-        if size > OBJECT_BYTES_MAX {
+        if size > COPIED_BYTES_MAX {
             return self.give_up();
         }
         let known = self
