@@ -12,7 +12,7 @@ const MAGIC: &[u8; 8] = b"VMSYNCMF";
 
 /// Nothing but the header: what it named has been superseded, and it only keeps its number taken.
 const RETIRED: u32 = 1;
-/// No contents yet: they are those of the manifest before.
+/// No contents yet: they are those of the next lower manifest that has any.
 const BORROWS: u32 = 2;
 
 /// A patch is for the page in the segments.
@@ -26,7 +26,7 @@ const CHANGE_BYTES: usize = 20;
 /// Who wrote a manifest, and which one it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
-    /// Manifests are numbered without a gap.
+    /// One more than the writer's last. Only a claim may be ahead; where its writer dies it leaves a gap below.
     pub(crate) number: u64,
     /// The number of the writer's first manifest, which is what fences the writer before.
     pub(crate) epoch: u64,
@@ -85,7 +85,7 @@ pub(crate) struct Body {
 #[derive(Clone, Debug)]
 pub(crate) enum Says {
     Contents(Body),
-    /// Those of the manifest before.
+    /// Those of the next lower manifest that has any.
     Borrows,
     Retired,
 }
