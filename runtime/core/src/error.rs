@@ -55,7 +55,7 @@ impl PagerError {
 }
 
 impl PagerErrorKind {
-    /// What the guest sees when a write-back fails with this (contract §2, choice 4).
+    /// What the guest sees when a write-back fails with this (rows E of `tests/rows`).
     pub fn write_back(self) -> KernReturn {
         match self {
             Self::NoSpace => KernReturn::ResourceShortage,

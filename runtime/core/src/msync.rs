@@ -10,7 +10,7 @@
 //! change, or gives up with [`Msync::time_out`]. The same machine carries out a pager's `lock_request`, an eviction
 //! and the return of precious pages before the last unmap: each is a [`Cleaning`] of some pages.
 //!
-//! Invariants (contract §3):
+//! Invariants:
 //! - ranges are reserved in the order of object number and offset, so that two calls cannot wait for each other;
 //! - marks are read, and so cleared, before a page is handed to the pager;
 //! - every `data_return` precedes the first `synchronize`, every `synchronize` the first wait;
@@ -403,7 +403,7 @@ impl<O: ObjectHandle> Msync<O> {
         None
     }
 
-    /// Reads the marks, then decides page by page what is returned and what is dropped (contract §2).
+    /// Reads the marks, then decides page by page what is returned and what is dropped.
     fn capture(&mut self, memory: &mut dyn TaskMemory) {
         let (page_size, cleaning) = (self.page_size, self.cleaning);
         for work in self.writers() {

@@ -1,7 +1,7 @@
 //! [`MemoryObject`]: what the VM knows of one object, shared by every task that has it open.
 //!
 //! Invariants:
-//! - ranges that are outstanding to the pager never overlap (contract §3);
+//! - ranges that are outstanding to the pager never overlap;
 //! - a page is in `dirty` from the moment its mark was read from the tracker until the pager made it durable, so a
 //!   failed write-back needs no undoing;
 //! - an error of an asynchronous call is told to each task exactly once ([`ErrorSequence`]).

@@ -1,8 +1,8 @@
 //! Which object holds which part of something that grows.
 //!
-//! Objects have the size that they were opened with, so what grows is kept in several: the first is as large as it is at
-//! first, each further one as large as all before it. Their bounds follow from the first size and the largest, so they
-//! need not be stored.
+//! Not every pager lets an open object grow ([`vmsync_core::pager::Pager::grow`]), so what grows is kept in several: the
+//! first is as large as it is at first, each further one as large as all before it. Their bounds follow from the first size
+//! and the largest, so they need not be stored.
 
 use vmsync_core::{ByteRange, PagerError, pager::ObjectName};
 

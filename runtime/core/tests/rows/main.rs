@@ -1,4 +1,4 @@
-//! The contract's conformance rows, one test or more for each, named by the row's id.
+//! The contract: what calls promise, in rows, one test or more for each, named by the row's id.
 //!
 //! Rows that need more than the core (a crash at every step of a store, the POSIX shim) are tested where they live.
 
