@@ -5,7 +5,6 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Output},
     thread,
@@ -106,9 +105,15 @@ impl Fake {
              *' index '*) echo $$ > \"$0.pid\"; echo resumed 0 60; for i in 1 2 3 4 5; do echo synced $((2*i)) 60 ${{i}}0 ${{i}}00 1; done; {end} ;;\n\
              esac\n"
         );
-        let path = folder.path().join("vmsync");
-        fs::write(&path, script).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        // Nobody can run a file that anybody has open for writing, as a child has for a moment that is forked just now. So
+        // another process writes the program.
+        let (text, path) = (folder.path().join("text"), folder.path().join("vmsync"));
+        fs::write(&text, script).unwrap();
+        let copied = Command::new("install")
+            .args(["-m", "755"])
+            .args([text, path])
+            .status();
+        assert!(copied.unwrap().success());
         Self {
             folder,
             input: sources(),
