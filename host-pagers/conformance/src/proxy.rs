@@ -46,6 +46,8 @@ struct Shared {
     network: Mutex<Network>,
     stop: AtomicBool,
     connections: AtomicU64,
+    /// Connections that have not ended.
+    live: AtomicU64,
 }
 
 impl Shared {
@@ -80,6 +82,7 @@ impl Proxy {
             network: Mutex::default(),
             stop: AtomicBool::new(false),
             connections: AtomicU64::new(0),
+            live: AtomicU64::new(0),
         });
         let own = shared.clone();
         thread::spawn(move || accept(&listener, &own));
@@ -94,6 +97,13 @@ impl Proxy {
     /// Changes the network from now on.
     pub fn set(&self, network: Network) {
         *self.shared.network.lock().unwrap_or_else(PoisonError::into_inner) = network;
+    }
+
+    /// Waits until every connection has ended: with [`Network::Reset`] they do.
+    pub fn wait_for_ends(&self) {
+        while self.shared.live.load(Ordering::Acquire) > 0 {
+            thread::sleep(PROXY_TURN);
+        }
     }
 
     /// Connections so far.
@@ -113,8 +123,12 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         match listener.accept() {
             Ok((client, _)) => {
                 let shared = shared.clone();
-                // A connection that cannot be made is one that the client sees ended.
-                thread::spawn(move || drop(serve(&client, &shared)));
+                shared.live.fetch_add(1, Ordering::Release);
+                thread::spawn(move || {
+                    // A connection that cannot be made is one that the client sees ended.
+                    drop(serve(&client, &shared));
+                    shared.live.fetch_sub(1, Ordering::Release);
+                });
             }
             Err(_) => thread::sleep(PROXY_TURN),
         }

@@ -262,7 +262,7 @@ fn what_took_place_behind_a_failure_is_not_shown() {
         wait_for(&server, &waiting, 1);
         run(format!("ALTER ROLE {role} NOLOGIN"));
         proxy.set(Network::Reset);
-        thread::sleep(Duration::from_millis(100));
+        proxy.wait_for_ends();
         proxy.set(Network::Sound);
         assert_eq!(kind(failing.join().unwrap()), Some(PagerErrorKind::Denied));
     });
