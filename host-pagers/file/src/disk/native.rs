@@ -456,8 +456,14 @@ mod tests {
             file.write_at(block * BLOCK, &written(block)).unwrap();
         }
         let all: Vec<(u64, u64)> = blocks.iter().map(|block| (block * BLOCK, BLOCK)).collect();
-        let expected: Vec<_> = blocks.iter().map(|block| Some(written(*block))).collect();
-        assert_eq!(shown(&*file, &all), expected);
+        // The system may have taken some of it from memory.
+        let is_right =
+            |shown: &Option<Vec<u8>>, bytes: &[u8]| shown.as_deref().is_none_or(|shown| shown == bytes);
+        let found = shown(&*file, &all);
+        for (block, found) in blocks.iter().zip(&found) {
+            assert!(is_right(found, &written(*block)), "block {block}");
+        }
+        assert!(found.iter().any(Option::is_some), "none of it is in memory");
         // A hole is in no memory, or in a large folio of zeroes; what lies behind the end is nowhere.
         let places = [
             (0, BLOCK),
@@ -470,7 +476,7 @@ mod tests {
             (2_000_002 * BLOCK, BLOCK),
         ];
         let found = shown(&*file, &places);
-        assert_eq!([&found[0], &found[3]], [&Some(written(0)), &Some(written(1000))]);
+        assert!(is_right(&found[0], &written(0)) && is_right(&found[3], &written(1000)));
         assert!(
             found[1]
                 .as_ref()
@@ -486,12 +492,14 @@ mod tests {
         file.write_at(1000 * BLOCK, &written(7)).unwrap();
         file.write_at(5000 * BLOCK, &written(8)).unwrap();
         let places = [(1000 * BLOCK, BLOCK), (5000 * BLOCK, BLOCK)];
-        assert_eq!(shown(&*file, &places), [Some(written(7)), Some(written(8))]);
+        let found = shown(&*file, &places);
+        assert!(is_right(&found[0], &written(7)) && is_right(&found[1], &written(8)));
         // More than the kernel is asked about at once.
         let long: Vec<u8> = (0..600).flat_map(written).collect();
         file.write_at(0, &long).unwrap();
         let parts = shown(&*file, &[(0, 300 * BLOCK), (300 * BLOCK, 300 * BLOCK)]);
-        assert!(parts.into_iter().flatten().flatten().eq(long.iter().copied()));
+        let (first, second) = long.split_at(300 * BLOCK_BYTES);
+        assert!(is_right(&parts[0], first) && is_right(&parts[1], second));
         // What was looked at before, so that the kernel is asked about all of it at once, and is gone.
         file.set_len(0).unwrap();
         file.set_len(2000 * BLOCK).unwrap();
@@ -500,7 +508,7 @@ mod tests {
             &*file,
             &[(3 * BLOCK, BLOCK), (200 * BLOCK, BLOCK), (599 * BLOCK, BLOCK)],
         );
-        assert_eq!(found[0], Some(written(9)));
+        assert!(is_right(&found[0], &written(9)));
         let is_gone = |shown: &Vec<u8>| shown.iter().all(|byte| *byte == 0);
         assert!(found[1..].iter().flatten().all(is_gone));
     }
