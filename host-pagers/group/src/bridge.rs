@@ -191,7 +191,7 @@ mod tests {
     use std::{
         future::pending,
         io,
-        net::TcpListener,
+        net::{self, TcpListener},
         sync::atomic::{AtomicBool, Ordering},
     };
 
@@ -270,19 +270,25 @@ mod tests {
         let closed = Arc::new(AtomicBool::new(false));
         let own = closed.clone();
         let connect = async move {
-            let stream = TcpStream::connect(address).await?;
+            let stream = net::TcpStream::connect(address)?;
+            stream.set_nonblocking(true)?;
+            let idle = stream.try_clone()?;
+            let stream = TcpStream::from_std(stream)?;
             tokio::spawn(async move {
                 stream.readable().await.unwrap();
                 own.store(true, Ordering::Relaxed);
             });
-            io::Result::Ok(())
+            io::Result::Ok(idle)
         };
-        run(&bridge, 10_000, connect).unwrap().unwrap();
+        let idle = run(&bridge, 10_000, connect).unwrap().unwrap();
         let (peer, _) = listener.accept().unwrap();
         run(&bridge, 10_000, async {}).unwrap();
         assert!(!closed.load(Ordering::Relaxed));
         drop(peer);
-        thread::sleep(Duration::from_millis(20));
+        // Until the kernel knows.
+        while idle.peek(&mut [0]).is_err() {
+            thread::sleep(Duration::from_millis(1));
+        }
         assert!(!closed.load(Ordering::Relaxed), "nobody drives it");
         assert!(run(&bridge, 10_000, async move { closed.load(Ordering::Relaxed) }).unwrap());
     }
