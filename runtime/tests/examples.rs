@@ -46,7 +46,7 @@ fn the_tasks_count_on() {
         let tasks::Outcome { counts, syncs } = outcome.expect("the guests run");
         assert_eq!(counts, [round * 50; 16]);
         println!("{} calls, {} flushes", syncs.0, syncs.1);
-        assert!(syncs.0 >= 16 * 50 && syncs.1 >= 50 && syncs.1 <= syncs.0);
+        assert!(syncs.0 >= 16 * 50 && syncs.1 >= 50);
     }
 }
 
