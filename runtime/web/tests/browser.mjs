@@ -30,7 +30,11 @@ export const NO_LOCKS = `Object.defineProperty(navigator, 'locks', { value: unde
 /** Fails the transactions of IndexedDB while a page says so (`fail`), as a full disk does; 'late': when it says so no more. */
 export const FAILING_TRANSACTIONS = `{
   let failing = false;
-  new BroadcastChannel('fail').onmessage = ({ data }) => (failing = data);
+  const known = new BroadcastChannel('known');
+  new BroadcastChannel('fail').onmessage = ({ data }) => {
+    failing = data;
+    known.postMessage(data);
+  };
   const { commit } = IDBTransaction.prototype;
   IDBTransaction.prototype.commit = function () {
     if (!failing) return commit.call(this);
@@ -43,11 +47,13 @@ export const FAILING_TRANSACTIONS = `{
   };
 }\n`;
 
-/** Says whether the workers of `page` fail their transactions, and waits until they know. */
-export async function fail(page, on) {
-  await page.evaluate((on) => new BroadcastChannel('fail').postMessage(on), on);
-  await page.waitForTimeout(100);
-}
+/** Says whether the worker of `page` fails its transactions, and waits until it knows. */
+export const fail = (page, on) =>
+  page.evaluate((on) => new Promise((resolve) => {
+    window.known ??= new BroadcastChannel('known');
+    known.onmessage = () => resolve();
+    new BroadcastChannel('fail').postMessage(on);
+  }), on);
 
 /** Says so when a file of a pool is given a name while another's is not durably gone, and might come back after a power cut. */
 export const WATCHED_NAMES = `{
@@ -90,7 +96,8 @@ export async function openBrowser(context, first = '') {
   });
   context.after(async () => {
     await browser.close();
-    await rm(profile, { recursive: true, force: true });
+    // Processes of the browser may write to it for a moment more.
+    await rm(profile, { recursive: true, force: true, maxRetries: 10 });
   });
   if (first) {
     await browser.route('**/vmsync/worker.js', async (route) => {

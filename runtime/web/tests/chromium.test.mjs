@@ -214,7 +214,8 @@ test('calls that IndexedDB fails leave nothing, and keep the pages dirty', async
     return Promise.all(calls);
   });
   assert.ok(results[1] < 0, `${results}`);
-  await page.waitForTimeout(100);
+  // Until the asynchronous calls have failed as well.
+  await page.evaluate(() => box.flush().catch(() => {}));
   const dirty = await checksum(page);
   assert.equal(await page.evaluate(() => guest.invoke('invalidate')), 0);
   assert.equal(await checksum(page), durable);

@@ -5,7 +5,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 
-import { LATE_REPLIES, NO_FILE_SYSTEM, NO_JSPI, openBrowser, openPage } from './browser.mjs';
+import { LATE_REPLIES, NO_FILE_SYSTEM, NO_JSPI, openBrowser, openPage, randomness } from './browser.mjs';
 
 async function openDemo(browser) {
   const page = await openPage(browser, '');
@@ -22,13 +22,15 @@ const counted = (page, id, wanted) =>
     return wanted === 'some' ? number > 0 : number === wanted;
   }, [id, wanted]);
 
+const random = randomness('strokes');
+
 async function stroke(page) {
   const canvas = page.locator('#canvas');
   await canvas.scrollIntoViewIfNeeded();
   const { x, y, width, height } = await canvas.boundingBox();
   await page.mouse.move(x + width * 0.2, y + height * 0.2);
   await page.mouse.down();
-  await page.mouse.move(x + width * 0.7, y + height * (0.3 + Math.random() * 0.6), { steps: 8 });
+  await page.mouse.move(x + width * 0.7, y + height * (0.3 + random() * 0.6), { steps: 8 });
   await page.mouse.up();
 }
 
