@@ -437,7 +437,7 @@ fn a_disk_that_keeps_failing_is_not_filled() {
             object.sync(call, 0, 1)
         };
         // Until the journal goes on in another file, which the superblock has to name.
-        let failed = (0..40).map(|byte| commit(byte)).filter(Result::is_err).count();
+        let failed = (0..40).map(&commit).filter(Result::is_err).count();
         assert!(failed > 20, "{file}: {failed}");
         let journals = disk
             .list()
