@@ -17,33 +17,18 @@
 use std::sync::Arc;
 
 use crate::{
-    disk::{Access, Disk, DiskFile, Result},
+    disk::{Access, Disk, Result},
+    journal_file::{Plan, Segment},
     layout::{
         STORE_NAME, Seed,
         record::{HEADER_BYTES, RecordHeader, RecordKind, record_bytes},
         segment::SegmentHeader,
-        segment_name,
         superblock::Superblock,
     },
     limits::{BLOCK_BYTES, FILL_BYTES, RECORD_ALIGN, SEGMENT_HEADER_BYTES, SEGMENTS_FREE_MAX},
     scan::{Log, Record},
     tail::Tail,
 };
-
-/// A journal file.
-pub(crate) struct Segment {
-    slot: u64,
-    file: Box<dyn DiskFile>,
-    capacity: u64,
-    /// Its length and name are durable: a header that is durable in a file that is too short counts as damage.
-    durable: bool,
-}
-
-/// A journal file to be made.
-pub(crate) struct Plan {
-    slot: u64,
-    capacity: u64,
-}
 
 /// A segment with records that count.
 struct Live {
@@ -339,7 +324,7 @@ impl Journal {
             return Ok(());
         };
         if let Some(last) = self.live.last_mut() {
-            make_length_durable(&mut last.segment)?;
+            last.segment.make_length_durable()?;
             let mut bytes = vec![0; FILL_BYTES];
             for start in (0..last.end).step_by(FILL_BYTES) {
                 let length =
@@ -366,7 +351,7 @@ impl Journal {
     fn take_segment(&mut self, needed: u64) -> Result<Segment> {
         if let Some(index) = self.free.iter().position(|segment| segment.capacity >= needed) {
             if !self.free[index].durable {
-                make_length_durable(&mut self.free[index])?;
+                self.free[index].make_length_durable()?;
                 self.disk.sync_names()?;
                 self.free[index].durable = true;
             }
@@ -432,53 +417,9 @@ impl Journal {
     }
 }
 
-impl Plan {
-    /// A file full of zeroes whose length and name are durable.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub(crate) fn make(self, disk: &dyn Disk) -> Result<Segment> {
-        let Self { slot, capacity } = self;
-        let name = segment_name(slot);
-        let file = disk.open(&name, Access::Create)?;
-        let made = file.preallocate(capacity).and_then(|()| disk.sync_names());
-        if let Err(error) = made {
-            // What is left of it takes space that is short perhaps.
-            drop(file);
-            let _ = disk.remove(&name);
-            return Err(error);
-        }
-        Ok(Segment {
-            slot,
-            file,
-            capacity,
-            durable: true,
-        })
-    }
-}
-
-impl Segment {
-    /// Removes the file. One that stays is used again after the next opening.
-    pub(crate) fn remove(self, disk: &dyn Disk) {
-        let name = segment_name(self.slot);
-        drop(self);
-        let _ = disk.remove(&name);
-    }
-}
-
 /// Whether a record with a body of `length` bytes goes into `segment`.
 fn has_room(segment: &Live, length: usize) -> bool {
     segment.end + record_bytes(length) as u64 <= segment.segment.capacity
-}
-
-/// Makes the length of a file durable that an earlier process may have left in the cache only.
-fn make_length_durable(segment: &mut Segment) -> Result<()> {
-    if let Some(end) = segment.file.length()?.checked_sub(1) {
-        let mut byte = [0];
-        segment.file.read_at(end, &mut byte)?;
-        segment.file.write_at(end, &byte)?;
-    }
-    segment.file.sync()
 }
 
 /// Fills in the header of `record`, whose body has `length` bytes, and the padding; answers with its checksum.

@@ -44,6 +44,7 @@ mod error;
 mod helpers;
 mod inspect;
 mod journal;
+mod journal_file;
 mod layout;
 pub mod limits;
 mod lines;
