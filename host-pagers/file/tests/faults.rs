@@ -425,12 +425,13 @@ fn after_a_panic_nothing_is_committed_until_the_store_is_opened_again() {
 /// However long it fails, and whatever is tried again, the journal takes no more than its bound.
 #[test]
 fn a_disk_that_keeps_failing_is_not_filled() {
-    for file in ["STORE", "journal"] {
+    // The superblock, records: what an activation writes is in front of them.
+    for (file, from) in [("STORE", 0), ("journal", 1)] {
         let disk = MemoryDisk::new();
         let store = open(&disk).unwrap();
         let object = client(&store, "object", PAGES).unwrap();
         object.commit_full(0, 1);
-        disk.refuse(Some(file));
+        disk.refuse(Some((file, from)));
         let commit = |byte: u8| {
             let call = Client::call();
             object.give(call, 0, &[byte; PAGE]).unwrap();

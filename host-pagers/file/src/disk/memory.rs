@@ -92,12 +92,12 @@ struct Shared {
 /// Changes of a file wait; see [`MemoryDisk::hold`].
 pub struct Hold(MemoryDisk);
 
-/// A file whose changes wait, how many do, and files whose syncs fail.
+/// A file whose changes wait, how many do, and writes that fail.
 #[derive(Default)]
 struct Held {
     name: Option<String>,
     waiting: usize,
-    refused: Option<String>,
+    refused: Option<(String, u64)>,
 }
 
 /// What the disk holds.
@@ -169,9 +169,9 @@ impl MemoryDisk {
         self.shared.cold.store(cold, Ordering::Relaxed);
     }
 
-    /// Has syncs of files whose names begin with `front` fail from now on.
-    pub fn refuse(&self, front: Option<&str>) {
-        lock(&self.shared.held).refused = front.map(str::to_owned);
+    /// Has writes from an offset on to files whose names begin so fail, until it is others or none.
+    pub fn refuse(&self, writes: Option<(&str, u64)>) {
+        lock(&self.shared.held).refused = writes.map(|(front, offset)| (front.to_owned(), offset));
     }
 
     /// Has changes of the file `name` wait while the answer lives.
@@ -557,6 +557,10 @@ impl DiskFile for MemoryFile {
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        let refused = lock(&self.disk.shared.held).refused.clone();
+        if refused.is_some_and(|(front, from)| self.name.starts_with(&front) && offset >= from) {
+            return Err(error(PagerErrorKind::Io, "refused to write to", &self.name));
+        }
         let fault = lock(&self.disk.shared.platter).next_failure();
         if fault == Some(Failure::Short) && bytes.len() > 1 {
             self.disk.begin();
@@ -568,11 +572,7 @@ impl DiskFile for MemoryFile {
     }
 
     fn sync(&self) -> Result<()> {
-        let refused = lock(&self.disk.shared.held).refused.clone();
-        let outcome = match refused.filter(|front| self.name.starts_with(front)) {
-            Some(_) => Err(error(PagerErrorKind::Io, "refused to sync", &self.name)),
-            None => self.attempt(Change::Sync(self.name.clone())),
-        };
+        let outcome = self.attempt(Change::Sync(self.name.clone()));
         // As Linux does: after a failed write-back the pages count as clean.
         if outcome.is_err() && self.is_named() && self.access != Access::Read {
             self.disk.change(Change::Lose(self.name.clone()));
