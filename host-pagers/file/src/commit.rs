@@ -223,13 +223,17 @@ impl Shared {
         if journal.has_room(length) {
             return Ok(journal);
         }
+        let error = within("the journal cannot go on in a fresh segment", error);
+        if error.kind != PagerErrorKind::NoSpace {
+            return Err(error);
+        }
         // Room there may be in the segments before, when the images have what is in them.
         drop(journal);
         let relieved = self.checkpoint_sealed();
         let mut journal = lock(&self.journal);
         relieved
             .and_then(|()| self.roll(&mut journal, length))
-            .map_err(|_| within("the journal cannot go on in a fresh segment", error))?;
+            .map_err(|_| error)?;
         Ok(journal)
     }
 
