@@ -11,7 +11,7 @@
 //! - a call is taken by the flush that is running or by a later one: nobody leaves the role while calls are queued
 //!   without waking the thread that goes on, where there is one;
 //! - when a record fails, everything queued behind it fails too: it may be a difference to what is not there;
-//! - after a commit that panicked nothing is committed until the store is opened again.
+//! - after a panic of whatever a commit rests on, nothing is committed until the store is opened again.
 
 use std::{
     collections::BTreeMap,
@@ -141,7 +141,8 @@ impl Shared {
         handles.len()
     }
 
-    /// The journal, if it may be written, with room in it: where it has grown over its bounds, with `open` objects, a checkpoint is taken first.
+    /// The journal, if it may be written, with room in it: where it has grown over its bounds, with `open` objects, a checkpoint is
+    /// taken first.
     fn relieve(&self, open: usize) -> Result<MutexGuard<'_, Journal>> {
         let bound = self.options.checkpoint_bytes.saturating_mul(BACK_PRESSURE);
         let objects_max = OBJECTS_TOUCHED_MAX * BACK_PRESSURE as usize + open;

@@ -189,8 +189,8 @@ impl Journal {
         self.used
     }
 
-    /// Whether a record that failed could come back after a crash. Nothing may succeed before a fresh segment is
-    /// activated, not even a call without changes: it would be a success before the failure then.
+    /// Whether a record that failed could come back after a crash. No call may succeed before a fresh segment is begun, not
+    /// even one without changes: it would be a success before the failure then.
     pub(crate) fn is_doubtful(&self) -> bool {
         self.doubtful
     }
