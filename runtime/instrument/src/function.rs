@@ -66,7 +66,6 @@ pub(crate) fn rewrite(
         ahead = hoist::settle(plan, &trace, &mut fates);
         report.hoisted += fates.iter().filter(|fate| **fate == Fate::Hoisted).count() as u64;
         report.loops += ahead.len() as u64;
-        report.marks_ahead |= !ahead.is_empty();
     }
     if plan.analyses.coalesce && without.is_none() {
         report.coalesced += coalesce::settle(plan, &trace, &mut fates);
@@ -286,8 +285,8 @@ impl<'a> Edit<'a> {
         spilled
     }
 
-    /// Marks for a bulk store whose length is known at run time only: by a function before it, where marks may come before
-    /// their stores. Nothing that could collect is between the two.
+    /// Marks for a bulk store whose length is known at run time only. They come before it: setting many cards takes a loop or a
+    /// fill, in which a guest may be interrupted for good. Nothing that could collect is between the two, but for another thread.
     fn dynamic(
         &mut self,
         site: &Site,
@@ -307,9 +306,14 @@ impl<'a> Edit<'a> {
         }
         let (first, last) = (take(locals), take(locals));
         let len_is_64 = walk::len_is_64(site);
-        self.insert(site.end, Rank::Marks, |marker, out| {
-            marker.range(out, address, len, len_is_64, first, last);
+        self.insert(site.at, Rank::Spill, |marker, out| {
+            marker.range_ahead(out, address, len, len_is_64, first, last);
         });
+        if self.marker.plan.tracked_type.shared {
+            self.insert(site.end, Rank::Marks, |marker, out| {
+                marker.range(out, address, len, len_is_64, first, last);
+            });
+        }
     }
 
     /// Puts the body together.

@@ -22,7 +22,8 @@
 //! - **Suspect pages.** A store may run on into the page after the one it began on, and stores close behind it may begin there.
 //!   Such a page needs no mark of its own, and only its first [`Options::suspect_bytes`] can have changed: compare those.
 //! - **When to collect.** Cards are read and cleared while the guest is inside a call to the host, or is not running. Not at
-//!   an epoch or fuel interruption: [`Report::marks_ahead`] tells whether that would matter.
+//!   an epoch or fuel interruption after which it goes on: marks may have been set for stores that are yet to come. One that
+//!   ends the call is a trap.
 //! - **Not tracked.** Active data segments (they are written before anything can be mapped), and what the host itself writes,
 //!   functions of `wasi_snapshot_preview1` excepted: each gets one around it that marks what it may have written.
 //! - **The shadow stack.** Stores to LLVM's shadow stack are skipped, if [`Report::shadow_stack`] is set: then nothing is

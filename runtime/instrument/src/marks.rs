@@ -3,8 +3,9 @@
 //! Invariants:
 //! - what is emitted leaves the operand stack as it was, and assigns scratch locals only;
 //! - nothing emitted traps: for a 32-bit memory every 32-bit address has a card; for a 64-bit one a mark is only made for an
-//!   address at which a store has succeeded.
+//!   address at which a store has succeeded, or that was found to be in the memory.
 
+use crate::ahead::memory_bytes;
 use crate::plan::Plan;
 use alloc::vec::Vec;
 use wasm_encoder::{BlockType, InstructionSink, MemArg};
@@ -119,6 +120,28 @@ impl Marker<'_> {
         sink.end();
     }
 
+    /// The same before the bytes are stored: nothing if they are not all in the memory, as the bulk store then writes nothing.
+    pub fn range_ahead(
+        &self,
+        out: &mut Vec<u8>,
+        address: u32,
+        len: u32,
+        len_is_64: bool,
+        first: u32,
+        last: u32,
+    ) {
+        let sink = &mut InstructionSink::new(out);
+        wide(sink, len, len_is_64);
+        memory_bytes(self, sink);
+        sink.i64_le_u().if_(BlockType::Empty);
+        wide(sink, address, self.plan.is_64());
+        memory_bytes(self, sink);
+        wide(sink, len, len_is_64);
+        sink.i64_sub().i64_le_u().if_(BlockType::Empty);
+        self.range(out, address, len, len_is_64, first, last);
+        InstructionSink::new(out).end().end();
+    }
+
     /// Marks the card of the address on the stack.
     pub fn card_of_top(&self, sink: &mut InstructionSink<'_>) {
         self.index(sink);
@@ -153,5 +176,13 @@ impl Marker<'_> {
             .i32_add();
         sink.memory_fill(self.plan.cards.memory);
         sink.end();
+    }
+}
+
+/// Pushes a local as a number of 64 bits.
+fn wide(sink: &mut InstructionSink<'_>, local: u32, is_64: bool) {
+    sink.local_get(local);
+    if !is_64 {
+        sink.i64_extend_i32_u();
     }
 }

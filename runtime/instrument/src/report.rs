@@ -116,9 +116,6 @@ pub struct Report {
     pub bytes_out: u64,
     /// Set if stores to this stack were skipped: the host never maps anything over it.
     pub shadow_stack: Option<ShadowStack>,
-    /// Some marks are set before their stores. Cards must then not be collected at an epoch or fuel interruption of the
-    /// guest, only in a call to the host and after the guest has returned or trapped.
-    pub marks_ahead: bool,
     /// Custom sections that were dropped because they hold offsets into the code.
     pub dropped_sections: Vec<String>,
 }

@@ -2,9 +2,9 @@
 
 mod support;
 
-use anyhow::Result;
-use support::{Pair, engine};
-use vmsync_instrument::{Analyses, Cards, MemoryChoice, Options};
+use anyhow::{Context, Result};
+use support::{Pair, Side, engine};
+use vmsync_instrument::{Analyses, Cards, MemoryChoice, Options, instrument};
 use wasmtime::Val;
 
 /// Addresses around the borders of pages and of a memory of two Wasm pages.
@@ -73,8 +73,10 @@ fn run(memory: &str, ty: &str, body: &str) -> Result<()> {
             } else {
                 Val::I32(address as i32)
             };
-            pair.call("run", &[value])
+            let ended = pair
+                .call("run", &[value])
                 .map_err(|error| error.context(format!("{body} at {address:#x}, {options:?}")))?;
+            assert!(ended, "{body} at {address:#x}");
         }
     }
     Ok(())
@@ -225,7 +227,7 @@ fn only_the_tracked_memory_is_marked() -> Result<()> {
             pair.marked.call("other", &[Val::I32(address)])?;
             assert_eq!(pair.marked.marked(), []);
             pair.plain.call("other", &[Val::I32(address)])?;
-            pair.call("run", &[Val::I32(address)])?;
+            assert!(pair.call("run", &[Val::I32(address)])?);
         }
     }
     Ok(())
@@ -286,7 +288,7 @@ fn dead_code_stays_valid() -> Result<()> {
     run(
         "2",
         "i32",
-        "(loop (br 0) (block (param i32) (i32.const 4) (i32.store))) (unreachable)",
+        "(loop (br 1) (block (param i32) (i32.const 4) (i32.store))) (unreachable)",
     )?;
     run(
         "2",
@@ -317,8 +319,8 @@ fn values_may_call_and_store_too() -> Result<()> {
     for options in variants() {
         let mut pair = Pair::new(&engine(), &wasm, &options, "memory")?;
         for address in [0, 4, 4092, 4096, 30_000, 131_071] {
-            pair.call("run", &[Val::I32(address)])?;
-            pair.call("memory64free", &[Val::I32(address)])?;
+            assert!(pair.call("run", &[Val::I32(address)])?);
+            assert!(pair.call("memory64free", &[Val::I32(address)])?);
         }
     }
     Ok(())
@@ -338,7 +340,7 @@ fn cards_may_lie_in_the_memory_itself() -> Result<()> {
     };
     let mut pair = Pair::new(&engine(), &wasm, &options, "memory")?;
     for address in [0, 4090, 65536, 131_072 - 9000, 1_200_000, 1_310_700] {
-        pair.call("run", &[Val::I32(address)])?;
+        assert!(pair.call("run", &[Val::I32(address)])?);
     }
     Ok(())
 }
@@ -353,7 +355,7 @@ fn growing_memories_stay_covered() -> Result<()> {
     )?;
     let mut pair = Pair::new(&engine(), &wasm, &Options::default(), "memory")?;
     for pages in [0, 1, 100, 100, 50] {
-        pair.call("run", &[Val::I32(pages)])?;
+        assert!(pair.call("run", &[Val::I32(pages)])?);
     }
     Ok(())
 }
@@ -382,8 +384,42 @@ fn modern_modules_are_handled() -> Result<()> {
     for options in variants() {
         let mut pair = Pair::new(&engine(), &wasm, &options, "memory")?;
         for address in [0, 4090, 126_900, 131_000, 131_072] {
-            pair.call("run", &[Val::I32(address)])?;
-            pair.call("tail", &[Val::I32(address)])?;
+            assert!(pair.call("run", &[Val::I32(address)])?);
+            assert!(pair.call("tail", &[Val::I32(address)])?);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_stored_before_fuel_ends_is_marked() -> Result<()> {
+    for (memory, ty) in [("2", "i32"), ("i64 2", "i64")] {
+        for body in [
+            "(memory.fill (local.get $at) (local.get $byte) (local.get $len))",
+            "(i32.store8 (local.get $at) (local.get $byte))
+             (memory.copy (local.get $to) (local.get $at) (local.get $len))",
+            "(memory.init $d (local.get $at) (i32.const 0) (i32.const 38)) (i32.store (local.get $to) (local.get $byte))
+             (memory.fill (local.get $at) (local.get $byte) (local.get $len))",
+        ] {
+            let wasm = wat::parse_str(format!(
+                r#"(module (memory (export "memory") {memory}) (data $d "some bytes to initialize a memory with")
+                     (func (export "run") (param $at {ty}) (param $to {ty}) (param $len {ty}) (param $byte i32) {body}))"#
+            ))?;
+            let value = |number| match ty {
+                "i64" => Val::I64(number),
+                _ => Val::I32(number as i32),
+            };
+            for analyses in [Analyses::NONE, Analyses::ALL] {
+                let options = Options {
+                    analyses,
+                    ..Options::default()
+                };
+                let done = instrument(&wasm, &options)?;
+                let mut side = Side::new(&engine(), &done.wasm, "memory", Some(&done.cards))?;
+                let args = [value(3000), value(50_000), value(30_000)];
+                side.collect_wherever_fuel_ends("run", &args)
+                    .with_context(|| format!("{body} {memory}"))?;
+            }
         }
     }
     Ok(())

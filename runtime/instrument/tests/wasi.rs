@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use anyhow::{Context, Result};
-use support::{Side, engine};
-use vmsync_instrument::{Analyses, Options, StoreKind, instrument, instrument_without};
+use support::{Host, Side, engine};
+use vmsync_instrument::{Analyses, Options, StoreKind, expose::expose, instrument, instrument_without};
 use wasmtime::{Caller, Extern, Linker, Module, Store, Val};
 
 const PAGE: i32 = 4096;
@@ -249,6 +249,27 @@ fn others_functions_and_memories_are_left_alone() -> Result<()> {
     Ok(())
 }
 
+/// Whoever keeps a whole instance relies on marks only where nothing else writes its memory.
+#[test]
+fn what_hosts_add_to_the_module_of_wasi_may_write_anything() -> Result<()> {
+    for (module, name, unseen) in [
+        ("wasi_snapshot_preview1", "random_get", false),
+        ("wasi_snapshot_preview1", "fd_close", false),
+        ("wasi_snapshot_preview1", "sock_recv_from", true),
+        ("env", "random_get", true),
+    ] {
+        let text = format!(
+            r#"(module (import "{module}" "{name}" (func (param i32 i32) (result i32))) (memory (export "memory") 1))"#
+        );
+        assert_eq!(
+            expose(&wat::parse_str(text)?)?.calls_host,
+            unseen,
+            "{module} {name}"
+        );
+    }
+    Ok(())
+}
+
 /// Every way to a function of WASI.
 const USES: &str = r#"(module
   (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
@@ -320,6 +341,66 @@ fn every_use_of_a_function_is_seen() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A host that fills the buffers of a list, and two results. What is in the third is its answer; a negative one is a trap.
+fn fill(mut caller: Caller<'_, Host>, _: i32, list: i32, count: i32, result: i32) -> wasmtime::Result<i32> {
+    let memory = caller.get_export("memory").and_then(Extern::into_memory);
+    let memory = memory.expect("the memory");
+    let word = |caller: &Caller<'_, Host>, at: i32| -> wasmtime::Result<i32> {
+        let mut bytes = [0; 4];
+        memory.read(caller, at as usize, &mut bytes)?;
+        Ok(i32::from_le_bytes(bytes))
+    };
+    let byte = word(&caller, 0)?;
+    for index in 0..count {
+        let (at, len) = (
+            word(&caller, list + 8 * index)?,
+            word(&caller, list + 8 * index + 4)?,
+        );
+        memory.write(&mut caller, at as usize, &vec![byte as u8; len as usize])?;
+    }
+    if result < 0 {
+        wasmtime::bail!("the result has no place");
+    }
+    memory.write(&mut caller, result as usize, &byte.to_le_bytes())?;
+    Ok(0)
+}
+
+/// Reads two buffers.
+const READS: &str = r#"(module
+  (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 16)
+  (func (export "read") (param $result i32) (param $byte i32) (result i32)
+    (i32.store (i32.const 0) (local.get $byte))
+    (i32.store (i32.const 16) (i32.const 8000)) (i32.store (i32.const 20) (i32.const 20000))
+    (i32.store (i32.const 24) (i32.const 60000)) (i32.store (i32.const 28) (i32.const 9000))
+    (call $read (i32.const 0) (i32.const 16) (i32.const 2) (local.get $result))))"#;
+
+fn reading() -> Result<Side> {
+    let done = instrument(&wat::parse_str(READS)?, &Options::default())?;
+    Side::linked(&engine(), &done.wasm, "memory", Some(&done.cards), |linker| {
+        linker.func_wrap("wasi_snapshot_preview1", "fd_read", fill)?;
+        Ok(())
+    })
+}
+
+#[test]
+fn what_is_written_before_fuel_ends_has_marks() -> Result<()> {
+    // The result lies over the list the second time.
+    for result in [100_000, 20] {
+        reading()?.collect_wherever_fuel_ends("read", &[Val::I32(result)])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_written_before_a_trap_has_marks() -> Result<()> {
+    let mut side = reading()?;
+    let ended = side.call("read", &[Val::I32(-1), Val::I32(7)])?;
+    ended.context("enough fuel")?.expect_err("a trap");
+    assert_eq!(side.memory.data(&side.store)[8000..][..20_000], [7; 20_000]);
+    side.collect()
 }
 
 /// The host collects in the middle of a call, after it has written a part.

@@ -78,12 +78,14 @@ pub(super) fn bytes(marker: &Marker<'_>) -> Function {
     function
 }
 
-/// Pushes the size of a 32-bit memory, of type i64.
+/// Pushes the size of the memory in bytes, of type i64.
 pub(crate) fn memory_bytes(marker: &Marker<'_>, sink: &mut InstructionSink<'_>) {
     let unit_log2 = marker.plan.tracked_type.page_size_log2;
-    sink.memory_size(marker.plan.cards.tracked)
-        .i64_extend_i32_u()
-        .i64_const(unit_log2.unwrap_or(limits::WASM_PAGE_LOG2).into())
+    sink.memory_size(marker.plan.cards.tracked);
+    if !marker.plan.is_64() {
+        sink.i64_extend_i32_u();
+    }
+    sink.i64_const(unit_log2.unwrap_or(limits::WASM_PAGE_LOG2).into())
         .i64_shl();
 }
 

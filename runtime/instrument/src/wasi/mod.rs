@@ -2,23 +2,26 @@
 //!
 //! ```text
 //!   call $fd_read  -->  call $around_fd_read:  the list of buffers is looked at
+//!                                              marks of all that it may write
 //!                                              call $fd_read, whose results stay on the stack
-//!                                              marks of all that it may have written
+//!                                              the same marks
 //! ```
 //!
 //! The one around has the same type and takes its place wherever the module uses it: in calls, references, tables, exports. Marks
-//! come after the call, because the host may collect in it. They do not depend on its result: a call that fails may have written
-//! a part. [`table`] says what each function may write.
+//! come before the call, because it may end in a trap, and the guest be interrupted for good behind it; and after it, because the
+//! host may collect in it. They do not depend on its result: a call that fails may have written a part. [`table`] says what each
+//! function may write.
 //!
 //! A list of buffers is read again after the call. Where that could find another list (a result is written over it, or it is
 //! longer than any host takes), the whole memory is marked, which is also what happens where nothing tells how much is written.
 //!
 //! Not here:
 //! - What a thread changes in such a list while the host reads it: that thread loses its own marks.
-//! - A call that ends in a trap: what it wrote has no marks.
+//! - A host that collects in a call which then ends the guest: what it wrote afterwards has no marks.
 //!
 //! Invariants:
-//! - nothing emitted traps once the function was called, and what is done for a list has a bound that the guest does not choose;
+//! - what is done for a list has a bound that the guest does not choose;
+//! - if the marks exhaust the stack, nothing is written;
 //! - a function of another type than WASI's is left alone: no host could link it.
 
 mod table;
@@ -33,9 +36,16 @@ use wasmparser::{Import, TypeRef};
 /// The name of the export that WASI's functions take for the guest's memory. It has 32-bit addresses.
 pub(crate) const MEMORY: &str = "memory";
 
-/// Whether an import is one of WASI's functions.
+/// What an imported function writes, if it is one of WASI's.
+fn outs(import: &Import<'_>) -> Option<&'static [Out]> {
+    let known = table::FUNCTIONS.binary_search_by_key(&import.name, |&(name, _)| name);
+    let (_, outs) = table::FUNCTIONS[known.ok()?];
+    (import.module == table::MODULE).then_some(outs)
+}
+
+/// Whether an import is one of WASI's functions. Hosts add others to its module, of which nothing is known.
 pub(crate) fn is_function(import: &Import<'_>) -> bool {
-    import.module == table::MODULE && matches!(import.ty, TypeRef::Func(_) | TypeRef::FuncExact(_))
+    matches!(import.ty, TypeRef::Func(_) | TypeRef::FuncExact(_)) && outs(import).is_some()
 }
 
 /// Bytes of an `iovec`: an address and a length.
@@ -59,11 +69,10 @@ impl Wrapped {
         ty: u32,
         parameters: &[wasmparser::ValType],
     ) -> Option<Self> {
-        let known = table::FUNCTIONS.binary_search_by_key(&import.name, |&(name, _)| name);
-        let outs = table::FUNCTIONS[known.ok()?].1;
+        let outs = outs(import)?;
         let mut read = outs.iter().flat_map(|out| out.parameters());
         let fits = read.all(|at| parameters.get(at as usize) == Some(&wasmparser::ValType::I32));
-        (import.module == table::MODULE && fits).then_some(Self {
+        (fits && !outs.is_empty()).then_some(Self {
             function,
             ty,
             parameters: parameters.len() as u32,
@@ -84,12 +93,13 @@ impl Wrapped {
         };
         let mut function = Function::new([(2, ValType::I64), (1, ValType::I32)]);
         let sink = &mut function.instructions();
-        // Marks nothing. If there is no stack left for marks, this traps, and nothing is written.
-        sink.i64_const(1).i64_const(0).call(around.between);
         for &out in self.outs {
             if let Out::Buffers { list, count } = out {
                 around.look(sink, self.outs, list, count);
             }
+        }
+        for &out in self.outs {
+            around.mark(sink, out);
         }
         for parameter in 0..self.parameters {
             sink.local_get(parameter);

@@ -52,9 +52,6 @@
   )
   (func (;7;) (type 2) (param i32 i32 i32 i32) (result i32)
     (local i64 i64 i32)
-    i64.const 1
-    i64.const 0
-    call 10
     local.get 1
     i64.extend_i32_u
     local.get 2
@@ -124,6 +121,51 @@
         end
       end
     end
+    local.get 6
+    if ;; label = @1
+      i64.const 0
+      i64.const 4294967295
+      call 10
+    else
+      local.get 1
+      i64.extend_i32_u
+      local.set 4
+      block ;; label = @2
+        loop ;; label = @3
+          local.get 4
+          local.get 5
+          i64.ge_u
+          br_if 1 (;@2;)
+          local.get 4
+          i32.wrap_i64
+          i64.load32_u
+          local.get 4
+          i32.wrap_i64
+          i64.load32_u
+          local.get 4
+          i32.wrap_i64
+          i64.load32_u offset=4
+          i64.add
+          i64.const 1
+          i64.sub
+          call 10
+          local.get 4
+          i64.const 8
+          i64.add
+          local.set 4
+          br 0 (;@3;)
+        end
+      end
+    end
+    local.get 3
+    i64.extend_i32_u
+    local.get 3
+    i64.extend_i32_u
+    i64.const 4
+    i64.add
+    i64.const 1
+    i64.sub
+    call 10
     local.get 0
     local.get 1
     local.get 2
@@ -177,8 +219,17 @@
   )
   (func (;8;) (type $two) (param i32 i32) (result i32)
     (local i64 i64 i32)
+    local.get 0
+    i64.extend_i32_u
+    local.get 0
+    i64.extend_i32_u
+    local.get 1
+    i64.extend_i32_u
     i64.const 1
-    i64.const 0
+    i64.mul
+    i64.add
+    i64.const 1
+    i64.sub
     call 10
     local.get 0
     local.get 1
@@ -198,8 +249,8 @@
   )
   (func (;9;) (type $two) (param i32 i32) (result i32)
     (local i64 i64 i32)
-    i64.const 1
     i64.const 0
+    i64.const 4294967295
     call 10
     local.get 0
     local.get 1

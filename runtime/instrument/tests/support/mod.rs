@@ -13,6 +13,8 @@ use wasmtime::{Config, Engine, Extern, Instance, Linker, Memory, Module, Store, 
 
 /// Fuel of one call: enough for every test, and an end for every generated program.
 const FUEL: u64 = 1_000_000;
+/// How much more of it marks may take, by far.
+const MARKS_TIMES: u64 = 16;
 
 /// An engine with everything that the instrumenter accepts and Wasmtime has.
 pub fn engine() -> Engine {
@@ -54,10 +56,24 @@ pub struct Side {
     pub instance: Instance,
     pub memory: Memory,
     cards: Option<(Memory, CardsLocation)>,
+    /// Fuel that the next calls get, and whether it was too little for the last.
+    pub fuel: u64,
+    pub ran_out: bool,
 }
 
 impl Side {
     pub fn new(engine: &Engine, wasm: &[u8], memory: &str, cards: Option<&CardsLocation>) -> Result<Self> {
+        Self::linked(engine, wasm, memory, cards, |_| Ok(()))
+    }
+
+    /// One that imports more.
+    pub fn linked(
+        engine: &Engine,
+        wasm: &[u8],
+        memory: &str,
+        cards: Option<&CardsLocation>,
+        link: impl FnOnce(&mut Linker<Host>) -> Result<()>,
+    ) -> Result<Self> {
         let module = Module::new(engine, wasm)?;
         let mut store = Store::new(
             engine,
@@ -107,6 +123,7 @@ impl Side {
                 Ok(0)
             },
         )?;
+        link(&mut linker)?;
         let instance = linker.instantiate(&mut store, &module)?;
         let memory = instance
             .get_memory(&mut store, memory)
@@ -128,6 +145,8 @@ impl Side {
             instance,
             memory,
             cards,
+            fuel: FUEL,
+            ran_out: false,
         };
         side.rebase();
         Ok(side)
@@ -149,8 +168,11 @@ impl Side {
             .get_func(&mut self.store, name)
             .context("no such export")?;
         let mut results = vec![Val::I32(0); function.ty(&self.store).results().len()];
-        self.store.set_fuel(FUEL)?;
-        Ok(match function.call(&mut self.store, args, &mut results) {
+        self.store.set_fuel(self.fuel)?;
+        let called = function.call(&mut self.store, args, &mut results);
+        let trap = called.as_ref().err().and_then(|error| error.downcast_ref());
+        self.ran_out = matches!(trap, Some(wasmtime::Trap::OutOfFuel));
+        Ok(match called {
             Ok(()) => Some(Ok(results)),
             Err(error) => match error.downcast_ref::<wasmtime::Trap>() {
                 Some(wasmtime::Trap::OutOfFuel | wasmtime::Trap::StackOverflow) => None,
@@ -177,6 +199,32 @@ impl Side {
         self.store.data_mut().marked.extend(marked);
         self.rebase();
         Ok(())
+    }
+
+    /// Calls an export again and again, each time with a little more fuel, and checks the marks each time. The last parameter of
+    /// the export is another number in each call.
+    pub fn collect_wherever_fuel_ends(&mut self, name: &str, args: &[Val]) -> Result<()> {
+        let mut number = 0;
+        let mut call = |side: &mut Self, fuel| -> Result<bool> {
+            side.fuel = fuel;
+            number += 1;
+            let ended = side.call(name, &[args, &[Val::I32(number)]].concat())?;
+            side.collect().with_context(|| format!("with fuel for {fuel}"))?;
+            ensure!(ended.is_some() || side.ran_out, "it ended otherwise");
+            Ok(ended.is_some())
+        };
+        ensure!(call(self, FUEL)?, "that should have been enough");
+        let whole = self.used()?;
+        // Where much is needed, what is needed for the stores themselves is in the middle.
+        for fuel in (0..whole).filter(|fuel| *fuel < 400 || whole - fuel < 400) {
+            call(self, fuel)?;
+        }
+        Ok(())
+    }
+
+    /// How much fuel the last call took.
+    fn used(&self) -> Result<u64> {
+        Ok(self.fuel - self.store.get_fuel()?)
     }
 
     /// Numbers of the marked cards.
@@ -264,13 +312,21 @@ impl Pair {
         Ok(Self { plain, marked, done })
     }
 
-    /// Calls both, and checks results, traps, memory and marks. `false`: one ran out of fuel or stack.
+    /// Calls both, and checks results, traps, memory and marks. `false`: one ran out of fuel or stack; marks are checked then, too.
     pub fn call(&mut self, name: &str, args: &[Val]) -> Result<bool> {
         let (plain, marked) = (self.plain.call(name, args)?, self.marked.call(name, args)?);
-        let (Some(plain), Some(marked)) = (plain, marked) else {
+        let (Some(plain), Some(marked)) = (&plain, &marked) else {
+            // Ahead of a loop that ends in a trap there may be marks for all of the address space.
+            ensure!(
+                !self.marked.ran_out
+                    || !matches!(plain, Some(Ok(_)))
+                    || self.plain.used()? > FUEL / MARKS_TIMES,
+                "only the instrumented module runs on and on"
+            );
+            self.marked.collect()?;
             return Ok(false);
         };
-        match (&plain, &marked) {
+        match (plain, marked) {
             (Ok(a), Ok(b)) => ensure!(
                 a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
                 "results differ: {a:?} and {b:?}"
