@@ -123,7 +123,12 @@ impl Reservation {
             format!("cannot reserve {length} bytes of address space for a linear memory: {error}")
         })?;
         let base = NonNull::new(base.cast::<u8>()).ok_or("the kernel mapped the null page")?;
-        let guard = HostAccessGuard::new(base.as_ptr(), capacity);
+        let Some(guard) = HostAccessGuard::new(base.as_ptr(), capacity) else {
+            // SAFETY: the mapping is this function's own.
+            let unmapped = unsafe { munmap(base.as_ptr().cast(), length) };
+            debug_assert!(unmapped.is_ok());
+            return Err("too many linear memories live in this process to guard another one: drop some".into());
+        };
         Ok(Self {
             base,
             capacity,

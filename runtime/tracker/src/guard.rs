@@ -93,26 +93,27 @@ fn install() {
 /// One guarded linear memory; dropped before the memory is unmapped.
 #[derive(Debug)]
 pub struct HostAccessGuard {
-    slot: Option<usize>,
+    slot: usize,
 }
 
 impl HostAccessGuard {
-    /// Guards the memory at `base`, which has `bytes_reserved` bytes, and of which nothing is accessible yet. With all slots
-    /// taken the memory goes unguarded.
-    pub fn new(base: *mut u8, bytes_reserved: usize) -> Self {
-        let slot = SLOTS.iter().position(|slot| {
-            slot.start
-                .compare_exchange(0, CLAIMED, Ordering::AcqRel, Ordering::Relaxed)
-                .is_ok()
-        });
-        if let Some(index) = slot {
-            let pages = bytes_reserved.div_ceil(rustix::param::page_size()) as u64;
-            let closed = Box::into_raw(Box::new(AtomicBitmap::new(pages)));
-            SLOTS[index].closed.store(closed, Ordering::SeqCst);
-            SLOTS[index].end.store(0, Ordering::SeqCst);
-            SLOTS[index].start.store(base.addr(), Ordering::SeqCst);
-        }
-        Self { slot }
+    /// Guards the memory at `base`, which has `bytes_reserved` bytes, and of which nothing is accessible yet. `None`: with
+    /// [`GUARDED_MEMORIES_MAX`] others the memory would go unguarded, so its owner must not use it.
+    pub fn new(base: *mut u8, bytes_reserved: usize) -> Option<Self> {
+        let index = SLOTS.iter().position(|slot| {
+            slot.start.load(Ordering::Relaxed) == 0
+                && slot
+                    .start
+                    .compare_exchange(0, CLAIMED, Ordering::AcqRel, Ordering::Relaxed)
+                    .is_ok()
+        })?;
+        let slot = &SLOTS[index];
+        let pages = bytes_reserved.div_ceil(rustix::param::page_size()) as u64;
+        let closed = Box::into_raw(Box::new(AtomicBitmap::new(pages)));
+        slot.closed.store(closed, Ordering::SeqCst);
+        slot.end.store(0, Ordering::SeqCst);
+        slot.start.store(base.addr(), Ordering::SeqCst);
+        Some(Self { slot: index })
     }
 
     /// The owner has closed `bytes`, which are whole pages: for stores, or for all accesses.
@@ -131,23 +132,20 @@ impl HostAccessGuard {
 
     fn closed(&self) -> Option<&AtomicBitmap> {
         // SAFETY: the slot names it until this guard is dropped.
-        self.slot
-            .and_then(|index| unsafe { SLOTS[index].closed.load(Ordering::SeqCst).as_ref() })
+        unsafe { SLOTS[self.slot].closed.load(Ordering::SeqCst).as_ref() }
     }
 
     /// The memory now has `bytes` accessible bytes.
     pub fn set_size(&self, bytes: usize) {
-        if let Some(index) = self.slot {
-            let start = SLOTS[index].start.load(Ordering::Acquire);
-            SLOTS[index].end.store(start + bytes, Ordering::Release);
-        }
+        let slot = &SLOTS[self.slot];
+        let start = slot.start.load(Ordering::Acquire);
+        slot.end.store(start + bytes, Ordering::Release);
     }
 }
 
 impl Drop for HostAccessGuard {
     fn drop(&mut self) {
-        let Some(index) = self.slot else { return };
-        let slot = &SLOTS[index];
+        let slot = &SLOTS[self.slot];
         slot.end.store(0, Ordering::SeqCst);
         let closed = slot.closed.swap(ptr::null_mut(), Ordering::SeqCst);
         while slot.readers.load(Ordering::SeqCst) != 0 {
@@ -239,5 +237,26 @@ fn chain(signal: c_int, information: *mut libc::siginfo_t, context: *mut c_void)
         // SAFETY: an action without SA_SIGINFO has this signature (sigaction(2)).
         let action: extern "C" fn(c_int) = unsafe { core::mem::transmute(action) };
         action(signal);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_memory_that_would_go_unguarded_is_refused() {
+        // Nobody's fault is looked for at this address: the memory has no accessible bytes.
+        let guard = || HostAccessGuard::new(ptr::without_provenance_mut(1 << 12), 1 << 12);
+        for slot in &SLOTS[1..] {
+            slot.start.store(CLAIMED, Ordering::SeqCst);
+        }
+        let last = guard().expect("one slot is free");
+        assert!(guard().is_none());
+        drop(last);
+        assert!(guard().is_some());
+        for slot in &SLOTS[1..] {
+            slot.start.store(0, Ordering::SeqCst);
+        }
     }
 }

@@ -10,9 +10,9 @@ pub const SPLITS_MAX: isize = 8192;
 /// So many are each tracker's own, whatever others have.
 pub const SPLITS_MIN: isize = 64;
 
-/// Linear memories whose protected pages are guarded against accesses of host code at once. The signal handler walks
-/// this many slots.
-pub const GUARDED_MEMORIES_MAX: usize = 4096;
+/// Linear memories that live at once: the protected pages of each are guarded against accesses of host code. Each takes two
+/// mappings at least, so that the kernel, unless told otherwise, allows no more. The signal handler walks this many slots.
+pub const GUARDED_MEMORIES_MAX: usize = 32_768;
 
 /// Closed pages that the guard opens one by one, of all memories of the process: each takes up to two mappings, and all together
 /// an eighth of what the kernel allows unless told otherwise.
