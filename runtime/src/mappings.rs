@@ -5,6 +5,7 @@
 //!
 //! Invariants:
 //! - what a guest takes is counted too high at most, up to what the kernel says when it is asked;
+//! - an entry of its map counts as [`OF_ENTRY`], whatever the kernel says: it may be given up at any time, which has to work;
 //! - [`MAPPINGS_MIN`] are a guest's own, whatever others have; what it takes beyond is also counted for all together.
 
 use std::{
@@ -23,6 +24,9 @@ use crate::limits::{MAPPINGS_MIN, MAPPINGS_PART, MAPPINGS_PART_ALL};
 
 /// The least that a call makes room for: it begins a mapping and ends one, each in the midst of another.
 const OF_CALL: usize = 2;
+
+/// An entry of the map and the hole behind it, where there may be one at once.
+const OF_ENTRY: usize = 2;
 
 /// How many mappings the kernel allows a process; `None`: any number.
 static MAPPINGS_MAX: LazyLock<Option<usize>> = LazyLock::new(|| {
@@ -51,17 +55,18 @@ impl Mappings {
         }
     }
 
-    /// Makes room for a call that takes a few more.
+    /// Makes room for a call that takes a few more, of a guest whose map has `entries`.
     ///
     /// # Errors
     /// The guest, or all together, have taken what they may.
-    pub fn make_room(&mut self) -> std::result::Result<(), MemoryError> {
+    pub fn make_room(&mut self, entries: usize) -> std::result::Result<(), MemoryError> {
         let Some(max) = *MAPPINGS_MAX else { return Ok(()) };
-        let wanted = self.taken + OF_CALL;
+        let least = OF_ENTRY * entries;
+        let wanted = self.taken.max(least) + OF_CALL;
         if wanted > self.trusted || !self.has_room(wanted, max) {
             self.look();
         }
-        let wanted = self.taken + OF_CALL;
+        let wanted = self.taken.max(least) + OF_CALL;
         if self.has_room(wanted, max) {
             self.take(wanted);
             return Ok(());
@@ -154,7 +159,7 @@ mod tests {
         // As many calls as a guest likes, where they leave one mapping behind.
         let mut mappings = Mappings::new(addresses);
         for _ in 0..100_000 {
-            mappings.make_room().expect("one mapping");
+            mappings.make_room(1).expect("one mapping");
         }
         assert!(mappings.taken <= MAPPINGS_MIN);
         // SAFETY: the mapping is this test's own.

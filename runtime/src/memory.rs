@@ -127,7 +127,9 @@ impl Reservation {
             // SAFETY: the mapping is this function's own.
             let unmapped = unsafe { munmap(base.as_ptr().cast(), length) };
             debug_assert!(unmapped.is_ok());
-            return Err("too many linear memories live in this process to guard another one: drop some".into());
+            return Err(
+                "too many linear memories live in this process to guard another one: drop some".into(),
+            );
         };
         Ok(Self {
             base,
@@ -526,8 +528,8 @@ impl TaskMemory for GuestMemory {
         Ok(true)
     }
 
-    fn make_room(&mut self) -> Result<(), MemoryError> {
-        self.mappings.make_room()
+    fn make_room(&mut self, entries: usize) -> Result<(), MemoryError> {
+        self.mappings.make_room(entries)
     }
 
     fn map_zero(&mut self, range: ByteRange, track: bool) -> Result<(), MemoryError> {

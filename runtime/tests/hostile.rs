@@ -558,6 +558,55 @@ fn bulk_stores_to_holes_without_end_leave_others_what_they_need() {
     }
 }
 
+/// How many mappings reach into the guest's memory.
+fn mappings_of(guest: &Guest) -> usize {
+    let memory = guest.inner.memory().as_ptr_range();
+    let text = std::fs::read_to_string("/proc/self/maps").expect("Linux tells");
+    let ends = text
+        .lines()
+        .filter_map(|line| line.split(' ').next()?.split_once('-'));
+    let ends = ends.map(|(start, end)| [start, end].map(|text| usize::from_str_radix(text, 16)));
+    let reaches = |ends: &[Result<usize, _>; 2]| match ends {
+        [Ok(start), Ok(end)] => *start < memory.end.addr() && *end > memory.start.addr(),
+        _ => false,
+    };
+    ends.filter(reaches).count()
+}
+
+#[test]
+fn what_is_given_up_piece_by_piece_takes_no_more_than_what_is_mapped() {
+    const PAGES: u64 = 16_384;
+    let allowed = mappings_max() / 32;
+    each(|rig| {
+        // Set apart by advice or as regions, which the kernel sees nothing of, in memory or in an object.
+        for (regions, object) in [(false, false), (false, true), (true, false)] {
+            let mut guest = rig.guest();
+            guest.call::<i64, i64>("grow", (PAGES / 16) as i64);
+            if object {
+                guest.map_region("a", PAGES);
+            }
+            let pages = (1..PAGES).step_by(2).map(|page| BASE + page * P);
+            let mut apart: Vec<u64> = pages.collect();
+            apart.retain(|address| {
+                let result = match regions {
+                    true => guest.allocate(*address, P, 0).0,
+                    false => guest.behave(*address, P, 1),
+                };
+                result == KernReturn::Success
+            });
+            for address in apart {
+                assert_eq!(
+                    guest.deallocate(address, P),
+                    KernReturn::Success,
+                    "giving up has room"
+                );
+            }
+            let taken = mappings_of(&guest);
+            assert!(taken <= allowed + 8, "{taken} mappings of {allowed}");
+        }
+    });
+}
+
 #[test]
 fn ports_without_end_meet_a_limit() {
     each(|rig| {

@@ -192,6 +192,11 @@ impl<O: Clone + PartialEq> VmMap<O> {
         self.overlapping(range).map(|(_, pages)| pages.len()).sum()
     }
 
+    /// How many entries it has.
+    pub fn entry_count(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Whether the map has room for one more region.
     pub fn has_room(&self) -> Result<(), KernReturn> {
         if self.entries.len() + 2 > MAP_ENTRIES_MAX {

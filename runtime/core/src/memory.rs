@@ -42,9 +42,10 @@ pub trait TaskMemory {
     /// nothing has changed.
     fn map_image(&mut self, range: ByteRange, image: Image, track: bool) -> Result<bool, MemoryError>;
 
-    /// Makes room for one more region or hole, or for one more run of pages with a protection of its own: asked before a call
-    /// that may make one.
-    fn make_room(&mut self) -> Result<(), MemoryError> {
+    /// Makes room for one more entry of the task's map, which has `entries`: asked before a call that may make one. Taking
+    /// entries away later asks for nothing, though the host may need more for a hole than for what was there.
+    fn make_room(&mut self, entries: usize) -> Result<(), MemoryError> {
+        let _ = entries;
         Ok(())
     }
 

@@ -31,7 +31,7 @@ use crate::{
     abi::{ObjectInfo, ObjectInfoFlags, OpenFlags, TASK_SELF, VmProt},
     limits::OPEN_OBJECTS_MAX,
     map::{EntryBacking, Sharing, VmMap},
-    memory::MemoryError,
+    memory::{MemoryError, TaskMemory},
     msync::Segment,
     object::{ErrorCursor, ObjectHandle},
     page::{ByteRange, PageRange, PageSize},
@@ -258,6 +258,12 @@ impl<O: ObjectHandle> Task<O> {
                     .with(|object| object.stored.insert(segment.object_pages));
             }
         }
+    }
+
+    /// Makes room for one more entry of the map.
+    fn make_room(&self, memory: &mut dyn TaskMemory) -> Result<(), KernReturn> {
+        self.map.has_room()?;
+        memory.make_room(self.map.entry_count()).map_err(shortage)
     }
 
     /// The pages that hold a byte of the range; none for size 0.

@@ -98,8 +98,8 @@ impl TaskMemory for DurableMemory {
         self.linear.map_image(range, image, track)
     }
 
-    fn make_room(&mut self) -> Result<(), MemoryError> {
-        self.linear.make_room()
+    fn make_room(&mut self, entries: usize) -> Result<(), MemoryError> {
+        self.linear.make_room(entries)
     }
 
     fn map_zero(&mut self, range: ByteRange, track: bool) -> Result<(), MemoryError> {

@@ -124,8 +124,7 @@ impl<O: ObjectHandle> Task<O> {
     ) -> Result<(), KernReturn> {
         let range = self.region_range(request.address, request.size)?;
         let pages = self.page_size.shrink(range);
-        self.map.has_room()?;
-        memory.make_room().map_err(shortage)?;
+        self.make_room(memory)?;
         if request.protection.has_unknown() || request.max_protection.has_unknown() {
             return Err(KernReturn::InvalidArgument);
         }
@@ -249,8 +248,7 @@ impl<O: ObjectHandle> Task<O> {
         let pages = self.sync_range(address, size, self.address_end)?;
         let pages = pages.intersect(PageRange::new(0, self.map.end()));
         if self.map.splits(pages) {
-            self.map.has_room()?;
-            memory.make_room().map_err(shortage)?;
+            self.make_room(memory)?;
         }
         let segments = self.segments(pages);
         let returns = Msync::new(
@@ -296,8 +294,7 @@ impl<O: ObjectHandle> Task<O> {
         if !self.map.covers(pages) {
             return Err(KernReturn::InvalidAddress);
         }
-        self.map.has_room()?;
-        memory.make_room().map_err(shortage)?;
+        self.make_room(memory)?;
         if self
             .map
             .entries_in(pages)
@@ -370,7 +367,7 @@ impl<O: ObjectHandle> Task<O> {
         let page_size = self.page_size;
         match behavior {
             Behavior::Default | Behavior::Random | Behavior::Sequential => {
-                self.map.has_room()?;
+                self.make_room(memory)?;
                 self.map.update(widened, |entry| entry.behavior = behavior);
             }
             Behavior::WillNeed => memory.will_need(page_size.byte_range(widened)),

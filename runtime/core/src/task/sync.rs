@@ -108,8 +108,7 @@ impl<O: ObjectHandle> Task<O> {
             segment.address_page += part.start - segment.object_pages.start;
             segment.object_pages = part;
             if let Some(prohibit) = request.prohibit {
-                self.map.has_room()?;
-                memory.make_room().map_err(shortage)?;
+                self.make_room(memory)?;
                 let pages = part.rebase(part.start, segment.address_page);
                 let page_size = self.page_size;
                 let mut result = Ok(());
