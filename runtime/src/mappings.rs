@@ -43,6 +43,9 @@ pub(crate) struct Mappings {
     taken: usize,
     /// The kernel is asked before so many are taken.
     trusted: usize,
+    /// `taken` is what the kernel said, and nothing has changed since: asking again is of no use, and takes long where the process
+    /// has many mappings.
+    known: bool,
 }
 
 impl Mappings {
@@ -52,6 +55,7 @@ impl Mappings {
             addresses,
             taken: 0,
             trusted: MAPPINGS_MIN,
+            known: false,
         }
     }
 
@@ -63,19 +67,26 @@ impl Mappings {
         let Some(max) = *MAPPINGS_MAX else { return Ok(()) };
         let least = OF_ENTRY * entries;
         let wanted = self.taken.max(least) + OF_CALL;
-        if wanted > self.trusted || !self.has_room(wanted, max) {
-            self.look();
+        let is_certain = self.known || !self.has_room(least + OF_CALL, max);
+        if !is_certain && (wanted > self.trusted || !self.has_room(wanted, max)) {
+            self.look(least);
         }
         let wanted = self.taken.max(least) + OF_CALL;
         if self.has_room(wanted, max) {
             self.take(wanted);
+            self.known = false;
             return Ok(());
         }
         let message = format!(
             "{} mappings of {max} are taken (see vm.max_map_count): give regions up",
-            self.taken
+            wanted - OF_CALL
         );
         Err(MemoryError { message })
+    }
+
+    /// Some may have become one: the guest has given something up, or the tracker has.
+    pub fn may_have_joined(&mut self) {
+        self.known = false;
     }
 
     fn has_room(&self, wanted: usize, max: usize) -> bool {
@@ -85,10 +96,12 @@ impl Mappings {
     }
 
     /// Asks the kernel: neighbours that became alike are one mapping, and calls seldom take all that they may.
-    fn look(&mut self) {
-        if let Ok(taken) = count(&self.addresses) {
+    fn look(&mut self, least: usize) {
+        if let Ok(counted) = count(&self.addresses) {
+            let taken = counted.max(least);
             self.take(taken);
             self.trusted = MAPPINGS_MIN.max(2 * taken);
+            self.known = true;
         }
     }
 
@@ -138,31 +151,70 @@ mod tests {
 
     use super::*;
 
+    /// Pages of which every other one can be protected otherwise.
+    struct Pages {
+        base: *mut std::ffi::c_void,
+        count: usize,
+    }
+
+    impl Pages {
+        fn new(count: usize) -> Self {
+            let bytes = count * rustix::param::page_size();
+            // SAFETY: a new mapping at an address that the kernel chooses.
+            let base = unsafe { mmap_anonymous(null_mut(), bytes, ProtFlags::READ, MapFlags::PRIVATE) };
+            let base = base.expect("address space");
+            Self { base, count }
+        }
+
+        fn addresses(&self) -> Range<usize> {
+            self.base.addr()..self.base.addr() + self.count * rustix::param::page_size()
+        }
+
+        fn protect_every_other(&self, flags: MprotectFlags) {
+            let page = rustix::param::page_size();
+            for index in (1..self.count).step_by(2) {
+                // SAFETY: a page of the mapping, which nobody uses.
+                unsafe { mprotect(self.base.byte_add(index * page), page, flags) }.expect("mappings enough");
+            }
+        }
+    }
+
+    impl Drop for Pages {
+        fn drop(&mut self) {
+            // SAFETY: the mapping is this value's own.
+            unsafe { munmap(self.base, self.addresses().len()) }.expect("it is there");
+        }
+    }
+
     #[test]
     fn what_became_one_mapping_is_counted_as_one() {
-        let page = rustix::param::page_size();
-        let bytes = 64 * page;
-        // SAFETY: a new mapping at an address that the kernel chooses.
-        let base = unsafe { mmap_anonymous(null_mut(), bytes, ProtFlags::READ, MapFlags::PRIVATE) };
-        let base = base.expect("address space");
-        let protect = |flags| {
-            for index in (1..64).step_by(2) {
-                // SAFETY: a page of the mapping, which nobody uses.
-                unsafe { mprotect(base.byte_add(index * page), page, flags) }.expect("mappings enough");
-            }
-        };
-        let addresses = base.addr()..base.addr() + bytes;
-        assert_eq!(count(&addresses).expect("Linux tells"), 1);
-        protect(MprotectFlags::empty());
-        assert_eq!(count(&addresses).expect("Linux tells"), 64);
-        protect(MprotectFlags::READ);
+        let pages = Pages::new(64);
+        assert_eq!(count(&pages.addresses()).expect("Linux tells"), 1);
+        pages.protect_every_other(MprotectFlags::empty());
+        assert_eq!(count(&pages.addresses()).expect("Linux tells"), 64);
+        pages.protect_every_other(MprotectFlags::READ);
         // As many calls as a guest likes, where they leave one mapping behind.
-        let mut mappings = Mappings::new(addresses);
+        let mut mappings = Mappings::new(pages.addresses());
         for _ in 0..100_000 {
             mappings.make_room(1).expect("one mapping");
         }
         assert!(mappings.taken <= MAPPINGS_MIN);
-        // SAFETY: the mapping is this test's own.
-        unsafe { munmap(base, bytes) }.expect("it is there");
+    }
+
+    #[test]
+    fn who_was_refused_gives_something_up_before_the_kernel_is_asked_again() {
+        let Some(max) = *MAPPINGS_MAX else { return };
+        let pages = Pages::new(max / MAPPINGS_PART + 2);
+        pages.protect_every_other(MprotectFlags::empty());
+        let mut mappings = Mappings::new(pages.addresses());
+        while mappings.make_room(1).is_ok() {}
+        pages.protect_every_other(MprotectFlags::READ);
+        assert!(mappings.make_room(1).is_err(), "nobody has asked");
+        mappings.may_have_joined();
+        mappings.make_room(1).expect("one mapping");
+        // Of what the kernel says nothing a guest is refused without asking, too.
+        let refused = mappings.make_room(max).expect_err("too many entries");
+        assert!(refused.message.contains("mappings"), "{}", refused.message);
+        assert!(!mappings.known);
     }
 }

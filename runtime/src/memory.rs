@@ -352,6 +352,7 @@ impl GuestMemory {
         unsafe { mmap_anonymous(at, length, protection, flags) }
             .map_err(|error| failed("map memory", error))?;
         self.forget(range);
+        self.mappings.may_have_joined();
         Ok(())
     }
 
@@ -610,6 +611,10 @@ impl GuestMemory {
     fn take_pending(&mut self, range: ByteRange, dirty: &mut PageSet) -> PageSet {
         let pages = self.page_range(range);
         dirty.append(self.pending.take(pages));
+        if self.tracker.kind() == TrackerKind::Mprotect {
+            // It protects again what it finds.
+            self.mappings.may_have_joined();
+        }
         if !self.unwatched.is_empty() {
             dirty.union(&self.unwatched.within(pages));
         }
