@@ -182,6 +182,13 @@ impl<O: Clone + PartialEq> VmMap<O> {
         self.overlapping(range).map(move |(entry, _)| entry.clip(range))
     }
 
+    /// `range` with all of the entries that reach into it.
+    pub fn whole_entries(&self, range: PageRange) -> PageRange {
+        self.overlapping(range).fold(range, |all, (entry, _)| {
+            PageRange::new(all.start.min(entry.pages.start), all.end.max(entry.pages.end))
+        })
+    }
+
     /// Whether every page of `range` has an entry.
     pub fn covers(&self, range: PageRange) -> bool {
         self.covered(range) == range.len()

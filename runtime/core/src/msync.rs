@@ -181,6 +181,11 @@ struct Work<O> {
 }
 
 impl<O: ObjectHandle> Work<O> {
+    /// Whether pages of it may be returned.
+    fn is_written(&self) -> bool {
+        self.segment.sharing == Sharing::Writer
+    }
+
     fn awaits_pager(&self) -> bool {
         self.synchronize && self.error.is_none()
     }
@@ -297,6 +302,11 @@ impl<O: ObjectHandle> Msync<O> {
         self.stats
     }
 
+    /// Whether nothing went wrong but in dropping pages.
+    pub fn is_written_back(&self) -> bool {
+        self.work.iter().all(|work| work.error.is_none())
+    }
+
     /// The first error of a pager, with its words.
     pub fn error(&self) -> Option<&PagerError> {
         self.work
@@ -379,7 +389,7 @@ impl<O: ObjectHandle> Msync<O> {
     fn writers(&mut self) -> impl Iterator<Item = &mut Work<O>> {
         self.work
             .iter_mut()
-            .filter(|work| work.segment.sharing == Sharing::Writer && work.error.is_none())
+            .filter(|work| work.is_written() && work.error.is_none())
     }
 
     /// Reserves every range; the object to wait for where one is taken.
@@ -506,7 +516,7 @@ impl<O: ObjectHandle> Msync<O> {
     /// What a pager could not take in part is not committed in part: the rest of the call fails for this pager too,
     /// and it is told to forget the call.
     fn fail_groups(&mut self) {
-        for work in &self.work {
+        for work in self.work.iter().filter(|work| work.is_written()) {
             let (pager, object) = (work.segment.object.pager_id(), &work.segment.object);
             if work.error.is_some() && !self.aborted.contains(&pager) {
                 self.aborted.push(pager);
@@ -532,10 +542,10 @@ impl<O: ObjectHandle> Msync<O> {
         self.fail_groups();
     }
 
-    /// An error of one range is the error of every range that goes to the same pager.
+    /// An error of one range that is written is the error of every such range that goes to the same pager.
     fn spread_errors(&mut self) {
         let mut failed: Vec<(PagerId, PagerError)> = Vec::new();
-        for work in &self.work {
+        for work in self.work.iter().filter(|work| work.is_written()) {
             let pager = work.segment.object.pager_id();
             if let Some(error) = &work.error
                 && !failed.iter().any(|(other, _)| *other == pager)
@@ -543,11 +553,9 @@ impl<O: ObjectHandle> Msync<O> {
                 failed.push((pager, error.clone()));
             }
         }
-        for work in &mut self.work {
+        for work in self.work.iter_mut().filter(|work| work.is_written()) {
             let pager = work.segment.object.pager_id();
-            if let Some((_, error)) = failed.iter().find(|(other, _)| *other == pager)
-                && work.segment.sharing == Sharing::Writer
-            {
+            if let Some((_, error)) = failed.iter().find(|(other, _)| *other == pager) {
                 work.error.get_or_insert_with(|| error.clone());
             }
         }
@@ -644,8 +652,13 @@ impl<O: ObjectHandle> Msync<O> {
                         continue;
                     }
                     // A store that raced the return is newer than what the pager has: its page stays (row D8).
-                    let raced = collect_raced(work, memory, self.page_size);
-                    work.flushed.subtract(&raced);
+                    match collect_raced(work, memory, self.page_size) {
+                        Ok(raced) => work.flushed.subtract(&raced),
+                        Err(error) => {
+                            work.supply_error.get_or_insert(error);
+                            continue;
+                        }
+                    }
                 }
             }
             let runs = work.flushed.clone();
@@ -653,9 +666,8 @@ impl<O: ObjectHandle> Msync<O> {
                 work.supply_error.get_or_insert(error);
                 continue;
             }
-            let lost = || work.segment.object.with(|object| object.has_lost(call, range));
             for run in runs.runs() {
-                match drop_run(&work.segment, *run, memory, self.page_size, lost) {
+                match drop_run(work, *run, memory, self.page_size, call) {
                     Ok(true) => self.stats.pages_flushed += run.len(),
                     Ok(false) => {}
                     Err(error) => {
@@ -671,12 +683,12 @@ impl<O: ObjectHandle> Msync<O> {
     }
 }
 
-/// The pages that were stored to since their marks were read. What cannot be looked at counts as stored to.
+/// The pages that were stored to since their marks were read. Where they cannot be looked at, any may have been.
 fn collect_raced<O: ObjectHandle>(
     work: &Work<O>,
     memory: &mut dyn TaskMemory,
     page_size: PageSize,
-) -> PageSet {
+) -> Result<PageSet, PagerError> {
     let segment = &work.segment;
     let pages = segment.object_pages;
     let mut marks = PageSet::new();
@@ -684,10 +696,9 @@ fn collect_raced<O: ObjectHandle>(
     let marks = marks.rebase(segment.address_page, pages.start);
     // What was found before a failure is dirty, too: no other look finds it again.
     let raced = segment.object.with(|object| object.take_marks(pages, marks));
-    match collected {
-        Ok(()) => raced,
-        Err(_) => PageSet::from(pages),
-    }
+    collected
+        .map(|()| raced)
+        .map_err(|error| PagerError::new(PagerErrorKind::Unavailable, format!("{error}")))
 }
 
 /// Has the image show what the pager would supply of `pages`; once for all of them, as a pager may wait for its disk.
@@ -705,17 +716,18 @@ fn settle_image<O: ObjectHandle>(
     }
 }
 
-/// Makes memory show the pager's copy of `run` again, of a settled image; `false` where some of what the pager had was `lost` meanwhile, and the
-/// pages stay.
+/// Makes memory show the pager's copy of `run` again, of a settled image; `false` where some of what the pager had was lost meanwhile,
+/// and the pages stay.
 fn drop_run<O: ObjectHandle>(
-    segment: &Segment<O>,
+    work: &Work<O>,
     run: PageRange,
     memory: &mut dyn TaskMemory,
     page_size: PageSize,
-    lost: impl Fn() -> bool,
+    call: CallId,
 ) -> Result<bool, PagerError> {
+    let segment = &work.segment;
     let addresses = segment.to_address(run);
-    if lost() {
+    if segment.object.with(|object| object.has_lost(call, work.range)) {
         return Ok(false);
     }
     let mut precious = PageSet::new();
@@ -734,7 +746,10 @@ fn drop_run<O: ObjectHandle>(
     if segment.sharing == Sharing::Writer {
         segment.object.with(|object| {
             if result.is_ok() {
-                object.dirty.remove(run);
+                // What was lost since may be what memory shows now.
+                if !object.has_lost(call, work.range) {
+                    object.dirty.remove(run);
+                }
                 object.precious.remove(run);
                 object.resident.remove(run);
                 if !segment.image {

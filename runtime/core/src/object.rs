@@ -46,6 +46,13 @@ pub struct ErrorSequence {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ErrorCursor(u64);
 
+impl ErrorCursor {
+    /// Where both have read what each has.
+    pub fn behind(self, other: Self) -> Self {
+        Self(self.0.min(other.0))
+    }
+}
+
 impl ErrorSequence {
     /// An error happened.
     pub fn record(&mut self, error: KernReturn) {
@@ -121,9 +128,8 @@ pub struct MemoryObject {
 }
 
 impl MemoryObject {
-    /// An object as its pager described it.
+    /// An object as its pager described it, which has whole pages.
     pub fn new(attributes: Attributes, page_size: PageSize) -> Self {
-        assert!(page_size.is_aligned(attributes.size));
         Self {
             attributes,
             page_size,
@@ -198,7 +204,7 @@ impl MemoryObject {
         }
     }
 
-    /// Whether the pager has lost some of what `call` returned of `range` since it was asked.
+    /// Whether the pager has lost some of what it had of `range` since `call` reserved it.
     pub fn has_lost(&self, call: CallId, range: ByteRange) -> bool {
         self.outstanding_of(call, range).is_some_and(|entry| entry.lost)
     }
@@ -254,8 +260,7 @@ impl MemoryObject {
     pub fn write_behind_failed(&mut self, range: ByteRange, error: &PagerError) {
         self.make_dirty(range);
         for entry in &mut self.outstanding {
-            let asked = matches!(entry.stage, Stage::Sent | Stage::Completed(_));
-            entry.lost |= asked && entry.range.overlaps(range);
+            entry.lost |= entry.range.overlaps(range);
         }
         self.errors.record(error.kind.write_back());
     }

@@ -171,13 +171,23 @@ impl<O: ObjectHandle> Task<O> {
         })
     }
 
-    /// Gives a port back. Mappings of the object stay.
+    /// Gives a port back. Mappings of the object stay; what was not read of its errors is left to another port of it.
     pub fn close_object(&mut self, port: u32) -> Result<(), KernReturn> {
         self.object(port)?;
-        if let Some(open) = self.objects.get_mut(&port) {
+        let Some(mut open) = self.objects.shift_remove(&port) else {
+            return Err(KernReturn::InvalidObject);
+        };
+        let other = self
+            .objects
+            .values_mut()
+            .find(|other| other.object == open.object);
+        if let Some(other) = other {
+            other.errors = other.errors.behind(open.errors);
+        } else {
             open.closed = true;
+            self.objects.insert(port, open);
+            self.forget_closed();
         }
-        self.forget_closed();
         Ok(())
     }
 

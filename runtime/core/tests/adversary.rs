@@ -493,6 +493,107 @@ fn a_write_that_is_lost_while_its_page_is_dropped_stays() {
     assert_eq!(pager.durable(object.id(), 1)[0], 1);
 }
 
+/// Nobody has been asked yet to commit the call, which drops the page.
+#[test]
+fn a_write_that_is_lost_while_a_call_over_it_returns_others_stays() {
+    let pager = TestPager::new();
+    let object = Object::new(&pager, 'a', 4);
+    let mut guest = Guest::new(16);
+    guest.map(&object, 4);
+    guest.store([5], 1);
+    assert_eq!(guest.msync(4..8, VmSync::ASYNCHRONOUS), KernReturn::Success);
+    guest.store([6], 2);
+    pager.script(|script| script.returning_loses = Some(PagerErrorKind::NoSpace));
+    let result = guest.msync(4..8, SYNC | VmSync::INVALIDATE);
+    assert_eq!(result, KernReturn::ResourceShortage, "told");
+    assert_eq!((guest.read(5), guest.read(6)), (1, 2));
+    assert_eq!(guest.msync(4..8, SYNC), KernReturn::Success);
+    assert_eq!(pager.durable(object.id(), 1)[0], 1);
+    assert_eq!(pager.durable(object.id(), 2)[0], 2);
+}
+
+/// What is supplied in place of a page that is dropped may be what is lost just then.
+#[test]
+fn a_write_that_is_lost_while_it_is_supplied_again_is_dirty() {
+    let pager = TestPager::new();
+    let object = Object::new(&pager, 'a', 4);
+    let mut guest = Guest::new(16);
+    guest.map(&object, 4);
+    guest.store([5], 1);
+    pager.script(|script| script.supplying_loses = Some(PagerErrorKind::NoSpace));
+    let flags = VmSync::ASYNCHRONOUS | VmSync::INVALIDATE;
+    assert_eq!(guest.msync(4..8, flags), KernReturn::ResourceShortage, "told");
+    assert_eq!(guest.read(5), 1);
+    assert_eq!(guest.msync(4..8, SYNC), KernReturn::Success);
+    assert_eq!(pager.durable(object.id(), 1)[0], 1);
+}
+
+/// Nothing of it is returned, so nothing else fails for it.
+#[test]
+fn an_object_that_is_gone_does_not_fail_others_that_are_only_read_beside_it() {
+    let pager = TestPager::new();
+    let (gone, object) = (Object::new(&pager, 'a', 4), Object::new(&pager, 'b', 4));
+    let mut guest = Guest::new(16);
+    let port = guest
+        .task
+        .open_object(gone.clone(), OpenFlags::READ)
+        .expect("a port is free");
+    let mut window = request(port, 0, 4);
+    (window.protection, window.max_protection) = (VmProt::READ, VmProt::READ);
+    guest.map_with(&window).expect("readable");
+    guest.map(&object, 4);
+    guest.store([5], 1);
+    gone.control()
+        .destroy(harness::object::error(PagerErrorKind::Gone));
+    assert_eq!(guest.msync(0..8, SYNC), KernReturn::MemoryFailure);
+    assert_eq!(pager.durable(object.id(), 1)[0], 1);
+}
+
+#[test]
+fn a_guest_may_open_and_close_what_it_maps_as_often_as_it_likes() {
+    let pager = TestPager::new();
+    let object = Object::new(&pager, 'a', 4);
+    let mut guest = Guest::new(16);
+    guest.map(&object, 4);
+    for _ in 0..2 * OPEN_OBJECTS_MAX {
+        let port = guest.open(&object);
+        guest.task.close_object(port).expect("it is open");
+    }
+    // The ports that are gone have not taken an error along that nobody was told.
+    guest.store([5], 1);
+    assert_eq!(guest.msync(4..8, VmSync::ASYNCHRONOUS), KernReturn::Success);
+    pager.fail_queue(object.id(), PagerErrorKind::Io);
+    let late = guest.open(&object);
+    guest.task.close_object(late).expect("it is open");
+    assert_eq!(guest.msync(4..8, SYNC), KernReturn::Failure, "told");
+    assert_eq!(guest.msync(4..8, SYNC), KernReturn::Success, "once");
+}
+
+/// A guest may not keep its pages by having no room for what the pager asks for.
+#[test]
+fn a_request_is_carried_out_where_there_is_no_room_to_split_a_region() {
+    let pager = TestPager::new();
+    let object = Object::new(&pager, 'a', 4);
+    let mut guest = Guest::new(2 * MAP_ENTRIES_MAX as u64);
+    guest.map(&object, 4);
+    let mut page = 16;
+    while guest.behave(page..page + 1, Behavior::Random).is_ok() {
+        page += 2;
+    }
+    guest.store([5], 1);
+    let wanted = LockRequest {
+        range: ByteRange::new(P, 2 * P),
+        should_return: ReturnPages::Dirty,
+        flush: false,
+        prohibit: Some(VmProt::WRITE),
+    };
+    pager.take_returned();
+    guest.lock_request(&object, &wanted);
+    assert_eq!(pager.take_returned(), [(object.id(), 1, true)]);
+    let access = guest.task.check_access(5 * P, 1, VmProt::WRITE);
+    assert_eq!(access, Err(KernReturn::ProtectionFailure));
+}
+
 /// Who maps a page while its write is on its way may be supplied with it, and has to commit it where the write fails.
 #[test]
 fn a_write_that_fails_when_its_caller_has_gone_is_dirty_for_the_next_one() {

@@ -11,7 +11,7 @@ use crate::{
     object::ObjectHandle,
     page::{ByteRange, PageRange},
     pager::{CallId, LockRequest},
-    task::{Task, shortage},
+    task::Task,
 };
 
 impl<O: ObjectHandle> Task<O> {
@@ -48,7 +48,7 @@ impl<O: ObjectHandle> Task<O> {
             self.kill(self.page_size.shrink(range), memory)?;
         }
         if flags.contains(VmSync::DEACTIVATE) {
-            for (_, pages) in self.map.overlapping(pages) {
+            for (_, pages) in self.map.overlapping(pages).filter(|(entry, _)| entry.wired == 0) {
                 memory.deactivate(self.page_size.byte_range(pages));
             }
         }
@@ -66,8 +66,8 @@ impl<O: ObjectHandle> Task<O> {
     }
 
     /// What the guest sees of a finished call: its own result or, once, an earlier error of an asynchronous call. An
-    /// error of its own stands for the earlier ones too, as that of `fsync` does: the pages of all of them are dirty. Of
-    /// several objects' errors it is that of the lowest address.
+    /// error of its own write-back stands for the earlier ones too, as that of `fsync` does: the pages of all of them are
+    /// dirty. Of several objects' errors it is that of the lowest address.
     pub fn conclude(&mut self, msync: &Msync<O>, result: KernReturn) -> KernReturn {
         let mut earlier: Option<(usize, KernReturn)> = None;
         for (place, object) in msync.objects() {
@@ -80,13 +80,14 @@ impl<O: ObjectHandle> Task<O> {
                 }
             }
         }
-        match (result, earlier) {
-            (KernReturn::Success | KernReturn::InvalidAddress, Some((_, error))) => error,
+        match earlier {
+            Some((_, error)) if msync.is_written_back() => error,
             _ => result,
         }
     }
 
-    /// Carries out a pager's request over the pages of `object` that this task writes.
+    /// Carries out a pager's request over the pages of `object` that this task writes. Where a region cannot be split, because the
+    /// task has as many as it may or the memory no room, all of it loses the access.
     pub fn lock_request(
         &mut self,
         object: &O,
@@ -108,16 +109,16 @@ impl<O: ObjectHandle> Task<O> {
             segment.address_page += part.start - segment.object_pages.start;
             segment.object_pages = part;
             if let Some(prohibit) = request.prohibit {
-                self.make_room(memory)?;
-                let pages = part.rebase(part.start, segment.address_page);
+                let mut pages = part.rebase(part.start, segment.address_page);
+                if self.make_room(memory).is_err() {
+                    pages = self.map.whole_entries(pages);
+                }
                 let page_size = self.page_size;
-                let mut result = Ok(());
                 self.map.update(pages, |entry| {
                     entry.protection = entry.protection.without(prohibit);
-                    let set = memory.protect(page_size.byte_range(entry.pages), entry.protection);
-                    result = result.and(set.map_err(shortage));
+                    // Memory may be left with more access, as by `vm_protect`; what is asked for is returned all the same.
+                    let _ = memory.protect(page_size.byte_range(entry.pages), entry.protection);
                 });
-                result?;
             }
             segments.push(segment);
         }

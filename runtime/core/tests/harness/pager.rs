@@ -48,6 +48,10 @@ pub struct Script {
     pub hold: bool,
     /// What is queued is lost, and told so, when the image is next settled.
     pub settling_loses: Option<PagerErrorKind>,
+    /// The same when pages are next returned.
+    pub returning_loses: Option<PagerErrorKind>,
+    /// The same when pages were next supplied, those that are lost among them.
+    pub supplying_loses: Option<PagerErrorKind>,
     /// The object is destroyed in the midst of a `data_return`; from then on nothing is answered.
     pub destroy_in_return: bool,
     /// Pages are supplied to writers as precious.
@@ -316,6 +320,11 @@ impl Pager for TestPager {
                 store.gone.insert(page);
             }
         }
+        let loses = state.script.supplying_loses.take();
+        drop(state);
+        if let Some(kind) = loses {
+            self.fail_queue(object, kind);
+        }
         Ok(DataSupply::Supplied { precious })
     }
 
@@ -358,6 +367,10 @@ impl Pager for TestPager {
         pages: &[u8],
         flags: ReturnFlags,
     ) -> Result<(), PagerError> {
+        let loses = self.lock().script.returning_loses.take();
+        if let Some(kind) = loses {
+            self.fail_queue(object, kind);
+        }
         let mut state = self.lock();
         let range = pages_at(offset, pages);
         let dirty = if flags.dirty { "dirty" } else { "clean" };

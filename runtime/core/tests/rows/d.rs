@@ -186,7 +186,11 @@ fn d8_a_store_that_was_found_before_looking_failed_is_returned_by_the_next_sync(
     guest.store([9], 2);
     guest.memory.collect_fails = true;
     pager.release();
-    assert_eq!(guest.finish(&mut call), KernReturn::Success);
+    assert_eq!(
+        guest.finish(&mut call),
+        KernReturn::MemoryError,
+        "nothing is dropped"
+    );
     assert_eq!(guest.read(9), 2);
     assert_eq!(guest.msync(8..12, SYNC), KernReturn::Success);
     assert_eq!(pager.durable(object.id(), 1)[0], 2);
