@@ -41,6 +41,9 @@ struct State {
     opened: usize,
     /// The next opening fails.
     fails: bool,
+    /// It says that the object has one byte more than it has.
+    lies: bool,
+    closed: usize,
 }
 
 /// What waits.
@@ -94,7 +97,9 @@ impl Pager for Slow {
             return Err(PagerError::new(PagerErrorKind::Io, "as the test says"));
         }
         state.opened += 1;
-        self.inner.init(object, name, request, control)
+        let mut attributes = self.inner.init(object, name, request, control)?;
+        attributes.size += u64::from(std::mem::take(&mut state.lies));
+        Ok(attributes)
     }
 
     fn data_request(
@@ -134,6 +139,7 @@ impl Pager for Slow {
 
     fn terminate(&self, object: ObjectId) {
         self.pass(Gate::Terminate);
+        self.state.lock().expect("no panic").closed += 1;
         self.inner.terminate(object);
     }
 
@@ -222,6 +228,18 @@ fn whoever_waits_for_an_opening_that_fails_tries_itself() {
     pager.let_go();
     let [first, second] = [first, second].map(|opener| opener.recv_timeout(FOREVER).expect("an answer").0);
     assert_eq!([first, second], [KernReturn::MemoryError, KernReturn::Success]);
+}
+
+#[test]
+fn a_pager_whose_object_has_no_whole_pages_closes_it_again() {
+    let (pager, sandbox) = sandbox(FOREVER);
+    pager.state.lock().expect("no panic").lies = true;
+    let mut guest = Guest::new(&sandbox, Width::Bits32);
+    assert_eq!(guest.try_open(b"slow", P, 7).0, KernReturn::InvalidArgument);
+    let words = guest.inner.last_error().map(ToString::to_string);
+    assert!(words.is_some_and(|words| words.contains("4097 bytes")));
+    assert_eq!(pager.state.lock().expect("no panic").closed, 1);
+    assert_eq!(guest.try_open(b"slow", P, 7).0, KernReturn::Success);
 }
 
 #[test]

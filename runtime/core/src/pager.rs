@@ -116,6 +116,24 @@ pub struct Attributes {
     pub address: Option<u64>,
 }
 
+impl Attributes {
+    /// Whether an object can be so.
+    ///
+    /// # Errors
+    /// [`PagerErrorKind::Invalid`]: it has not whole pages.
+    pub fn check(&self, page_size: PageSize) -> Result<(), PagerError> {
+        if page_size.is_aligned(self.size) {
+            return Ok(());
+        }
+        let message = alloc::format!(
+            "the pager opened an object of {} bytes, which are not whole pages of {}",
+            self.size,
+            page_size.bytes()
+        );
+        Err(PagerError::new(PagerErrorKind::Invalid, message))
+    }
+}
+
 /// A file that holds the object's pages in place, which the host may map privately.
 ///
 /// The descriptor stays open and the file keeps at least `offset + size` bytes until [`Pager::terminate`].
@@ -261,16 +279,17 @@ pub trait Pager: Send + Sync {
         flags: SynchronizeFlags,
     ) -> Result<(), PagerError>;
 
-    /// Drops what `call` has returned and not yet synchronized, and every `synchronize` it still holds for more.
+    /// Drops what `call` has returned and not yet synchronized, and every `synchronize` it still holds for more. Also called
+    /// while a panic of this pager unwinds: one more would end the process, so a lock that is poisoned is no reason for it.
     fn abort(&self, call: CallId);
 
-    /// The object was mapped at `address`, in bytes from the start of linear memory. A pager that keeps attributes
-    /// remembers it with the next commit of the object.
+    /// The object was mapped by who may write it, at `address`, in bytes from the start of linear memory. A pager that keeps
+    /// attributes remembers it with the next commit of the object.
     fn map(&self, object: ObjectId, address: u64, access: VmProt) {
         let _ = (object, address, access);
     }
 
-    /// The last mapping of the object is gone.
+    /// The last mapping of the object is gone, and the last port: `terminate` follows.
     fn last_unmap(&self, object: ObjectId) {
         let _ = object;
     }
@@ -308,8 +327,9 @@ pub trait MemoryObjectControl: Send + Sync {
     /// have been supplied here while it was on its way. They are dirty again, and each task that maps the object is told once.
     fn write_behind_failed(&self, range: ByteRange, error: PagerError);
 
-    /// Asks the VM to return, flush or restrict resident pages; carried out when the owner of the memory next enters
-    /// the runtime. Where several tasks write parts of the range, each does it for its own.
+    /// Asks the VM to return, flush or restrict resident pages; carried out when a task that writes some of them next syncs
+    /// or gives up memory. Where several tasks write parts of the range, each does it for its own. The browser's host carries
+    /// out none.
     fn lock_request(&self, request: LockRequest) -> Result<(), KernReturn>;
 
     /// The object's attributes changed.

@@ -37,6 +37,10 @@ impl SharedObject {
     ) -> Result<Arc<Self>, PagerError> {
         let control = Arc::new(Control(OnceLock::new()));
         let attributes = pager.init(id, name, request, control.clone())?;
+        if let Err(error) = attributes.check(request.page_size) {
+            pager.terminate(id);
+            return Err(error);
+        }
         let object = Arc::new(Self {
             id,
             pager,
