@@ -8,8 +8,9 @@
 //!
 //! Invariants:
 //! - there is one leader at a time, and it stops being so also when it panics;
-//! - answers are given while no lock is held and nobody leads on their behalf;
-//! - a call fails with its whole group, and then no page of it is shown;
+//! - answers are given while no lock is held, and those of a success while nobody leads on their behalf;
+//! - a call fails with its whole group and with everything that is queued behind it, and then no page of it is shown;
+//! - a failure is told before anything else is committed, so that no later call succeeds without it;
 //! - an engine that panics ends the store, and nothing else: every call has its answer.
 
 use std::{
@@ -22,7 +23,7 @@ use vmsync_core::{PagerError, PagerErrorKind, pager::ObjectName};
 
 use crate::{
     Batch, Engine, Entry, Result,
-    call::{Answer, Call},
+    call::{Answer, Call, Queued},
     limits::WAIT_MAX,
     state::State,
     store::Shared,
@@ -89,22 +90,31 @@ impl<E: Engine> Shared<E> {
         } else {
             self.commit_batch(&lead, batch)
         };
+        if let Err(error) = result {
+            return self.lose(lead, group, &error);
+        }
+        self.lock().settle(&group);
+        drop(lead);
+        for queued in group {
+            queued.settle(Ok(()));
+        }
+    }
+
+    /// Fails `group`, and everything that was queued behind it: who made those calls may have taken pages of `group` for
+    /// safe, and not have returned them again. A call that comes later finds that it was told, and no lead before that.
+    fn lose(&self, _lead: Lead<'_, E>, mut group: Vec<Queued>, error: &PagerError) {
         let readers = {
             let mut state = self.lock();
+            group.extend(state.take_all());
             state.settle(&group);
-            result
-                .as_ref()
-                .map_or_else(|_| state.readers(&group), |()| Vec::new())
+            state.readers(&group)
         };
-        drop(lead);
-        if let Err(error) = &result {
-            let page_size = self.engine.page_size();
-            for (control, pages) in readers {
-                control.write_behind_failed(page_size.byte_range(pages), error.clone());
-            }
+        let page_size = self.engine.page_size();
+        for (control, pages) in readers {
+            control.write_behind_failed(page_size.byte_range(pages), error.clone());
         }
         for queued in group {
-            queued.settle(result.clone());
+            queued.settle(Err(error.clone()));
         }
     }
 
@@ -248,5 +258,131 @@ pub(crate) fn write_behind<E: Engine>(shared: &Arc<Shared<E>>) {
         drop(state);
         shared.commit_until(ticket);
         state = shared.lock();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{Mutex, OnceLock, Weak},
+        time::Duration,
+    };
+
+    use vmsync_core::{
+        ByteRange, KernReturn, PageSize,
+        pager::{
+            Attributes, CallId, InitRequest, LockRequest, MemoryObjectControl, ObjectId, Pager, ReturnFlags,
+            SynchronizeFlags,
+        },
+    };
+
+    use super::*;
+    use crate::{Contents, Options, Place, Store};
+
+    /// Creates objects, and refuses pages.
+    struct Full;
+
+    impl Engine for Full {
+        fn page_size(&self) -> PageSize {
+            PageSize::KIB_4
+        }
+
+        fn name(&self) -> &str {
+            "a full one"
+        }
+
+        fn load(&self) -> Result<Contents> {
+            Ok(Contents::default())
+        }
+
+        fn read(&self, _: Place, _: &mut [u8]) -> Result<bool> {
+            Ok(false)
+        }
+
+        fn commit(&self, batch: &Batch) -> Result<()> {
+            match batch.pages.is_empty() {
+                true => Ok(()),
+                false => Err(PagerError::new(PagerErrorKind::NoSpace, "it is full")),
+            }
+        }
+    }
+
+    /// Notes, when it is told of a failure, whether another call could be committed meanwhile.
+    #[derive(Default)]
+    struct Control {
+        shared: OnceLock<Weak<Shared<Full>>>,
+        free: Mutex<Vec<bool>>,
+    }
+
+    impl MemoryObjectControl for Control {
+        fn synchronize_completed(
+            &self,
+            _: ByteRange,
+            _: std::result::Result<(), PagerError>,
+        ) -> std::result::Result<(), KernReturn> {
+            Ok(())
+        }
+
+        fn write_behind_failed(&self, _: ByteRange, _: PagerError) {
+            let shared = self.shared.get().and_then(Weak::upgrade).unwrap();
+            let free = !shared.lock().leading;
+            self.free.lock().unwrap().push(free);
+        }
+
+        fn lock_request(&self, _: LockRequest) -> std::result::Result<(), KernReturn> {
+            Ok(())
+        }
+
+        fn change_attributes(&self, _: Attributes) {}
+
+        fn destroy(&self, _: PagerError) {}
+    }
+
+    /// Row E3: were it told later, the sync of a task that has nothing else to sync could succeed before.
+    #[test]
+    fn a_failure_is_told_before_anything_else_is_committed() {
+        let options = Options {
+            read_only: false,
+            write_behind_delay: Duration::from_secs(30),
+            group_bytes_max: 1 << 20,
+        };
+        let (store, page_size) = (Store::start(Full, options).unwrap(), PageSize::KIB_4);
+        let name = ObjectName::new("object").unwrap();
+        let request = |write| InitRequest {
+            page_size,
+            size_min: page_size.bytes(),
+            create: write,
+            write,
+        };
+        let open = |object, write| {
+            let control = Arc::new(Control::default());
+            let _ = control.shared.set(Arc::downgrade(&store.shared));
+            store
+                .init(object, &name, request(write), control.clone())
+                .unwrap();
+            control
+        };
+        let writer = open(ObjectId(1), true);
+        let reader = open(ObjectId(2), false);
+        let flags = ReturnFlags {
+            dirty: true,
+            kernel_copy: true,
+        };
+        store
+            .data_return(CallId(1), ObjectId(1), 0, &[1; 4096], flags)
+            .unwrap();
+        let asynchronous = SynchronizeFlags {
+            synchronous: false,
+            more: false,
+            nowait: false,
+        };
+        let range = ByteRange::new(0, page_size.bytes());
+        store
+            .synchronize(CallId(1), ObjectId(1), range, asynchronous)
+            .unwrap();
+        store.flush().unwrap_err();
+        for told in [writer, reader] {
+            assert_eq!(*told.free.lock().unwrap(), [false]);
+        }
     }
 }

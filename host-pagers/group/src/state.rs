@@ -7,6 +7,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
+    mem,
     sync::Arc,
 };
 
@@ -146,6 +147,11 @@ impl State {
             group.extend(self.queue.pop_front());
         }
         group
+    }
+
+    /// Takes every call that is queued.
+    pub(crate) fn take_all(&mut self) -> VecDeque<Queued> {
+        mem::take(&mut self.queue)
     }
 
     /// What `group` commits: its calls are numbered in their order, and of each page the last version counts.

@@ -111,7 +111,7 @@ impl<E: Engine> Store<E> {
     /// Commits everything that is queued, and waits until it is durable.
     ///
     /// # Errors
-    /// The engine's; the calls were told as well.
+    /// The engine's, where something that was queued is lost; the calls were told as well.
     pub fn flush(&self) -> Result<()> {
         self.shared.flush()
     }
