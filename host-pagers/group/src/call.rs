@@ -27,6 +27,8 @@ pub(crate) struct Call {
     pub(crate) answers: Vec<Answer>,
     /// Bytes of its pages.
     pub(crate) bytes: usize,
+    /// Something was lost since it began: why, and why it fails.
+    pub(crate) lost: Option<PagerError>,
 }
 
 /// A call that waits for its batch.

@@ -8,9 +8,11 @@
 //!
 //! Invariants:
 //! - there is one leader at a time, and it stops being so also when it panics;
-//! - answers are given while no lock is held, and those of a success while nobody leads on their behalf;
-//! - a call fails with its whole group and with everything that is queued behind it, and then no page of it is shown;
-//! - a failure is told before anything else is committed, so that no later call succeeds without it;
+//! - answers are given while no lock is held and nobody leads on their behalf;
+//! - a call fails with its whole group and with everything that is queued or returned behind it, and then no page of it
+//!   is shown;
+//! - that what was reported as queued is lost is told before anything else is committed, so that no later call succeeds
+//!   without it;
 //! - an engine that panics ends the store, and nothing else: every call has its answer.
 
 use std::{
@@ -34,7 +36,7 @@ pub(crate) struct Lead<'shared, E: Engine>(&'shared Shared<E>);
 
 impl<E: Engine> Drop for Lead<'_, E> {
     fn drop(&mut self) {
-        self.0.lock().leading = false;
+        self.0.lock().stop_leading();
         self.0.progress.notify_all();
     }
 }
@@ -100,12 +102,12 @@ impl<E: Engine> Shared<E> {
         }
     }
 
-    /// Fails `group`, and everything that was queued behind it: who made those calls may have taken pages of `group` for
-    /// safe, and not have returned them again. A call that comes later finds that it was told, and no lead before that.
-    fn lose(&self, _lead: Lead<'_, E>, mut group: Vec<Queued>, error: &PagerError) {
+    /// Fails `group`, and everything that was queued or returned behind it: who made those calls may have taken pages of
+    /// `group` for safe, and not have returned them again. Nobody else leads until it was told.
+    fn lose(&self, lead: Lead<'_, E>, mut group: Vec<Queued>, error: &PagerError) {
         let readers = {
             let mut state = self.lock();
-            group.extend(state.take_all());
+            group.extend(state.lose_queue(error));
             state.settle(&group);
             state.readers(&group)
         };
@@ -113,7 +115,13 @@ impl<E: Engine> Shared<E> {
         for (control, pages) in readers {
             control.write_behind_failed(page_size.byte_range(pages), error.clone());
         }
-        for queued in group {
+        let (told, waiting): (Vec<_>, Vec<_>) = group.into_iter().partition(|queued| queued.notice.is_some());
+        for queued in told {
+            queued.settle(Err(error.clone()));
+        }
+        // What is still waited for nobody has taken for safe, and may be tried again at once.
+        drop(lead);
+        for queued in waiting {
             queued.settle(Err(error.clone()));
         }
     }

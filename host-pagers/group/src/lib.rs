@@ -13,7 +13,7 @@
 //! Invariants:
 //! - a call is durable when its completion says so;
 //! - a group is one batch, and a batch is committed as a whole or not at all;
-//! - after a failure nothing of the call is supplied, and what is queued behind it has failed with it;
+//! - after a failure nothing of the call is supplied, and what was queued or returned behind it has failed with it;
 //! - while a group is on its way others queue up, so calls of many tasks share a request, or a sync of the disk;
 //! - a store that cannot go on ([`PagerErrorKind::Gone`](vmsync_core::PagerErrorKind::Gone)) refuses everything from then
 //!   on and tells each object that is open.

@@ -254,6 +254,10 @@ impl<E: Engine> Pager for Store<E> {
             return Ok(());
         }
         let mut call = state.calls.remove(&call).unwrap_or_default();
+        let lost = call.lost.as_ref().or(state.losing.as_ref());
+        if let Some(error) = lost.filter(|_| !call.pages.is_empty()) {
+            return Err(error.clone());
+        }
         call.answers.push(answer);
         // Rather than wait for room, an asynchronous call is answered when it is durable.
         if flags.synchronous || (flags.nowait && state.queued_bytes() > QUEUE_BYTES_MAX) {

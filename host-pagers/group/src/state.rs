@@ -50,6 +50,8 @@ pub(crate) struct State {
     pub(crate) settled: u64,
     /// A thread commits.
     pub(crate) leading: bool,
+    /// Why something is lost, while its callers are being told.
+    pub(crate) losing: Option<PagerError>,
     /// Why nothing works any more.
     pub(crate) gone: Option<PagerError>,
     /// The store's thread runs, and should not wait for its delay.
@@ -149,9 +151,20 @@ impl State {
         group
     }
 
-    /// Takes every call that is queued.
-    pub(crate) fn take_all(&mut self) -> VecDeque<Queued> {
+    /// Takes every call that is queued: something before them is lost.
+    pub(crate) fn lose_queue(&mut self, error: &PagerError) -> VecDeque<Queued> {
+        self.losing = Some(error.clone());
         mem::take(&mut self.queue)
+    }
+
+    /// Nobody leads any more, and of what is lost everybody was told. Calls that have returned pages did so before.
+    pub(crate) fn stop_leading(&mut self) {
+        self.leading = false;
+        if let Some(error) = self.losing.take() {
+            for call in self.calls.values_mut() {
+                call.lost = Some(error.clone());
+            }
+        }
     }
 
     /// What `group` commits: its calls are numbered in their order, and of each page the last version counts.

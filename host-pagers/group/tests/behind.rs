@@ -148,6 +148,25 @@ fn what_is_queued_behind_a_call_that_is_lost_fails_with_it() {
 }
 
 #[test]
+fn what_was_returned_before_a_loss_was_told_fails_too() {
+    let (store, client) = start(Duration::ZERO);
+    queue(&client, 1);
+    store.flush().unwrap();
+    let (stops, go_on) = fail_next(&store);
+    queue(&client, 2);
+    stops.recv_timeout(WAIT).unwrap();
+    let call = Client::call();
+    client.give_full(call, 0, 3);
+    go_on.send(()).unwrap();
+    // Behind the loss or with it: it is over.
+    let _ = store.flush();
+    assert!(is_full(client.sync(call, 0, 2)));
+    assert_lost(&client);
+    client.commit_full(0, 4);
+    client.close();
+}
+
+#[test]
 fn a_flush_fails_where_something_is_lost_before_it() {
     let (store, client) = start(WAIT);
     queue(&client, 1);
