@@ -19,7 +19,7 @@ use vmsync_core::{
 };
 
 use crate::{
-    Engine, Result,
+    Engine, Place, Result,
     call::{Answer, Notice},
     invalid,
     limits::{OBJECT_BYTES_MAX, QUEUE_BYTES_MAX, READ_RETRIES_MAX},
@@ -124,11 +124,7 @@ impl<E: Engine> Shared<E> {
         let (mut stored, mut whole) = (false, true);
         if (newer.len() as u64) < count {
             let place = (entry.id, first);
-            stored = if self.options.read_only {
-                self.engine.read_version(place, version, buffer)?
-            } else {
-                self.engine.read(place, buffer)?
-            };
+            stored = self.read(place, version, buffer)?;
             let behind = look()?;
             whole = behind.0.version == entry.version;
             newer = behind.1;
@@ -145,6 +141,21 @@ impl<E: Engine> Shared<E> {
             }
         }
         Ok((DataSupply::Supplied { precious: false }, whole))
+    }
+
+    /// What the engine has, where `version` is the object's when it was opened. An engine that cannot go on ends the store;
+    /// an object that is not there any more ends nothing.
+    fn read(&self, place: Place, version: u64, buffer: &mut [u8]) -> Result<bool> {
+        let read = match self.options.read_only {
+            true => self.engine.read_version(place, version, buffer),
+            false => self.engine.read(place, buffer),
+        };
+        if let Err(error) = &read
+            && error.kind == PagerErrorKind::Gone
+        {
+            self.end(error);
+        }
+        read
     }
 }
 
@@ -192,13 +203,7 @@ impl<E: Engine> Pager for Store<E> {
         _access: VmProt,
         pages: &mut [u8],
     ) -> Result<DataSupply> {
-        match self.shared.supply(object, offset, pages) {
-            Err(error) if error.kind == PagerErrorKind::Gone => {
-                self.shared.end(&error);
-                Err(error)
-            }
-            supplied => supplied,
-        }
+        self.shared.supply(object, offset, pages)
     }
 
     fn data_return(
