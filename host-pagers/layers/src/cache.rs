@@ -14,6 +14,7 @@
 //! Invariants:
 //! - the copy carries the version of the object that it is of. Where the remote store has another one, another host has
 //!   changed the object, or this one ended between the two stores: then nothing of the copy is used;
+//! - who reads the object and opened it before such a change has pages of the version before: it leaves the copy alone;
 //! - a page that a call on its way has touched comes from the remote store, also where the object was closed and opened
 //!   again meanwhile;
 //! - the copy moves to a new version in one call of the local store, with every page that calls have touched since, and
@@ -53,14 +54,30 @@ pub struct Cache {
 
 #[derive(Default)]
 struct Objects {
-    opened: HashMap<ObjectId, Arc<Cached>>,
+    opened: HashMap<ObjectId, Opened>,
     /// Those that are open, and those that calls have touched of which nobody knows what became.
     named: HashMap<ObjectName, Arc<Cached>>,
 }
 
 impl Objects {
     fn is_open(&self, cached: &Arc<Cached>) -> bool {
-        self.opened.values().any(|opened| Arc::ptr_eq(opened, cached))
+        self.opened
+            .values()
+            .any(|opened| Arc::ptr_eq(&opened.cached, cached))
+    }
+}
+
+/// An opening of an object.
+#[derive(Clone)]
+struct Opened {
+    cached: Arc<Cached>,
+    /// The copy's at that moment. Whoever writes has the newest of everything.
+    edition: Option<u64>,
+}
+
+impl Opened {
+    fn may_use(&self, state: &State) -> bool {
+        self.edition.is_none_or(|edition| edition == state.edition)
     }
 }
 
@@ -76,6 +93,8 @@ struct State {
     ledger: Ledger,
     /// While the object is open.
     shelf: Option<Shelf>,
+    /// How often the copy was begun anew, for another version than it was of.
+    edition: u64,
 }
 
 impl Cached {
@@ -109,8 +128,12 @@ impl Cache {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn cached(&self, object: ObjectId) -> Option<Arc<Cached>> {
+    fn opened(&self, object: ObjectId) -> Option<Opened> {
         self.objects().opened.get(&object).cloned()
+    }
+
+    fn cached(&self, object: ObjectId) -> Option<Arc<Cached>> {
+        self.opened(object).map(|opened| opened.cached)
     }
 
     /// The object's copy, which has to be of `attributes.version`.
@@ -118,9 +141,10 @@ impl Cache {
         &self,
         object: ObjectId,
         name: &ObjectName,
-        page_size: PageSize,
+        request: InitRequest,
         attributes: &Attributes,
     ) -> Arc<Cached> {
+        let page_size = request.page_size;
         let mut objects = self.objects();
         let cached = objects.named.entry(name.clone()).or_insert_with(|| {
             Arc::new(Cached {
@@ -130,16 +154,25 @@ impl Cache {
             })
         });
         let cached = cached.clone();
-        {
-            let mut state = cached.lock();
-            state.ledger.moved_on();
-            let shelf = state.shelf.get_or_insert_with(|| {
+        let edition = {
+            let State {
+                ledger,
+                shelf,
+                edition,
+            } = &mut *cached.lock();
+            ledger.moved_on();
+            let shelf = shelf.get_or_insert_with(|| {
                 Shelf::open(self.local.clone(), object, name, page_size, &self.source)
             });
             shelf.fit(attributes.size);
-            shelf.require_version(attributes.version);
-        }
-        objects.opened.insert(object, cached.clone());
+            *edition += u64::from(shelf.require_version(attributes.version));
+            *edition
+        };
+        let opened = Opened {
+            cached: cached.clone(),
+            edition: (!request.write).then_some(edition),
+        };
+        objects.opened.insert(object, opened);
         cached
     }
 }
@@ -214,7 +247,7 @@ impl Pager for Cache {
             cached: OnceLock::new(),
         });
         let attributes = self.remote.init(object, name, request, watch.clone())?;
-        let cached = self.open(object, name, request.page_size, &attributes);
+        let cached = self.open(object, name, request, &attributes);
         let _ = watch.cached.set(cached);
         Ok(attributes)
     }
@@ -226,24 +259,28 @@ impl Pager for Cache {
         access: VmProt,
         pages: &mut [u8],
     ) -> Result<DataSupply, PagerError> {
-        let cached = self.cached(object);
-        let found = cached.and_then(|cached| Some((cached.pages(offset, pages.len())?, cached)));
-        let Some(((first, count), cached)) = found else {
+        let opened = self.opened(object);
+        let found = opened.and_then(|opened| Some((opened.cached.pages(offset, pages.len())?, opened)));
+        let Some(((first, count), opened)) = found else {
             return self.remote.data_request(object, offset, access, pages);
         };
+        let usable = |state: &State| opened.may_use(state) && !state.ledger.has_touched(first, count);
         let generation = {
-            let State { ledger, shelf } = &mut *cached.lock();
-            let shelf = shelf.as_mut().filter(|_| !ledger.has_touched(first, count));
-            if shelf.is_some_and(|shelf| shelf.read(first, pages)) {
+            let mut state = opened.cached.lock();
+            if usable(&state)
+                && let Some(shelf) = &mut state.shelf
+                && shelf.read(first, pages)
+            {
                 return Ok(DataSupply::Supplied { precious: false });
             }
-            ledger.generation()
+            state.ledger.generation()
         };
         let supply = self.remote.data_request(object, offset, access, pages)?;
-        let State { ledger, shelf } = &mut *cached.lock();
-        let same = ledger.generation() == generation && !ledger.has_touched(first, count);
-        let shelf = shelf.as_mut().filter(|_| same);
-        if let (Some(shelf), DataSupply::Supplied { precious: false }) = (shelf, supply) {
+        let mut state = opened.cached.lock();
+        if usable(&state)
+            && state.ledger.generation() == generation
+            && let (Some(shelf), DataSupply::Supplied { precious: false }) = (&mut state.shelf, supply)
+        {
             shelf.keep(first, pages);
         }
         Ok(supply)
@@ -323,6 +360,7 @@ impl Pager for Cache {
         let Some(closed) = objects.opened.remove(&object) else {
             return;
         };
+        let closed = closed.cached;
         if objects.is_open(&closed) {
             return;
         }

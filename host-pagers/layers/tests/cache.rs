@@ -51,6 +51,16 @@ fn open_with(pager: Arc<dyn Pager>, name: &str, pages: u64) -> Client {
     Client::open_with(pager, name, request).unwrap()
 }
 
+fn open_to_read(pager: Arc<dyn Pager>) -> Client {
+    let request = InitRequest {
+        page_size: PageSize::KIB_4,
+        size_min: PAGES * 4096,
+        create: false,
+        write: false,
+    };
+    Client::open_with(pager, "object", request).unwrap()
+}
+
 /// A remote and a local store.
 struct Places {
     remote: tempfile::TempDir,
@@ -472,22 +482,42 @@ fn what_was_read_before_an_opening_told_of_a_newer_version_is_not_kept_as_of_tha
     let there = store(places.remote.path());
     let remote = Late::over(there.clone());
     let cache = Arc::new(Cache::over(remote.clone(), store(places.local.path()), "here"));
-    let read_only = |pager: Arc<dyn Pager>| {
-        let request = InitRequest {
-            page_size: PageSize::KIB_4,
-            size_min: PAGES * 4096,
-            create: false,
-            write: false,
-        };
-        Client::open_with(pager, "object", request).unwrap()
-    };
-    let client = read_only(cache.clone());
+    let client = open_to_read(cache.clone());
     remote.behind_read(move || {
         open(there).commit_full(0, 2);
-        read_only(cache);
+        open_to_read(cache);
     });
     client.assert_full(0, 1);
     client.assert_full(0, 2);
+}
+
+/// What the first one has mapped is of the version that it was opened with, and the remote store shows it no other.
+#[test]
+fn who_opened_the_object_before_another_version_gets_nothing_of_that() {
+    let places = Places::new();
+    places.change_elsewhere(0, 1);
+    let there = store(places.remote.path());
+    let scripted = Arc::new(ScriptedPager::new(there.clone()));
+    let counted = Arc::new(Counted::over(scripted.clone()));
+    let cache = Arc::new(Cache::over(counted.clone(), store(places.local.path()), "here"));
+    let first = open_to_read(cache.clone());
+    first.assert_full(0, 1);
+    let writer = open(there);
+    writer.commit_full(0, 2);
+    writer.commit_full(1, 2);
+    let second = open_to_read(cache.clone());
+    second.assert_full(0, 2);
+    second.assert_full(0, 2);
+    assert_eq!(counted.counts().requests, 2);
+    scripted.inject(Fault::Supply(Some(failure())));
+    let answer = cache.data_request(first.object, 0, VmProt::READ, &mut [0; 4096]);
+    assert_eq!(answer, Err(failure()));
+    // Nor is what the remote store shows it of use to anybody else.
+    first.read(1, 1);
+    second.assert_full(1, 2);
+    assert_eq!(counted.counts().requests, 5);
+    first.close();
+    second.close();
 }
 
 /// Whatever calls do, and however old the copy is, through the cache the object reads as without it.

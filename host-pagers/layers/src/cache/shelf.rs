@@ -236,10 +236,10 @@ impl Shelf {
         }
     }
 
-    /// Forgets everything unless it is of `version`.
-    pub(super) fn require_version(&mut self, version: u64) {
+    /// Forgets everything unless it is of `version`; answers whether it does.
+    pub(super) fn require_version(&mut self, version: u64) -> bool {
         if self.version() == version || !self.is_usable() {
-            return;
+            return false;
         }
         for group in self.groups.values_mut() {
             group.sums.fill(0);
@@ -248,6 +248,7 @@ impl Shelf {
         let groups = self.groups.keys().copied().collect();
         self.write(&Touched::new(), groups);
         self.groups.clear();
+        true
     }
 
     fn set_version(&mut self, version: u64) {
