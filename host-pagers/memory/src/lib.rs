@@ -38,7 +38,8 @@ pub enum Supply {
     /// It stays.
     #[default]
     Copy,
-    /// It goes: the supplied page is precious, and until it comes back the pager has none.
+    /// It goes to whoever writes: the supplied page is precious, and until it comes back the pager has none. Whoever only
+    /// reads gives none back, and gets a copy.
     Move,
 }
 
@@ -300,7 +301,7 @@ impl Pager for MemoryPager {
         &self,
         object: ObjectId,
         offset: u64,
-        _access: VmProt,
+        access: VmProt,
         pages: &mut [u8],
     ) -> Result<DataSupply, PagerError> {
         let mut state = self.lock();
@@ -308,7 +309,8 @@ impl Pager for MemoryPager {
         if !stored.read(offset, pages) {
             return Ok(DataSupply::Unavailable);
         }
-        if self.options.supply == Supply::Move {
+        let precious = self.options.supply == Supply::Move && access.contains(VmProt::WRITE);
+        if precious {
             let (name, page_size) = (opened.name.clone(), stored.page_size);
             let stored = state.stored.get_mut(&name).expect("checked above");
             let first = page_size.page_of(offset);
@@ -316,9 +318,7 @@ impl Pager for MemoryPager {
                 stored.pages.remove(&page);
             }
         }
-        Ok(DataSupply::Supplied {
-            precious: self.options.supply == Supply::Move,
-        })
+        Ok(DataSupply::Supplied { precious })
     }
 
     fn data_return(

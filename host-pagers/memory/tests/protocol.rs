@@ -37,13 +37,21 @@ fn a_page_that_moves_is_precious_and_gone_until_it_comes_back() {
         .unwrap();
 
     let mut page = vec![0; 4096];
-    let supply = pager.data_request(object, 0, VmProt::READ, &mut page);
+    // Whoever only reads never gives a page back.
+    for _ in 0..2 {
+        let supply = pager.data_request(object, 0, VmProt::READ, &mut page);
+        assert_eq!(
+            (supply, page[0]),
+            (Ok(DataSupply::Supplied { precious: false }), 7)
+        );
+    }
+    let supply = pager.data_request(object, 0, VmProt::READ_WRITE, &mut page);
     assert_eq!(
         (supply, page[0]),
         (Ok(DataSupply::Supplied { precious: true }), 7)
     );
     assert_eq!(
-        pager.data_request(object, 0, VmProt::READ, &mut page),
+        pager.data_request(object, 0, VmProt::READ_WRITE, &mut page),
         Ok(DataSupply::Unavailable)
     );
     recorder.commit(&pager, CallId(2), object, &[(0, page)]).unwrap();
