@@ -2,7 +2,8 @@
 //!
 //! After a failed sync nobody knows what is on the disk: the operating system may have dropped what it could not
 //! write, and still show it when the file is read. So going on with such a file could build on pages that the next
-//! power cut takes away. Any other failure leaves what was synced before as it was.
+//! power cut takes away; the next opening has the file read from the disk first (`database.rs`). Any other failure leaves
+//! what was synced before as it was.
 //!
 //! Invariant: `sync_failed` is never taken back.
 

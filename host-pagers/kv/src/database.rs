@@ -3,6 +3,7 @@
 //! Invariants:
 //! - a store has the format and the page size that it was opened for, or it does not open;
 //! - after a failed sync the database is not used again (see `backend.rs`);
+//! - a file that is opened for writing is read as it is on the disk, where the system can be told so;
 //! - nobody waits for another lock while holding `slot` for writing.
 
 use std::{
@@ -259,9 +260,22 @@ fn make_file(path: &Path, how: &OpenOptions) -> Box<MakeBackend> {
     let (own, how) = (path.to_owned(), how.clone());
     Box::new(move || {
         let file = how.open(&own)?;
+        file.sync_data()?;
+        forget_cached(&file);
         Ok(Box::new(FileBackend::new(file).map_err(io::Error::other)?))
     })
 }
+
+/// Has the kernel read `file`, which is synced, from the disk: behind a sync that failed, here or in a process before, it
+/// goes on showing what it could not write, and would never write that again.
+#[cfg(target_os = "linux")]
+fn forget_cached(file: &File) {
+    // Where the advice is not taken, sums are all there is.
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn forget_cached(_file: &File) {}
 
 /// Makes an empty store beside `path` and gives it its name when it is whole: a crash leaves no half one there. Where
 /// another process was faster, its store stays.
