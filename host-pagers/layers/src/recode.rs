@@ -104,6 +104,7 @@ impl Scale {
         self.pages.above.page_of(offset).checked_mul(self.slot)
     }
 
+    /// The page above that has a part at `offset` below, in bytes.
     fn up(self, offset: u64) -> u64 {
         (offset / self.slot) * self.pages.above.bytes()
     }
@@ -199,8 +200,10 @@ struct Translated {
 }
 
 impl Translated {
+    /// The pages above that have a part in `range`.
     fn up(&self, range: ByteRange) -> ByteRange {
-        ByteRange::new(self.scale.up(range.start), self.scale.up(range.end))
+        let end = range.end.saturating_add(self.scale.slot - 1);
+        ByteRange::new(self.scale.up(range.start), self.scale.up(end))
     }
 }
 

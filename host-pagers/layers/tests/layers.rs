@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use vmsync_core::{
-    PageSize, PagerError, PagerErrorKind,
+    ByteRange, PageSize, PagerError, PagerErrorKind,
     abi::VmProt,
-    pager::{InitRequest, ObjectName, Pager},
+    pager::{InitRequest, LockRequest, ObjectName, Pager, ReturnPages},
 };
-use vmsync_pager_conformance::{Client, random::Random};
+use vmsync_pager_conformance::{Client, ScriptedPager, random::Random};
 use vmsync_pager_layers::{Compress, Counted, Encrypt, Key, Pages};
 use vmsync_pager_memory::MemoryPager;
 
@@ -122,6 +122,33 @@ fn compressed_pages_leave_pages_below_empty() {
     client.give(call, 2, &bytes).unwrap();
     client.sync(call, 0, 4).unwrap();
     assert!(client.read(2, 1) == bytes);
+    client.close();
+}
+
+#[test]
+fn what_the_pager_below_says_of_a_part_of_a_page_holds_for_the_page() {
+    let below = Arc::new(ScriptedPager::new(Arc::new(MemoryPager::default())));
+    let client = open(Arc::new(Compress::over(below.clone(), PAGES)), "object").unwrap();
+    let control = below.control(client.object).unwrap();
+    let slot = below.attributes(client.object).unwrap().size / 4;
+    for (range, pages) in [
+        (ByteRange::new(0, 4096), client.range(0, 1)),
+        (ByteRange::new(slot - 4096, slot + 4096), client.range(0, 2)),
+        (ByteRange::new(slot, 4 * slot), client.range(1, 3)),
+    ] {
+        control.write_behind_failed(range, PagerError::new(PagerErrorKind::Io, "scripted"));
+        let request = LockRequest {
+            range,
+            should_return: ReturnPages::Dirty,
+            flush: false,
+            prohibit: None,
+        };
+        control.lock_request(request).unwrap();
+        let told = client.recorder.take_write_behind_failures();
+        assert_eq!(told.iter().map(|(range, _)| *range).collect::<Vec<_>>(), [pages]);
+        let asked = client.recorder.take_lock_requests();
+        assert_eq!(asked.iter().map(|asked| asked.range).collect::<Vec<_>>(), [pages]);
+    }
     client.close();
 }
 
