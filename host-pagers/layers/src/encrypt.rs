@@ -9,7 +9,9 @@
 //! - a page that was changed, or moved to another place or object, is refused;
 //! - a key that is not the one a page was written with is told from damage, by its id.
 //!
-//! Not protected: which pages exist and when they change; a whole old version of a page, or none, put back in its place.
+//! Not protected: which pages exist and when they change; a whole old version of a page, or none, put back in its place. An
+//! object is not bound to one key: a wrong one is told when it is opened, by its first page. Where that was never written it
+//! opens, pages of the other key are refused when they are read, and those that are written now have the new one.
 //!
 //! What it costs: whole pages below for 52 bytes more: pages of 64 KiB over 4 KiB grow by 1/16, pages of 4 KiB double.
 

@@ -262,7 +262,8 @@ impl<C: Codec> Pager for Recoding<C> {
         let attributes = scale.attributes(attributes);
         let (name, size) = (name.clone(), attributes.size);
         self.lock().insert(object, Opened { name, size });
-        // One page now tells a wrong key before anything rests on it.
+        // One page now tells a wrong key before anything rests on it; where it was never written, each page tells when it
+        // is read.
         if size > 0 {
             let mut page = vec![0; above.bytes() as usize];
             if let Err(error) = self.data_request(object, 0, VmProt::READ, &mut page)

@@ -98,6 +98,13 @@ fn a_wrong_key_is_told_when_the_object_is_opened_and_keys_rotate() {
     client.assert_full(0, 7);
     client.assert_full(1, 8);
     client.close();
+    // Without a first page, the others tell.
+    let client = open(sealed(&below, vec![key(1)]), "sparse").unwrap();
+    client.commit_full(1, 7);
+    client.close();
+    let client = open(sealed(&below, vec![key(2)]), "sparse").unwrap();
+    assert_eq!(read(&client, 1).unwrap_err().kind, PagerErrorKind::Denied);
+    client.close();
 }
 
 #[test]
