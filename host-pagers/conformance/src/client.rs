@@ -1,8 +1,12 @@
 //! [`Client`]: one open object and the calls that a task would make on it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    fs::File,
+    io::{Read, Seek, SeekFrom},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use vmsync_core::{
@@ -187,6 +191,26 @@ impl Client {
             Err(error) => panic!("data_request of {range}: {error}"),
         }
         bytes
+    }
+
+    /// Reads `count` pages from `first` on of the object's image, as whoever maps it sees them; `None` where it has none, or
+    /// this system gives descriptors no names to open them by.
+    ///
+    /// # Panics
+    /// When the image does not reach so far.
+    #[track_caller]
+    pub fn read_image(&self, first: u64, count: u64) -> Option<Vec<u8>> {
+        let image = self.pager.image(self.object)?;
+        if !cfg!(target_os = "linux") {
+            return None;
+        }
+        let range = self.range(first, count);
+        let mut bytes = vec![0; usize::try_from(range.len()).expect("a test's object")];
+        let mut file = File::open(format!("/proc/self/fd/{}", image.descriptor)).expect("it is open");
+        file.seek(SeekFrom::Start(image.offset + range.start))
+            .expect("an image is a file");
+        file.read_exact(&mut bytes).expect("it has every page");
+        Some(bytes)
     }
 
     /// # Panics

@@ -154,5 +154,8 @@ pub(super) fn settle_image(fixture: &mut Fixture) {
         .settle_image(client.object, client.range(1, 1))
         .expect("settles");
     client.assert_full(1, 5);
+    if let Some(image) = client.read_image(1, 1) {
+        assert!(image == client.read(1, 1), "the image shows it");
+    }
     client.close();
 }
