@@ -25,7 +25,7 @@ use crate::{
     limits::RETURN_BYTES_MAX,
     map::Sharing,
     memory::TaskMemory,
-    object::{ObjectHandle, PagerId},
+    object::{MemoryObject, ObjectHandle, PagerId},
     page::{ByteRange, PageRange, PageSize},
     page_set::PageSet,
     pager::{CallId, ReturnFlags, ReturnPages, Run, SynchronizeFlags},
@@ -338,6 +338,7 @@ impl<O: ObjectHandle> Msync<O> {
             }
             self.capture(memory);
             self.return_pages(memory);
+            self.fail_lost();
             self.synchronize();
             self.phase = Phase::Wait;
         }
@@ -513,6 +514,20 @@ impl<O: ObjectHandle> Msync<O> {
         self.fail_groups();
     }
 
+    /// What was lost since the marks were read has pages that this call did not return: committed without them it would be a
+    /// mix.
+    fn fail_lost(&mut self) {
+        let call = self.call;
+        for work in self.work.iter_mut().filter(|work| work.awaits_pager()) {
+            let range = work.range;
+            work.error = work
+                .segment
+                .object
+                .with(|object| object.lost(call, range).cloned());
+        }
+        self.fail_groups();
+    }
+
     /// What a pager could not take in part is not committed in part: the rest of the call fails for this pager too,
     /// and it is told to forget the call.
     fn fail_groups(&mut self) {
@@ -624,7 +639,7 @@ impl<O: ObjectHandle> Msync<O> {
         for work in self.work.iter_mut().filter(|work| work.error.is_none()) {
             let (call, range, pages) = (self.call, work.range, work.segment.object_pages);
             let lost = work.segment.object.with(|object| {
-                let lost = object.has_lost(call, range);
+                let lost = object.lost(call, range).is_some();
                 if !lost {
                     object.dirty.subtract(&work.dirty);
                 }
@@ -727,7 +742,8 @@ fn drop_run<O: ObjectHandle>(
 ) -> Result<bool, PagerError> {
     let segment = &work.segment;
     let addresses = segment.to_address(run);
-    if segment.object.with(|object| object.has_lost(call, work.range)) {
+    let lost = |object: &MemoryObject| object.lost(call, work.range).is_some();
+    if segment.object.with(|object| lost(object)) {
         return Ok(false);
     }
     let mut precious = PageSet::new();
@@ -747,7 +763,7 @@ fn drop_run<O: ObjectHandle>(
         segment.object.with(|object| {
             if result.is_ok() {
                 // What was lost since may be what memory shows now.
-                if !object.has_lost(call, work.range) {
+                if !lost(object) {
                     object.dirty.remove(run);
                 }
                 object.precious.remove(run);

@@ -96,8 +96,8 @@ struct Outstanding {
     call: CallId,
     range: ByteRange,
     stage: Stage,
-    /// The pager has lost what it took to be queued, some of it at least.
-    lost: bool,
+    /// Why the pager has lost what it took to be queued, some of it at least.
+    lost: Option<PagerError>,
 }
 
 /// The shared state of a memory object.
@@ -177,7 +177,7 @@ impl MemoryObject {
                 call,
                 range,
                 stage: Stage::Reserved,
-                lost: false,
+                lost: None,
             };
             self.outstanding.insert(index, entry);
         }
@@ -204,9 +204,9 @@ impl MemoryObject {
         }
     }
 
-    /// Whether the pager has lost some of what it had of `range` since `call` reserved it.
-    pub fn has_lost(&self, call: CallId, range: ByteRange) -> bool {
-        self.outstanding_of(call, range).is_some_and(|entry| entry.lost)
+    /// Why the pager has lost some of what it had of `range` since `call` reserved it, if it has.
+    pub fn lost(&self, call: CallId, range: ByteRange) -> Option<&PagerError> {
+        self.outstanding_of(call, range)?.lost.as_ref()
     }
 
     /// Gives back every range of `call`; those the pager still owes an answer for stay taken until it comes.
@@ -260,7 +260,9 @@ impl MemoryObject {
     pub fn write_behind_failed(&mut self, range: ByteRange, error: &PagerError) {
         self.make_dirty(range);
         for entry in &mut self.outstanding {
-            entry.lost |= entry.range.overlaps(range);
+            if entry.range.overlaps(range) {
+                entry.lost.get_or_insert_with(|| error.clone());
+            }
         }
         self.errors.record(error.kind.write_back());
     }

@@ -507,6 +507,7 @@ fn a_write_that_is_lost_while_a_call_over_it_returns_others_stays() {
     let result = guest.msync(4..8, SYNC | VmSync::INVALIDATE);
     assert_eq!(result, KernReturn::ResourceShortage, "told");
     assert_eq!((guest.read(5), guest.read(6)), (1, 2));
+    assert_eq!(pager.durable(object.id(), 2)[0], 0, "not without the other");
     assert_eq!(guest.msync(4..8, SYNC), KernReturn::Success);
     assert_eq!(pager.durable(object.id(), 1)[0], 1);
     assert_eq!(pager.durable(object.id(), 2)[0], 2);
