@@ -194,11 +194,6 @@ impl Newer {
         patches.into_iter().flatten().for_each(|patch| patch.apply(page));
     }
 
-    /// Whether some of it is not durable yet.
-    pub(crate) fn is_queued(&self) -> bool {
-        self.queued.is_some()
-    }
-
     /// The page, where it is durable and kept as a whole.
     pub(crate) fn durable_page(&self, page_size: PageSize) -> Option<&[u8]> {
         match (&self.durable, &self.queued) {

@@ -10,11 +10,13 @@
 //! - one thread flushes at a time, and it took the role under the queue's lock;
 //! - a call is taken by the flush that is running or by a later one: nobody leaves the role while calls are queued
 //!   without waking the thread that goes on, where there is one;
-//! - when a record fails, everything queued behind it fails too: it may be a difference to what is not there;
+//! - when a record fails, everything queued behind it fails too: it may be a difference to what is not there. So does what had
+//!   returned pages and was not queued: it does not have those again that somebody took for safe;
 //! - after a panic of whatever a commit rests on, nothing is committed until the store is opened again.
 
 use std::{
     collections::BTreeMap,
+    iter,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{MutexGuard, PoisonError},
 };
@@ -118,6 +120,7 @@ impl Shared {
                 let behind = queue.take_all();
                 queue.discard(&behind);
                 queue.discard(&group);
+                queue.begin_loss(&error);
                 Settled {
                     failed: Some((error, group, behind)),
                     ..Settled::default()
@@ -289,20 +292,20 @@ impl Shared {
         for call in settled.durable.into_iter().filter(|call| !call.write_behind) {
             call.answers.into_iter().for_each(Answer::succeed);
         }
-        if let Some((error, group, behind)) = settled.failed {
-            self.fail(group, &error);
-            self.fail(behind, &within("a commit before it failed", error));
-        }
-    }
-
-    /// Tells the calls that they failed.
-    fn fail(&self, calls: Vec<Prepared>, error: &PagerError) {
-        for call in calls {
-            self.tell_readers(&call, error);
-            for answer in call.answers {
-                answer.fail(error.clone(), call.write_behind);
-            }
-        }
+        let Some((error, group, behind)) = settled.failed else {
+            return;
+        };
+        let error_behind = within("a commit before it failed", error.clone());
+        let calls = group.into_iter().zip(iter::repeat(error));
+        let behind = behind.into_iter().zip(iter::repeat(error_behind));
+        let (queued, waiting): (Vec<_>, Vec<_>) = calls
+            .chain(behind)
+            .inspect(|(call, error)| self.tell_readers(call, error))
+            .partition(|(call, _)| call.write_behind);
+        fail(queued);
+        lock(&self.queue).end_loss();
+        // Who still waits has taken nothing for safe, and may try again at once.
+        fail(waiting);
     }
 
     /// Tells everybody else who has an object of `call` open, and may have read what was queued and is lost now: who
@@ -323,6 +326,15 @@ impl Shared {
         drop(handles);
         for (control, pages) in readers {
             control.write_behind_failed(self.page_size.byte_range(pages), error.clone());
+        }
+    }
+}
+
+/// Tells the calls that they failed.
+fn fail(calls: Vec<(Prepared, PagerError)>) {
+    for (call, error) in calls {
+        for answer in call.answers {
+            answer.fail(error.clone(), call.write_behind);
         }
     }
 }

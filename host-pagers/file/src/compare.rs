@@ -233,13 +233,8 @@ impl Shared {
             if way == Way::Again {
                 delta.rebase(object.id, pages.start, base, page_bytes);
             }
-            let queued = newer.iter().filter(|newer| newer.is_queued());
-            let queued: Vec<u64> = queued.map(|newer| pages.start + newer.index as u64).collect();
             let base = base.chunks_exact(page_bytes);
             for (number, (old, new)) in (pages.start..).zip(base.zip(run.pages.chunks_exact(page_bytes))) {
-                if queued.binary_search(&number).is_ok() || delta.is_unsettled(object.id, number) {
-                    delta.set_unsettled(object, number, new);
-                }
                 compare(delta, number, old, new);
             }
             Ok(())

@@ -18,8 +18,9 @@ use vmsync_core::{PageRange, PagerError, PagerErrorKind};
 use crate::{
     ahead::Key,
     disk::Result,
+    error::within,
     layout::entry::encode_page,
-    limits::{ENTRIES_BYTES_MAX, PART_BYTES},
+    limits::PART_BYTES,
     lines::Learner,
     object::Object,
     patch::Patch,
@@ -38,14 +39,6 @@ pub(crate) struct Delta {
     last: Part,
     /// Where pages do not come back in ascending order, one may come again: what the call changes in each page.
     total: Option<Total>,
-    /// Pages, as they came back, whose base includes what is only queued: should that fail, the difference says nothing.
-    unsettled: BTreeMap<(u64, u64), Returned>,
-}
-
-/// A page as it came back.
-struct Returned {
-    object: Arc<Object>,
-    bytes: Box<[u8]>,
 }
 
 /// By object and page: all that a call changes in it, and its sum.
@@ -86,7 +79,6 @@ impl Default for Delta {
             changed: Vec::new(),
             last: Part::default(),
             total: None,
-            unsettled: BTreeMap::new(),
         }
     }
 }
@@ -146,20 +138,6 @@ impl Delta {
         self.epoch = self.epoch.min(epoch);
     }
 
-    /// Whether the page is among those of [`Delta::set_unsettled`].
-    pub(crate) fn is_unsettled(&self, object: u64, page: u64) -> bool {
-        self.unsettled.contains_key(&(object, page))
-    }
-
-    /// The base of a page that came back as `new` includes what is only queued.
-    pub(crate) fn set_unsettled(&mut self, object: &Arc<Object>, page: u64, new: &[u8]) {
-        let returned = Returned {
-            object: object.clone(),
-            bytes: new.into(),
-        };
-        self.unsettled.insert((object.id, page), returned);
-    }
-
     /// Adds what another thread found, in pages that did not come back before.
     pub(crate) fn append(&mut self, mut found: Self) {
         self.close_part();
@@ -170,7 +148,6 @@ impl Delta {
         }
         self.parts.append(&mut found.parts);
         self.changed.append(&mut found.changed);
-        self.unsettled.append(&mut found.unsettled);
     }
 
     /// Puts into `base`, pages of `object` from `first` on, what came back of them before.
@@ -231,17 +208,21 @@ impl Shared {
     /// Locks the queue, and sees to it that `delta` makes of what is supplied what came back.
     ///
     /// # Errors
-    /// Another call changed one of its pages, which the runtime's order of calls excludes; the disk's, looking.
+    /// Something was lost since pages of it came back; another call changed one of them, which the runtime's order of calls
+    /// excludes; the disk's, looking.
     pub(crate) fn lock_if_fresh(&self, delta: &mut Delta) -> Result<MutexGuard<'_, Queue>> {
         delta.close_part();
         let queue = lock(&self.queue);
+        if let Some(error) = queue.lost_since(delta.epoch) {
+            let what = "a call before it is lost, and it may be a mix without that: sync again";
+            return Err(within(what, error.clone()));
+        }
         let is_stale = |id, number, epoch| queue.changed_since(id, PageRange::new(number, number + 1), epoch);
         let mut page = Vec::new();
-        let unsettled = mem::take(&mut delta.unsettled);
         for changed in &delta.changed {
             let (id, number) = (changed.object.id, changed.page);
             // Pages share their stamps. One that did change has another sum.
-            if !unsettled.contains_key(&(id, number)) && is_stale(id, number, delta.epoch) {
+            if is_stale(id, number, delta.epoch) {
                 let offset = number * self.page_size.bytes();
                 page.resize(self.page_size.bytes() as usize, 0);
                 self.read_locked(&queue, &changed.object, offset, &mut page)?;
@@ -251,27 +232,6 @@ impl Shared {
                     return Err(overtaken(changed));
                 }
             }
-        }
-        // What they were compared with failed: they count as they came back.
-        for ((id, number), Returned { object, bytes }) in unsettled {
-            if is_stale(id, number, delta.epoch) {
-                let sum = self.seed.page_sum(id, number, &bytes);
-                let whole = [(0, bytes.len())];
-                let runs = encode_page(&mut delta.last.entries, (id, number, sum), &bytes, &whole);
-                delta.last.pages.push(Page {
-                    object,
-                    number,
-                    sum,
-                    runs,
-                    learner: None,
-                });
-            }
-        }
-        delta.close_part();
-        // Pages that are there twice: what differs, and all of it.
-        if delta.parts.iter().map(|part| part.len()).sum::<usize>() > ENTRIES_BYTES_MAX {
-            let message = "too much of the call was changed by others: return smaller ranges again";
-            return Err(PagerError::new(PagerErrorKind::Busy, message));
         }
         Ok(queue)
     }

@@ -25,7 +25,9 @@ use crate::{
         segment::SegmentHeader,
         superblock::Superblock,
     },
-    limits::{BLOCK_BYTES, FILL_BYTES, RECORD_ALIGN, SEGMENT_HEADER_BYTES, SEGMENTS_FREE_MAX},
+    limits::{
+        BLOCK_BYTES, FILL_BYTES, RECORD_ALIGN, SEGMENT_HEADER_BYTES, SEGMENTS_FAILED_MAX, SEGMENTS_FREE_MAX,
+    },
     scan::{Log, Record},
     tail::Tail,
 };
@@ -82,6 +84,8 @@ pub(crate) struct Journal {
     active: bool,
     /// Whether it is there for that and only the superblock does not name it.
     unnamed: bool,
+    /// Where calls begin in it.
+    begun: u64,
     /// A record failed, and may have arrived: no fresh segment has voided it yet. Or one may have failed in an earlier
     /// process, and what voids it is in the cache only.
     doubtful: bool,
@@ -122,6 +126,7 @@ impl Journal {
                 file: live.file,
                 capacity: live.header.capacity,
                 durable: undurable.is_none(),
+                failed: false,
             },
             generation: live.header.generation,
             sequence: live.header.sequence,
@@ -132,6 +137,7 @@ impl Journal {
             file: free.file,
             capacity: free.length,
             durable: false,
+            failed: false,
         });
         Self {
             disk,
@@ -144,6 +150,7 @@ impl Journal {
             undurable,
             active: false,
             unnamed: false,
+            begun: 0,
             used: has_calls,
             planned: false,
             sequence_next: log.sequence_next,
@@ -173,10 +180,11 @@ impl Journal {
         self.sealed().iter().map(|live| live.segment.capacity).sum()
     }
 
-    /// Whether a record with a body of `length` bytes goes into the active segment.
+    /// Whether a record with a body of `length` bytes goes into the active segment. One that was made for a large call takes no
+    /// more of small ones than others do.
     pub(crate) fn has_room(&self, length: usize) -> bool {
         let active = self.live.last().filter(|_| self.active);
-        active.is_some_and(|last| has_room(last, length))
+        active.is_some_and(|last| has_room(last, length) && last.end < self.begun + self.segment_bytes)
     }
 
     /// Whether a replay would find no call.
@@ -266,7 +274,7 @@ impl Journal {
         };
         let chain = encode_record(self.seed, &mut record, snapshot.len(), header);
         let end = (SEGMENT_HEADER_BYTES + record.len()) as u64;
-        let segment = self.take_segment(end + record_bytes(length) as u64)?;
+        let mut segment = self.take_segment(end + record_bytes(length) as u64)?;
         self.generation_next += 1;
         let header = SegmentHeader {
             generation,
@@ -283,9 +291,12 @@ impl Journal {
         {
             // The header may have arrived, and then voids whatever would be appended to the segment before it.
             (self.active, self.unnamed) = (false, false);
+            segment.failed = true;
             self.free.push(segment);
             return Err(error);
         }
+        segment.failed = false;
+        self.begun = end;
         self.tail.begin(&front);
         self.live.push(Live {
             segment,
@@ -347,17 +358,43 @@ impl Journal {
         Ok(())
     }
 
-    /// A segment of at least `needed` bytes, whose length and name are durable: a free one, else a new one.
+    /// A segment of at least `needed` bytes, whose length and name are durable: a free one, else a new one. Those that failed
+    /// come last, and are not replaced without end.
     fn take_segment(&mut self, needed: u64) -> Result<Segment> {
-        if let Some(index) = self.free.iter().position(|segment| segment.capacity >= needed) {
-            if !self.free[index].durable {
-                self.free[index].make_length_durable()?;
-                self.disk.sync_names()?;
-                self.free[index].durable = true;
-            }
-            return Ok(self.free.remove(index));
+        let mut outcome = self.take_free(needed, false);
+        let failed = self.free.iter().filter(|segment| segment.failed).count();
+        if !matches!(outcome, Some(Ok(_))) && failed <= SEGMENTS_FAILED_MAX {
+            outcome = Some(self.plan(needed).make(self.disk.as_ref()));
         }
-        self.plan(needed).make(self.disk.as_ref())
+        match outcome {
+            Some(Ok(segment)) => Ok(segment),
+            Some(Err(error)) => self.take_free(needed, true).and_then(Result::ok).ok_or(error),
+            None => {
+                let again = self.take_free(needed, true);
+                again.unwrap_or_else(|| self.plan(needed).make(self.disk.as_ref()))
+            }
+        }
+    }
+
+    /// A free one of at least `needed` bytes that can be used, of those that `failed` or of the others; the last error where none
+    /// can.
+    fn take_free(&mut self, needed: u64, failed: bool) -> Option<Result<Segment>> {
+        let mut outcome = None;
+        let fits = |segment: &Segment| segment.capacity >= needed && segment.failed == failed;
+        let candidates: Vec<u64> = self
+            .free
+            .iter()
+            .filter(|one| fits(one))
+            .map(|one| one.slot)
+            .collect();
+        for slot in candidates {
+            let index = self.free.iter().position(|one| one.slot == slot)?;
+            match self.free[index].make_usable(self.disk.as_ref()) {
+                Ok(()) => return Some(Ok(self.free.remove(index))),
+                Err(error) => outcome = Some(Err(error)),
+            }
+        }
+        outcome
     }
 
     /// A new segment of at least `needed` bytes.
@@ -376,7 +413,11 @@ impl Journal {
     /// Whether a segment should be made for the next roll-over: there is none, and the active one is half full.
     pub(crate) fn wants_spare(&self) -> bool {
         let half_full = |last: &Live| last.end > last.segment.capacity / 2;
-        self.active && !self.planned && self.free.is_empty() && self.live.last().is_some_and(half_full)
+        let is_spare = |segment: &Segment| segment.capacity >= self.segment_bytes && !segment.failed;
+        self.active
+            && !self.planned
+            && !self.free.iter().any(is_spare)
+            && self.live.last().is_some_and(half_full)
     }
 
     /// That segment, to be made while the journal is not locked.
@@ -410,9 +451,9 @@ impl Journal {
         for live in self.live.drain(..keep) {
             self.free.push(live.segment);
         }
-        // Odd sizes first: a large one was made for one large call.
+        // Those that failed first, then odd sizes: a large one was made for one large call.
         self.free
-            .sort_by_key(|segment| segment.capacity.abs_diff(self.segment_bytes));
+            .sort_by_key(|segment| (segment.failed, segment.capacity.abs_diff(self.segment_bytes)));
         self.free.split_off(self.free.len().min(SEGMENTS_FREE_MAX))
     }
 }

@@ -3,6 +3,7 @@
 use crate::{
     disk::{Access, Disk, DiskFile, Result},
     layout::segment_name,
+    limits::BLOCK_BYTES,
 };
 
 /// See the head of the file.
@@ -12,6 +13,8 @@ pub(crate) struct Segment {
     pub(crate) capacity: u64,
     /// Its length and name are durable: a header that is durable in a file that is too short counts as damage.
     pub(crate) durable: bool,
+    /// The last try to use it failed.
+    pub(crate) failed: bool,
 }
 
 /// See the head of the file.
@@ -41,6 +44,7 @@ impl Plan {
             file,
             capacity,
             durable: true,
+            failed: false,
         })
     }
 }
@@ -57,6 +61,23 @@ impl Segment {
             self.file.write_at(end, &byte)?;
         }
         self.file.sync()
+    }
+
+    /// The same for one whose contents do not count, which a drive need not be able to read.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn make_usable(&mut self, disk: &dyn Disk) -> Result<()> {
+        if self.durable {
+            return Ok(());
+        }
+        let end = self.capacity.saturating_sub(BLOCK_BYTES as u64);
+        let made = self.file.write_at(end, &[0; BLOCK_BYTES]);
+        let made = made
+            .and_then(|()| self.file.sync())
+            .and_then(|()| disk.sync_names());
+        (self.durable, self.failed) = (made.is_ok(), made.is_err());
+        made
     }
 
     /// Removes the file. One that stays is used again after the next opening.

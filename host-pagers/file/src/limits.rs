@@ -39,6 +39,9 @@ pub const BACK_PRESSURE: u64 = 4;
 /// removed.
 pub const SEGMENTS_FREE_MAX: usize = 4;
 
+/// Journal files that failed and were replaced by new ones: with more of them it is not the file.
+pub const SEGMENTS_FAILED_MAX: usize = 1;
+
 /// A group is closed at so many bytes: above it the write takes longer than the sync that it would share.
 pub const GROUP_BYTES_MAX: usize = 8 << 20;
 
@@ -50,9 +53,6 @@ pub const QUEUED_CALL_BYTES: usize = 512;
 
 /// The most that one call may change: it is held in memory, and its length is a 32-bit field.
 pub const CALL_BYTES_MAX: usize = 2 << 30;
-
-/// The most that its entries may take: pages that changed meanwhile are in it twice.
-pub const ENTRIES_BYTES_MAX: usize = CALL_BYTES_MAX / 2 * 3;
 
 /// The largest object: what ext4 can hold in a file with 4 KiB blocks.
 pub const OBJECT_BYTES_MAX: u64 = 1 << 44;
@@ -160,7 +160,8 @@ const _: () = assert!(SEGMENT_BYTES_DEFAULT.is_multiple_of(BLOCK_BYTES as u64));
 const _: () = assert!(SEGMENT_HEADER_BYTES.is_multiple_of(RECORD_ALIGN));
 const _: () = assert!(SEGMENT_BYTES_MIN > 2 * SEGMENT_HEADER_BYTES as u64);
 const _: () = assert!(SEGMENT_BYTES_DEFAULT >= SEGMENT_BYTES_MIN);
-const _: () = assert!(ENTRIES_BYTES_MAX < u32::MAX as usize);
+// Entries take a little more than the pages.
+const _: () = assert!(CALL_BYTES_MAX / 2 * 3 < u32::MAX as usize);
 const _: () = assert!(APPLY_WAKE_PAGES <= APPLY_PAGES_MAX && APPLY_BYTES_MIN < UNAPPLIED_BYTES_MAX);
 const _: () = assert!(STAMP_COUNT.is_power_of_two());
 const _: () = assert!(BLOCK_BYTES.is_multiple_of(LINE_BYTES));

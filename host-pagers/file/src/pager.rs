@@ -76,7 +76,7 @@ impl Shared {
         count(&self.counters.pages_changed, changed.len() as u64);
         let mut changes = Vec::new();
         for (object, returned) in call.objects {
-            let known = queue.catalog.get(object).and_then(|entry| entry.address);
+            let known = queue.address(object);
             let is_changed = || changed.iter().any(|changed| changed.object.id == object);
             if let Some(address) = returned
                 .address
@@ -247,8 +247,11 @@ impl Shared {
             self.undurable.store(false, Ordering::Release);
         }
         let image = self.disk.open(&image_name(id), Access::Create)?;
-        image.set_len(0)?;
-        image.set_len(size)?;
+        if let Err(error) = image.set_len(0).and_then(|()| image.set_len(size)) {
+            // Were it to stay, every try would leave one until the next opening.
+            let _ = self.disk.remove(&image_name(id));
+            return Err(error);
+        }
         let object = Arc::new(Object::new(id, name, image, size, self.page_size));
         let change = CatalogChange::Create {
             object: id,
@@ -259,7 +262,6 @@ impl Shared {
         opening.objects.insert(id, Arc::downgrade(&object));
         if let Err(error) = self.change_catalog(opening, change, Some(&object)) {
             if error.kind != PagerErrorKind::TimedOut {
-                // Were it to stay, every try would leave one until the next opening.
                 let _ = self.disk.remove(&image_name(id));
             }
             return Err(error);
@@ -272,7 +274,11 @@ impl Shared {
         if size <= object.size() {
             return Ok(());
         }
-        object.image.set_len(size)?;
+        {
+            // A checkpoint may set the length of an image again, to what it was a moment ago.
+            let _images = lock(&self.images);
+            object.image.set_len(size)?;
+        }
         let change = CatalogChange::Grow {
             object: object.id,
             size,

@@ -23,7 +23,7 @@ use crate::{
     ahead::Ahead,
     call::Prepared,
     delta::Changed,
-    layout::catalog::Catalog,
+    layout::{catalog::Catalog, entry::CatalogChange},
     limits::{
         APPLY_BYTES_MIN, APPLY_WAKE_PAGES, GROUP_BYTES_MAX, QUEUE_BYTES_MAX, QUEUED_CALL_BYTES, STAMP_COUNT,
     },
@@ -52,7 +52,11 @@ pub(crate) struct Queue {
     pub(crate) ahead: Ahead,
     epoch: u64,
     stamps: Box<[u64]>,
+    /// Why calls were lost last, and the epoch from which on everybody has been told.
+    lost: Option<(PagerError, u64)>,
     pub(crate) catalog: Catalog,
+    /// By object, the address that the newest of the queued calls that have one gives it, and that call's number.
+    addresses: BTreeMap<u64, (u64, u64)>,
     /// Pages in the active segment.
     pub(crate) touched: Touched,
     /// Pages in segments before it.
@@ -88,8 +92,10 @@ impl Queue {
             pending_bytes: 0,
             ahead: Ahead::default(),
             epoch: 0,
+            lost: None,
             stamps: vec![0; STAMP_COUNT].into(),
             catalog,
+            addresses: BTreeMap::new(),
             touched: Touched::new(),
             sealed,
             flushing: false,
@@ -121,6 +127,25 @@ impl Queue {
         self.pending_bytes > QUEUE_BYTES_MAX
     }
 
+    /// Calls are lost: who made them, or was supplied with what they had, is being told.
+    pub(crate) fn begin_loss(&mut self, error: &PagerError) {
+        self.lost = Some((error.clone(), u64::MAX));
+    }
+
+    /// Everybody has been told.
+    pub(crate) fn end_loss(&mut self) {
+        self.epoch += 1;
+        if let Some((_, told)) = &mut self.lost {
+            *told = self.epoch;
+        }
+    }
+
+    /// Why something was lost of which whoever returned pages at `epoch` need not have known.
+    pub(crate) fn lost_since(&self, epoch: u64) -> Option<&PagerError> {
+        let lost = self.lost.as_ref().filter(|(_, told)| epoch < *told);
+        lost.map(|(error, _)| error)
+    }
+
     /// Whether what is supplied for a page changed after `epoch`; perhaps also when it did not.
     pub(crate) fn changed_since(&self, object: u64, pages: PageRange, epoch: u64) -> bool {
         epoch != self.epoch && (pages.start..pages.end).any(|page| self.stamps[stamp(object, page)] > epoch)
@@ -149,9 +174,20 @@ impl Queue {
         for changed in &call.changed {
             self.ahead.queue(changed, self.queued);
         }
+        for change in &call.changes {
+            if let CatalogChange::Address { object, address } = change {
+                self.addresses.insert(*object, (*address, self.queued));
+            }
+        }
         self.pending_bytes += call.len() + QUEUED_CALL_BYTES;
         self.pending.push_back(call);
         self.queued
+    }
+
+    /// Where `object` was last mapped, once all that is queued is committed.
+    pub(crate) fn address(&self, object: u64) -> Option<u64> {
+        let queued = self.addresses.get(&object).map(|(address, _)| *address);
+        queued.or_else(|| self.catalog.get(object).and_then(|entry| entry.address))
     }
 
     fn mark(&mut self, changed: &[Changed]) {
@@ -192,6 +228,14 @@ impl Queue {
                 self.catalog
                     .apply(change)
                     .expect("changes are checked before they are queued");
+                if let CatalogChange::Address { object, .. } = change
+                    && self
+                        .addresses
+                        .get(object)
+                        .is_some_and(|(_, newest)| *newest == self.settled)
+                {
+                    self.addresses.remove(object);
+                }
             }
             if let Some(object) = &call.resized {
                 let entry = self.catalog.get(object.id).expect("it was just changed");
@@ -233,6 +277,7 @@ impl Queue {
                 changed.give_up();
             }
         }
+        self.addresses.clear();
         self.settled += group.len() as u64;
     }
 

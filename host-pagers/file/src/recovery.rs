@@ -202,6 +202,8 @@ fn recover(
     let mut journal = Journal::new(disk.clone(), seed, superblock.segment_bytes, found);
     if access == Access::Write && (journal.has_calls() || !strays.is_empty()) {
         journal.make_durable()?;
+        // Before the replay, which may need the room.
+        strays.iter().try_for_each(|name| disk.remove(name))?;
     }
     let objects = open_images(disk.as_ref(), access, &replayed, superblock.page_size)?;
     let images = Images {
@@ -222,13 +224,7 @@ fn recover(
             touch(&mut touched, &images.objects[&id]);
         }
     }
-    let ahead = if options.read_only {
-        images.replay_in_memory(&records, &replayed)?
-    } else {
-        images.replay(&records, &replayed)?;
-        strays.iter().try_for_each(|name| disk.remove(name))?;
-        Ahead::default()
-    };
+    let ahead = images.replay(&records, &replayed, access)?;
     let store_file = (!options.read_only)
         .then(|| disk.open(STORE_NAME, Access::Write))
         .transpose()?;
@@ -303,22 +299,21 @@ struct Images {
 
 impl Images {
     /// Puts the journal's bytes into the images. Also where an image has them: a process that was killed may have left that in
-    /// the cache only.
-    fn replay(&self, records: &[Record], replayed: &Replayed) -> std::result::Result<(), Trouble> {
-        self.for_each_replayed(records, replayed, |object, page, _, bytes| {
-            let offset = page * self.page_size.bytes();
-            Ok(object.image.write_at(offset, bytes)?)
-        })
-    }
-
-    /// The same in memory, which holds the bytes that changed.
-    fn replay_in_memory(
+    /// the cache only. What may not be written, or finds no room, is the answer: memory holds the bytes that changed.
+    fn replay(
         &self,
         records: &[Record],
         replayed: &Replayed,
+        access: Access,
     ) -> std::result::Result<Ahead, Trouble> {
         let mut ahead = Ahead::default();
-        self.for_each_replayed(records, replayed, |object, page, entries, _| {
+        self.for_each_replayed(records, replayed, |object, page, entries, bytes| {
+            if access == Access::Write {
+                match object.image.write_at(page * self.page_size.bytes(), bytes) {
+                    Err(error) if error.kind == PagerErrorKind::NoSpace => {}
+                    written => return Ok(written?),
+                }
+            }
             let patches = entries.iter().filter_map(Patch::of_entry);
             if let Some(patch) = patches.reduce(|older, newer| newer.over(&older)) {
                 ahead.insert((object.id, page), object, patch);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use common::{Edit, NAMES, PAGE, PAGES, State, client, contents, open, power_cuts};
 use vmsync_core::{
     PageSize, PagerErrorKind,
+    abi::VmProt,
     pager::{InitRequest, Pager, SynchronizeFlags},
 };
 use vmsync_pager_conformance::{
@@ -20,7 +21,7 @@ use vmsync_pager_file::{
         Disk,
         memory::{Failure, Fault, MemoryDisk},
     },
-    verify_on,
+    inspect_on, verify_on,
 };
 
 /// What must be, and what may be instead until the next call that works.
@@ -454,6 +455,152 @@ fn a_disk_that_keeps_failing_is_not_filled() {
     }
 }
 
+/// All journal files of a store that is not open.
+fn journals(disk: &MemoryDisk) -> Vec<String> {
+    let mut names = disk.list().unwrap();
+    names.retain(|name| name.starts_with("journal-"));
+    names
+}
+
+/// Nothing that counts is in it.
+#[test]
+fn a_free_journal_file_that_fails_is_left_alone() {
+    let disk = MemoryDisk::new();
+    let store = open(&disk).unwrap();
+    let object = client(&store, "object", PAGES).unwrap();
+    for number in 0..60 {
+        object.commit_full(number % PAGES, number as u8);
+    }
+    drop((object, store));
+    let names = journals(&disk);
+    assert!(names.len() > 1);
+    for name in &names {
+        let disk = disk.after_kill();
+        disk.refuse(Some((name, 0)));
+        let store = open(&disk).unwrap();
+        let object = client(&store, "object", PAGES).unwrap();
+        object.commit_full(0, 99);
+        drop((object, store));
+        disk.refuse(None);
+        let store = open(&disk).unwrap();
+        client(&store, "object", PAGES).unwrap().assert_full(0, 99);
+    }
+}
+
+/// A large one that is used again would otherwise take small calls for ever, without a checkpoint.
+#[test]
+fn a_journal_file_of_a_large_call_takes_no_more_of_small_ones() {
+    let disk = MemoryDisk::new();
+    let store = open(&disk).unwrap();
+    let large = client(&store, "large", 256).unwrap();
+    let mut pages = vec![0; 256 * PAGE];
+    for round in 0..8 {
+        Random::new(round).fill(&mut pages);
+        let call = Client::call();
+        large.give(call, 0, &pages).unwrap();
+        large.sync(call, 0, 256).unwrap();
+    }
+    store.checkpoint().unwrap();
+    for number in 0..400 {
+        large.commit_full(number % 200, number as u8);
+        let bytes = inspect_on(&disk.after_kill()).unwrap().journal.bytes_in_use;
+        assert!(bytes < 512 << 10, "{bytes} after {number}");
+    }
+}
+
+/// What the running store keeps in memory where an image has no room, it keeps when it is opened, too.
+#[test]
+fn a_store_on_a_full_disk_opens() {
+    let disk = MemoryDisk::new();
+    let store = open(&disk).unwrap();
+    let object = client(&store, "object", PAGES).unwrap();
+    object.commit_full(1, 7);
+    let disk = disk.after_kill();
+    drop((object, store));
+    disk.fill_up(Some("object-"));
+    let store = open(&disk).unwrap();
+    let object = client(&store, "object", PAGES).unwrap();
+    object.assert_full(1, 7);
+    object.commit_full(2, 8);
+    assert_eq!(store.checkpoint().unwrap_err().kind, PagerErrorKind::NoSpace);
+    disk.fill_up(None);
+    store.checkpoint().unwrap();
+    drop((object, store));
+    assert_eq!(verify_on(&disk).unwrap().problems, []);
+    let store = open(&disk).unwrap();
+    let object = client(&store, "object", PAGES).unwrap();
+    object.assert_full(1, 7);
+    object.assert_full(2, 8);
+}
+
+/// It could be opened again, and be found to be too short.
+#[test]
+fn an_object_that_cannot_be_made_leaves_no_file() {
+    let disk = MemoryDisk::new();
+    let store = open(&disk).unwrap();
+    for operation in 0..3 {
+        let before = disk.list().unwrap();
+        disk.inject(Fault {
+            after: disk.operations() + operation,
+            count: 1,
+            failure: Failure::NoSpace,
+        });
+        assert!(client(&store, "object", PAGES).is_err(), "{operation}");
+        disk.heal();
+        let images = |names: Vec<String>| {
+            names
+                .into_iter()
+                .filter(|name| name.starts_with("object-"))
+                .count()
+        };
+        assert_eq!(images(disk.list().unwrap()), images(before), "{operation}");
+    }
+}
+
+/// It is committed with the pages, whose pointers are those of the region there.
+#[test]
+fn the_address_of_the_last_mapping_is_that_of_the_last_call() {
+    let disk = MemoryDisk::new();
+    let store = open(&disk).unwrap();
+    let object = client(&store, "object", PAGES).unwrap();
+    let mapped = |address| store.map(object.object, address, VmProt::READ_WRITE);
+    let address = || {
+        let store = open(&disk.after_kill()).unwrap();
+        client(&store, "object", PAGES).unwrap().attributes().address
+    };
+    let queue = |byte| {
+        let (call, flags) = (
+            Client::call(),
+            SynchronizeFlags {
+                synchronous: false,
+                more: false,
+                nowait: false,
+            },
+        );
+        object.give_full(call, 0, byte);
+        object.synchronize(call, (0, 1), flags).unwrap();
+        object.recorder.wait(object.range(0, 1)).unwrap();
+    };
+    mapped(0x1_0000);
+    object.commit_full(0, 1);
+    mapped(0x2_0000);
+    queue(2);
+    mapped(0x1_0000);
+    object.commit_full(0, 3);
+    assert_eq!(address(), Some(0x1_0000));
+    // What is lost gives no address.
+    mapped(0x2_0000);
+    queue(4);
+    disk.inject(Fault {
+        after: disk.operations(),
+        count: 1,
+        failure: Failure::Io,
+    });
+    store.flush().unwrap_err();
+    object.commit_full(0, 5);
+    assert_eq!(address(), Some(0x2_0000));
+}
+
 #[test]
 fn a_failed_queued_call_is_told() {
     let disk = MemoryDisk::new();
@@ -508,10 +655,10 @@ fn a_failed_queued_call_is_told() {
     left.assert_full(0, 5);
 }
 
-/// Who queued a call may close the object before it fails. Whoever opened it meanwhile, and read what was queued, is told.
-/// What a call was compared with may fail before it is journaled itself.
+/// What a call was compared with may fail before it is queued itself, and so may pages that it has not returned, as they were
+/// taken for safe.
 #[test]
-fn a_call_behind_a_queued_one_that_fails_counts_as_it_came_back() {
+fn a_call_that_was_begun_before_a_queued_one_failed_fails_with_it() {
     let mut changed = vec![2; PAGE];
     changed[9] = 3;
     for page in [changed, vec![2; PAGE]] {
@@ -521,13 +668,14 @@ fn a_call_behind_a_queued_one_that_fails_counts_as_it_came_back() {
         object.commit_full(0, 1);
         let queued = Client::call();
         object.give_full(queued, 0, 2);
+        object.give_full(queued, 1, 2);
         let flags = SynchronizeFlags {
             synchronous: false,
             more: false,
             nowait: false,
         };
-        object.synchronize(queued, (0, 1), flags).unwrap();
-        object.recorder.wait(object.range(0, 1)).unwrap();
+        object.synchronize(queued, (0, 2), flags).unwrap();
+        object.recorder.wait(object.range(0, 2)).unwrap();
         let behind = Client::call();
         object.give(behind, 0, &page).unwrap();
         disk.inject(Fault {
@@ -536,8 +684,15 @@ fn a_call_behind_a_queued_one_that_fails_counts_as_it_came_back() {
             failure: Failure::Io,
         });
         assert_eq!(store.flush().unwrap_err().kind, PagerErrorKind::Io);
+        let told = object.sync(behind, 0, 1).unwrap_err();
+        assert_eq!(told.kind, PagerErrorKind::Io);
+        assert!(told.message.contains("a call before it is lost"), "{told}");
         object.assert_full(0, 1);
-        object.sync(behind, 0, 1).unwrap();
+        object.assert_full(1, 0);
+        let again = Client::call();
+        object.give(again, 0, &page).unwrap();
+        object.give_full(again, 1, 2);
+        object.sync(again, 0, 2).unwrap();
         assert!(object.read(0, 1) == page);
         drop((object, store));
         let store = open(&disk).unwrap();
@@ -545,6 +700,7 @@ fn a_call_behind_a_queued_one_that_fails_counts_as_it_came_back() {
     }
 }
 
+/// Who queued a call may close the object before it fails. Whoever opened it meanwhile, and read what was queued, is told.
 #[test]
 fn a_failed_queued_call_of_somebody_who_left_is_told_to_who_has_the_object_open() {
     let disk = MemoryDisk::new();

@@ -98,6 +98,7 @@ struct Held {
     name: Option<String>,
     waiting: usize,
     refused: Option<(String, u64)>,
+    full: Option<String>,
 }
 
 /// What the disk holds.
@@ -172,6 +173,11 @@ impl MemoryDisk {
     /// Has writes from an offset on to files whose names begin so fail, until it is others or none.
     pub fn refuse(&self, writes: Option<(&str, u64)>) {
         lock(&self.shared.held).refused = writes.map(|(front, offset)| (front.to_owned(), offset));
+    }
+
+    /// Has the disk be full for writes to files whose names begin so, until it is others or none.
+    pub fn fill_up(&self, front: Option<&str>) {
+        lock(&self.shared.held).full = front.map(str::to_owned);
     }
 
     /// Has changes of the file `name` wait while the answer lives.
@@ -557,6 +563,10 @@ impl DiskFile for MemoryFile {
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        let full = lock(&self.disk.shared.held).full.clone();
+        if full.is_some_and(|front| self.name.starts_with(&front)) {
+            return Err(error(PagerErrorKind::NoSpace, "no room for", &self.name));
+        }
         let refused = lock(&self.disk.shared.held).refused.clone();
         if refused.is_some_and(|(front, from)| self.name.starts_with(&front) && offset >= from) {
             return Err(error(PagerErrorKind::Io, "refused to write to", &self.name));
