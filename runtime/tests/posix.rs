@@ -191,6 +191,7 @@ cases! {
     locks_are_free: "locks",
     write_passes_a_read_only_mapping: "protection",
     fixed_mappings: "fixed",
+    neighbours_are_asked_one_by_one_and_synced_as_one: "neighbours",
 }
 
 #[test]

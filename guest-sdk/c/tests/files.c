@@ -173,6 +173,26 @@ static void fixed(void)
     CHECK(shared[0] == 'f');
 }
 
+/* Views of one file with different rights and locks side by side: asked for together, answered as one. */
+static void neighbours(void)
+{
+    int fd = make_file("data/neighbours", 4, 'a');
+    int reader = open("data/neighbours", O_RDONLY);
+    char *memory = map_file(fd, 2);
+    CHECK(mmap(NULL, 2 * PAGE, PROT_READ, MAP_SHARED, reader, 2 * (off_t)PAGE) == memory + 2 * PAGE);
+    FAILS(mprotect(memory, 4 * PAGE, READ_WRITE), EACCES);
+    FAILS(mprotect(memory + PAGE, 2 * PAGE, READ_WRITE), EACCES);
+    CHECK(mprotect(memory, 4 * PAGE, PROT_READ) == 0 && mprotect(memory, 2 * PAGE, READ_WRITE) == 0);
+    CHECK(mlock(memory + PAGE, PAGE) == 0);
+    CHECK(fsync(fd) == 0);
+    uint64_t before = version("data_2Fneighbours");
+    CHECK(pwrite(fd, "b", 1, 0) == 1 && pwrite(fd, "b", 1, 3 * (off_t)PAGE) == 1);
+    CHECK(msync(memory, 4 * PAGE, MS_SYNC) == 0);
+    CHECK(version("data_2Fneighbours") == before + 1);
+    FAILS(msync(memory, 4 * PAGE, MS_INVALIDATE), EBUSY);
+    CHECK(munlock(memory, 4 * PAGE) == 0 && msync(memory, 4 * PAGE, MS_INVALIDATE) == 0);
+}
+
 const struct test file_tests[] = {{"coherence", coherence},
                                   {"access-modes", access_modes},
                                   {"sizes", sizes},
@@ -182,4 +202,5 @@ const struct test file_tests[] = {{"coherence", coherence},
                                   {"protection", protection},
                                   {"store-to-read-only", store_to_read_only},
                                   {"fixed", fixed},
+                                  {"neighbours", neighbours},
                                   {NULL, NULL}};

@@ -182,8 +182,9 @@ static int for_parts(struct range range, int (*work)(const struct vmp_part *part
 
 static int sync_part(const struct vmp_part *part, int flags)
 {
-    if (flags & MS_INVALIDATE && part->view != NULL && part->view->locked)
-        return EBUSY;
+    for (const struct vmp_view *view = part->view; view != NULL && view->start < part->end; view = view->next)
+        if (flags & MS_INVALIDATE && view->locked)
+            return EBUSY;
     uint32_t how = VM_SYNC_CONTIGUOUS;
     if (flags & MS_ASYNC)
         how |= VM_SYNC_ASYNCHRONOUS;
@@ -216,8 +217,9 @@ int msync(void *address, size_t length, int flags)
 static int protect_part(const struct vmp_part *part, int protection)
 {
     bool writes = protection & PROT_WRITE;
-    if (part->view != NULL && writes && !part->view->writable)
-        return EACCES;
+    for (const struct vmp_view *view = part->view; view != NULL && view->start < part->end; view = view->next)
+        if (writes && !view->writable)
+            return EACCES;
     if (part->view != NULL && part->view->file != NULL && !writes)
         part->view->file->guarded = true;
     return vmp_errno(vm_protect(mach_task_self(), part->start, part->end - part->start, 0, (uint32_t)protection));

@@ -78,9 +78,11 @@ struct vmp_part vmp_view_part(uintptr_t start, uintptr_t end)
     struct vmp_part part = {start, end, NULL, false};
     if (view != NULL && view->start <= start) {
         struct vmp_view *last = view;
-        while (last->next != NULL && last->next->start == last->end && last->next->file == view->file &&
-               last->next->locked == view->locked && last->end < end)
-            last = last->next;
+        for (struct vmp_view *next = last->next; next != NULL && last->end < end; next = next->next) {
+            if (next->start != last->end || next->file != view->file)
+                break;
+            last = next;
+        }
         part.view = view;
         part.end = last->end < end ? last->end : end;
         return part;

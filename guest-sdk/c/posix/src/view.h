@@ -30,7 +30,7 @@ int vmp_view_split(uintptr_t at);
  * last. */
 void vmp_view_remove(uintptr_t start, uintptr_t end, void (*leave)(const struct vmp_view *view));
 /* The part that begins at `start` and ends at `end` at the latest. Views of one file that follow each other are one
- * part as long as their locks are the same. */
+ * part, so that they are synced together: their rights and locks may differ. */
 struct vmp_part vmp_view_part(uintptr_t start, uintptr_t end);
 
 #endif
