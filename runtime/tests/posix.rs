@@ -190,6 +190,7 @@ cases! {
     streams_of_stdio_work: "streams",
     locks_are_free: "locks",
     write_passes_a_read_only_mapping: "protection",
+    a_protection_ends_with_its_mapping: "protection-ends",
     fixed_mappings: "fixed",
     neighbours_are_asked_one_by_one_and_synced_as_one: "neighbours",
 }

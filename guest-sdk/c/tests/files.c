@@ -150,6 +150,25 @@ static void protection(void)
     CHECK(fsync(fd) == 0);
 }
 
+/* A protection ends with its mapping, and forbids nothing that another mapping allows. */
+static void protection_ends(void)
+{
+    int fd = make_file("data/protection", 3, 'a');
+    char *memory = map_file(fd, 3);
+    CHECK(mprotect(memory, 3 * PAGE, PROT_READ) == 0);
+    CHECK(munmap(memory, 3 * PAGE) == 0);
+    CHECK(map_file(fd, 2) == memory);
+    memory[0] = 'b';
+    memory[PAGE] = 'b';
+    /* The second page has two mappings, of which one is to be read only. */
+    char *second = mmap(NULL, 2 * PAGE, READ_WRITE, MAP_SHARED, fd, (off_t)PAGE);
+    CHECK(second == memory + PAGE);
+    CHECK(mprotect(second, 2 * PAGE, PROT_READ) == 0);
+    memory[PAGE] = 'c';
+    CHECK(reads_as(fd, 0, 1, 'b') && reads_as(fd, (off_t)PAGE, 1, 'c'));
+    CHECK(munmap(memory, PAGE) == 0 && msync(second, 2 * PAGE, MS_SYNC) == 0);
+}
+
 static void store_to_read_only(void)
 {
     int fd = make_file("data/protection", 1, 'a');
@@ -200,6 +219,7 @@ const struct test file_tests[] = {{"coherence", coherence},
                                   {"streams", streams},
                                   {"locks", locks},
                                   {"protection", protection},
+                                  {"protection-ends", protection_ends},
                                   {"store-to-read-only", store_to_read_only},
                                   {"fixed", fixed},
                                   {"neighbours", neighbours},

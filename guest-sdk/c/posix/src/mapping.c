@@ -121,6 +121,9 @@ static void *map_shared(struct range wanted, int protection, int flags, struct v
     if (flags & MAP_FIXED)
         error = forget(wanted);
     struct vmp_view view = {.start = address, .end = address + size, .file = file, .writable = writable};
+    /* A protection binds the mapping that it was asked for, which may be gone. */
+    if (error == 0 && file->guarded && protection & PROT_WRITE)
+        error = vmp_errno(vm_protect(mach_task_self(), address, size, 0, VM_PROT_READ | VM_PROT_WRITE));
     if (error == 0)
         error = vmp_view_add(&view);
     if (error != 0)
@@ -214,12 +217,18 @@ int msync(void *address, size_t length, int flags)
     return error == 0 ? 0 : fail(error);
 }
 
+/* The mappings of a page have one protection: pages that are mapped twice stay open, as the other mapping may store. */
 static int protect_part(const struct vmp_part *part, int protection)
 {
     bool writes = protection & PROT_WRITE;
-    for (const struct vmp_view *view = part->view; view != NULL && view->start < part->end; view = view->next)
+    bool is_shared = false;
+    for (const struct vmp_view *view = part->view; view != NULL && view->start < part->end; view = view->next) {
         if (writes && !view->writable)
             return EACCES;
+        is_shared |= view->count > 1;
+    }
+    if (is_shared && !writes)
+        return 0;
     if (part->view != NULL && part->view->file != NULL && !writes)
         part->view->file->guarded = true;
     return vmp_errno(vm_protect(mach_task_self(), part->start, part->end - part->start, 0, (uint32_t)protection));
