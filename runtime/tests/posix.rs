@@ -193,6 +193,7 @@ cases! {
     a_protection_ends_with_its_mapping: "protection-ends",
     fixed_mappings: "fixed",
     neighbours_are_asked_one_by_one_and_synced_as_one: "neighbours",
+    an_advice_loses_nothing_of_a_file: "advice",
 }
 
 #[test]

@@ -212,6 +212,19 @@ static void neighbours(void)
     CHECK(munlock(memory, 4 * PAGE) == 0 && msync(memory, 4 * PAGE, MS_INVALIDATE) == 0);
 }
 
+/* A private mapping of a file does not lose its bytes to an advice. */
+static void advice(void)
+{
+    int fd = make_file("data/advice", 2, 'a');
+    char *copy = mmap(NULL, 2 * PAGE, READ_WRITE, MAP_PRIVATE, fd, 0);
+    char *shared = map_file(fd, 2);
+    CHECK(madvise(copy, 2 * PAGE, MADV_DONTNEED) == 0 && madvise(shared, 2 * PAGE, MADV_DONTNEED) == 0);
+    CHECK(copy[0] == 'a' && copy[2 * PAGE - 1] == 'a' && shared[0] == 'a');
+    FAILS(madvise(copy, 2 * PAGE, MADV_FREE), EINVAL);
+    FAILS(madvise(shared, 2 * PAGE, MADV_FREE), EINVAL);
+    CHECK(copy[0] == 'a');
+}
+
 const struct test file_tests[] = {{"coherence", coherence},
                                   {"access-modes", access_modes},
                                   {"sizes", sizes},
@@ -223,4 +236,5 @@ const struct test file_tests[] = {{"coherence", coherence},
                                   {"store-to-read-only", store_to_read_only},
                                   {"fixed", fixed},
                                   {"neighbours", neighbours},
+                                  {"advice", advice},
                                   {NULL, NULL}};

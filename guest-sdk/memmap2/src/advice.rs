@@ -20,7 +20,7 @@ pub enum Advice {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(i32)]
 pub enum UncheckedAdvice {
-    /// Not needed soon; the next access sees the file, or zeroes.
+    /// Not needed soon; without a file the next access sees zeroes, and a copy may lose what was stored to it.
     DontNeed = 4,
     /// The contents may be dropped.
     Free = 8,

@@ -95,8 +95,10 @@ static void *map_private(struct range wanted, int protection, int flags, int fd,
     uint32_t access = (uint32_t)protection & (VM_PROT_READ | VM_PROT_WRITE);
     if (error == 0 && access != (VM_PROT_READ | VM_PROT_WRITE))
         error = vmp_errno(vm_protect(mach_task_self(), address, size, 0, access));
+    struct vmp_view view = {
+        .start = address, .end = address + size, .copy = !(flags & MAP_ANONYMOUS), .writable = true};
     if (error == 0)
-        error = vmp_view_add(&(struct vmp_view){.start = address, .end = address + size, .writable = true});
+        error = vmp_view_add(&view);
     if (error == 0)
         return (void *)address;
     (void)vm_deallocate(mach_task_self(), address, size);
@@ -247,10 +249,10 @@ int mprotect(void *address, size_t length, int protection)
     return error == 0 ? 0 : fail(error);
 }
 
-/* For files every advice is one; memory of its own may be given up. */
+/* For files and copies of them every advice is one; other memory of its own may be given up. */
 static int advise_part(const struct vmp_part *part, int advice)
 {
-    bool is_file = part->view != NULL && part->view->file != NULL;
+    bool is_file = part->view != NULL && (part->view->file != NULL || part->view->copy);
     int behavior;
     switch (advice) {
     case MADV_NORMAL: behavior = VM_BEHAVIOR_DEFAULT; break;

@@ -79,7 +79,7 @@ struct vmp_part vmp_view_part(uintptr_t start, uintptr_t end)
     if (view != NULL && view->start <= start) {
         struct vmp_view *last = view;
         for (struct vmp_view *next = last->next; next != NULL && last->end < end; next = next->next) {
-            if (next->start != last->end || next->file != view->file)
+            if (next->start != last->end || next->file != view->file || next->copy != view->copy)
                 break;
             last = next;
         }

@@ -9,6 +9,7 @@ struct vmp_view {
     uintptr_t start;
     uintptr_t end;
     struct vmp_file *file; /* MAP_SHARED of it; NULL: memory of its own */
+    bool copy;             /* MAP_PRIVATE of a file */
     unsigned count;        /* mappings of a file's bytes lie in one place: how many there are */
     bool writable;         /* may be made so by mprotect */
     bool locked;

@@ -7,7 +7,9 @@
  *            range, after the rest is synced. EBUSY: MS_INVALIDATE on locked pages. EIO: nothing of it is durable, and
  *            the changes are kept: call again. ENOSPC: the same, because storage or a quota is full. MS_INVALIDATE
  *            alone writes first: it never drops changes.
- * munmap, mprotect, madvise, posix_madvise, mlock, munlock: as in POSIX.
+ * madvise    MADV_DONTNEED gives up memory of MAP_ANONYMOUS, which is zeroes then; for what shows a file, or a copy of it,
+ *            it is a hint, and MADV_FREE is EINVAL.
+ * munmap, mprotect, posix_madvise, mlock, munlock: as in POSIX.
  */
 #ifndef VMSYNC_POSIX_SYS_MMAN_H
 #define VMSYNC_POSIX_SYS_MMAN_H
