@@ -192,6 +192,8 @@ cases! {
     write_passes_a_read_only_mapping: "protection",
     a_protection_ends_with_its_mapping: "protection-ends",
     fixed_mappings: "fixed",
+    regions_and_files_share_the_window: "beside-regions",
+    what_is_no_file_is_in_nobodys_way: "foreign",
     neighbours_are_asked_one_by_one_and_synced_as_one: "neighbours",
     an_advice_loses_nothing_of_a_file: "advice",
 }

@@ -252,6 +252,17 @@ static inline uintptr_t vms_align_up(uintptr_t address)
     return (address + VMS_REGION_ALIGN - 1) & ~(VMS_REGION_ALIGN - 1);
 }
 
+/* The window; its end is at or below its start in a program that has none. */
+static inline uintptr_t vms_window_start(void)
+{
+    return vms_align_up((uintptr_t)&__stack_high);
+}
+
+static inline uintptr_t vms_window_end(void)
+{
+    return (uintptr_t)&__global_base & ~(VMS_REGION_ALIGN - 1);
+}
+
 /* What a mapping needs beside its address. */
 typedef struct {
     mach_port_t port;
@@ -315,8 +326,8 @@ static inline kern_return_t vms_map_port(vms_region_t *region, mach_port_t port,
     if (info.size == 0 || info.size > UINTPTR_MAX)
         return KERN_INVALID_ARGUMENT;
     vms_request_t request = {port, (vm_size_t)info.size, options};
-    uintptr_t low = vms_align_up((uintptr_t)&__stack_high);
-    uintptr_t high = (uintptr_t)&__global_base & ~(VMS_REGION_ALIGN - 1);
+    uintptr_t low = vms_window_start();
+    uintptr_t high = vms_window_end();
     vm_address_t address = (vm_address_t)info.address;
     if (low < high)
         kr = vms_map_in_window(&request, &address, low, high);

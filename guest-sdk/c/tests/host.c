@@ -212,6 +212,39 @@ static void address_other_order(void)
     CHECK(reads_as(open("data/other", O_RDWR), 0, 1, 'o'));
 }
 
+/* Regions of vmsync.h and files share the window, in either order. */
+static void beside_regions(void)
+{
+    vms_region_t first, second;
+    CHECK(vms_map(&first, "data_2Fregion-1", 3 * PAGE) == KERN_SUCCESS);
+    memset(first.data, 'r', first.size);
+    int fd = make_file("data/beside-1", 20, 'a');
+    CHECK(vms_map(&second, "data_2Fregion-2", PAGE) == KERN_SUCCESS);
+    memset(second.data, 's', second.size);
+    int other = make_file("data/beside-2", 20, 'b');
+    CHECK(reads_as(fd, 0, 20 * PAGE, 'a') && reads_as(other, 0, 20 * PAGE, 'b'));
+    CHECK(*(char *)first.data == 'r' && *(char *)second.data == 's');
+    /* The first file grows up to the region behind it, and no further. */
+    off_t room = (off_t)((uintptr_t)second.data - (uintptr_t)map_file(fd, 1));
+    CHECK(pwrite(fd, "a", 1, room - 1) == 1);
+    FAILS(pwrite(fd, "a", 1, room), EFBIG);
+    FAILS((intptr_t)mmap(NULL, 1 << 20, READ_WRITE, MAP_SHARED, fd, 0), ENOMEM);
+    CHECK(fsync(fd) == 0 && vms_flush(&first) == KERN_SUCCESS);
+}
+
+/* What is no file is refused, and is in nobody's way afterwards. */
+static void foreign(void)
+{
+    vms_region_t region;
+    CHECK(vms_map(&region, "data_2Fforeign", PAGE) == KERN_SUCCESS);
+    memset(region.data, 'x', PAGE);
+    CHECK(vms_flush(&region) == KERN_SUCCESS && vms_unmap(&region) == KERN_SUCCESS);
+    FAILS(open("data/foreign", O_RDWR), EINVAL);
+    /* Takes the place where it was looked at. */
+    CHECK(mmap(NULL, PAGE, READ_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == (void *)vms_window_start());
+    CHECK(reads_as(make_file("data/file", 1, 'a'), 0, PAGE, 'a'));
+}
+
 const struct test host_tests[] = {{"fault-io", fault_io},
                                   {"fault-full", fault_full},
                                   {"fault-invalidate", fault_invalidate},
@@ -228,6 +261,8 @@ const struct test host_tests[] = {{"fault-io", fault_io},
                                   {"queued-2", queued_2},
                                   {"queued-3", queued_3},
                                   {"read-only", read_only},
+                                  {"beside-regions", beside_regions},
+                                  {"foreign", foreign},
                                   {"address", address},
                                   {"address-other-order", address_other_order},
                                   {NULL, NULL}};

@@ -69,12 +69,14 @@ static int map_home(struct vmp_file *file)
         return ENOENT;
     if (info.size > SIZE_MAX)
         return EFBIG;
-    file->header = (struct vmp_header *)vmp_place((uintptr_t)info.address, (size_t)info.size);
-    if (file->header == NULL)
-        return ENOMEM;
-    kr = extend(file, info.size);
+    vm_address_t address = vmp_place((uintptr_t)info.address, (size_t)info.size);
+    uint32_t options = VMS_RELOCATABLE | (file->writable ? 0 : VMS_READ_ONLY);
+    vms_request_t request = {file->port, (vm_size_t)info.size, options};
+    kr = vms_map_in_window(&request, &address, vms_window_start(), vms_window_end());
     if (kr != KERN_SUCCESS)
         return vmp_errno(kr);
+    file->header = (struct vmp_header *)address;
+    file->mapped = (size_t)info.size;
     if (is_sound(file))
         return 0;
     (void)vm_deallocate(mach_task_self(), (vm_address_t)file->header, file->mapped);
@@ -129,6 +131,7 @@ static int grow(struct vmp_file *file, uint64_t needed)
     if (needed > room)
         return EFBIG;
     uint64_t step = file->mapped < HOME_STEP_MAX ? file->mapped : HOME_STEP_MAX;
+    uint64_t least = (needed + VMP_PAGE - 1) & ~(uint64_t)(VMP_PAGE - 1);
     uint64_t size = file->mapped + step > needed ? file->mapped + step : needed;
     size = (size + VMS_REGION_ALIGN - 1) & ~(uint64_t)(VMS_REGION_ALIGN - 1);
     if (size > room)
@@ -137,13 +140,16 @@ static int grow(struct vmp_file *file, uint64_t needed)
     kern_return_t kr = open_object(file->name, size, VMS_OPEN_READ | VMS_OPEN_WRITE, &port);
     if (kr == KERN_RESOURCE_SHORTAGE) {
         /* A quota, perhaps: without the part that is for later. */
-        size = (needed + VMP_PAGE - 1) & ~(uint64_t)(VMP_PAGE - 1);
+        size = least;
         kr = open_object(file->name, size, VMS_OPEN_READ | VMS_OPEN_WRITE, &port);
     }
     if (kr != KERN_SUCCESS)
         return vmp_errno(kr);
     (void)memory_object_close(port);
-    return vmp_errno(extend(file, size));
+    kr = extend(file, size);
+    if (kr == KERN_NO_SPACE)
+        kr = extend(file, least); /* a region of the program's lies behind */
+    return kr == KERN_NO_SPACE ? EFBIG : vmp_errno(kr);
 }
 
 static void touch_header(struct vmp_file *file)

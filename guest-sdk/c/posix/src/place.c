@@ -3,24 +3,14 @@
  *
  * A home cannot move, and its file may grow: a new one goes into the middle of the largest gap, so that both it and the
  * one below have room. An object remembers where it was, so a file has the same address in the next run as long as
- * nothing else has taken it.
+ * nothing else has taken it. Of the program's own regions nothing is known here: file.c goes on behind them.
  */
 #include "vmp.h"
-
-static uintptr_t window_start(void)
-{
-    return vms_align_up((uintptr_t)&__stack_high);
-}
-
-static uintptr_t window_end(void)
-{
-    return (uintptr_t)&__global_base & ~(VMS_REGION_ALIGN - 1);
-}
 
 /* The home with the lowest address at or above `address`, or the end of the window. */
 static uintptr_t next_home(uintptr_t address)
 {
-    uintptr_t next = window_end();
+    uintptr_t next = vms_window_end();
     for (const struct vmp_file *file = vmp_files; file != NULL; file = file->next) {
         uintptr_t home = (uintptr_t)file->header;
         if (home >= address && home < next)
@@ -32,7 +22,7 @@ static uintptr_t next_home(uintptr_t address)
 /* The end of the home with the highest address below `address`, or the start of the window. */
 static uintptr_t previous_end(uintptr_t address)
 {
-    uintptr_t previous = window_start();
+    uintptr_t previous = vms_window_start();
     for (const struct vmp_file *file = vmp_files; file != NULL; file = file->next) {
         uintptr_t end = (uintptr_t)file->header + file->mapped;
         if ((uintptr_t)file->header < address && end > previous)
@@ -48,13 +38,13 @@ uintptr_t vmp_place_end(uintptr_t home)
 
 uintptr_t vmp_place(uintptr_t wanted, size_t size)
 {
-    uintptr_t end = window_end();
-    if (wanted >= window_start() && wanted < end && wanted % VMS_REGION_ALIGN == 0 &&
+    uintptr_t end = vms_window_end();
+    if (wanted >= vms_window_start() && wanted < end && wanted % VMS_REGION_ALIGN == 0 &&
         previous_end(wanted + 1) <= wanted && size <= next_home(wanted) - wanted)
         return wanted;
     uintptr_t best = 0;
     uintptr_t best_length = 0;
-    for (uintptr_t start = window_start(); start < end;) {
+    for (uintptr_t start = vms_window_start(); start < end;) {
         uintptr_t next = next_home(start);
         if (next > start && next - start > best_length) {
             best = start;
@@ -67,6 +57,6 @@ uintptr_t vmp_place(uintptr_t wanted, size_t size)
     if (best_length < size)
         return 0;
     uintptr_t middle = vms_align_up(best + best_length / 2);
-    bool has_neighbour = best != window_start();
+    bool has_neighbour = best != vms_window_start();
     return has_neighbour && size <= best + best_length - middle ? middle : best;
 }

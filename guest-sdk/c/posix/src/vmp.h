@@ -69,9 +69,10 @@ int vmp_name(const char *path, char name[VMP_NAME_MAX + 1]);
 
 /* place.c */
 
-/* An address with room for `size` bytes of a file's home, `wanted` if that is free; 0: there is none. */
+/* An address with room for `size` bytes of a file's home beside the other homes, `wanted` if that is free; 0: there is
+ * none. */
 uintptr_t vmp_place(uintptr_t wanted, size_t size);
-/* Up to where a home that begins at `home` may grow. */
+/* Up to where the other homes let one that begins at `home` grow. */
 uintptr_t vmp_place_end(uintptr_t home);
 
 /* file.c; they answer 0, or an errno. */
