@@ -52,6 +52,9 @@ static void quota(void)
     CHECK(pwrite(fd, "b", 1, 900 << 10) == 1);
     FAILS(pwrite(fd, "b", 1, 1 << 20), ENOSPC);
     FAILS(ftruncate(fd, 2 << 20), ENOSPC);
+    /* Behind the end, where there is room for a part of it: nothing is written, and the size stays. */
+    FAILS(pwrite(fd, "bb", 2, (1 << 20) - (off_t)PAGE - 1), ENOSPC);
+    CHECK(lseek(fd, 0, SEEK_END) == (900 << 10) + 1);
     FAILS((intptr_t)mmap(NULL, 2 << 20, READ_WRITE, MAP_SHARED, fd, 0), ENOSPC);
     CHECK(reads_as(fd, 900 << 10, 1, 'b') && fsync(fd) == 0);
 }

@@ -267,9 +267,9 @@ int vmp_file_write(struct vmp_file *file, const void *bytes, size_t count, uint6
         return EFBIG;
     if (count == 0)
         return 0;
-    int error = offset > file->header->size ? vmp_file_resize(file, offset) : 0;
-    if (error == 0)
-        error = vmp_file_reserve(file, end);
+    int error = vmp_file_reserve(file, end);
+    if (error == 0 && offset > file->header->size)
+        error = vmp_file_resize(file, offset);
     if (error != 0)
         return error;
     store(file, bytes, count, offset);
