@@ -196,6 +196,7 @@ cases! {
     what_is_no_file_is_in_nobodys_way: "foreign",
     neighbours_are_asked_one_by_one_and_synced_as_one: "neighbours",
     an_advice_loses_nothing_of_a_file: "advice",
+    a_write_that_would_take_a_mapping_too_many_is_refused: "mappings",
 }
 
 #[test]

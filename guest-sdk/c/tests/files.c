@@ -225,6 +225,24 @@ static void advice(void)
     CHECK(copy[0] == 'a');
 }
 
+/* A guest may have so many mappings: a write that needs one more is refused. */
+static void mappings(void)
+{
+    const size_t pages = 20000;
+    int fd = open("data/mappings", O_RDWR | O_CREAT, 0600);
+    CHECK(ftruncate(fd, (off_t)(pages * PAGE)) == 0);
+    char *memory = map_file(fd, pages);
+    CHECK(mprotect(memory, pages * PAGE, PROT_READ) == 0);
+    size_t opened = 1;
+    while (opened < pages && mprotect(memory + opened * PAGE, PAGE, READ_WRITE) == 0)
+        opened += 2;
+    CHECK(opened < pages);
+    off_t closed = (off_t)((pages - 2) * PAGE);
+    FAILS(pwrite(fd, "b", 1, closed), ENOSPC);
+    CHECK(reads_as(fd, closed, 1, 0));
+    CHECK(pwrite(fd, "b", 1, (off_t)PAGE) == 1 && reads_as(fd, (off_t)PAGE, 1, 'b'));
+}
+
 const struct test file_tests[] = {{"coherence", coherence},
                                   {"access-modes", access_modes},
                                   {"sizes", sizes},
@@ -237,4 +255,5 @@ const struct test file_tests[] = {{"coherence", coherence},
                                   {"fixed", fixed},
                                   {"neighbours", neighbours},
                                   {"advice", advice},
+                                  {"mappings", mappings},
                                   {NULL, NULL}};

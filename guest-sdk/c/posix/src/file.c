@@ -186,8 +186,9 @@ int vmp_file_open(const char *name, unsigned flags, struct vmp_file **opened)
     return 0;
 }
 
-/* Stores where mprotect may have forbidden it, which binds the program's pointers and not its writes. */
-static void store_guarded(unsigned char *target, const void *bytes, size_t count)
+/* Stores where mprotect may have forbidden it, which binds the program's pointers and not its writes. ENOSPC: the host
+ * has no mapping left for a page that is opened alone; what lies before it is stored. */
+static int store_guarded(unsigned char *target, const void *bytes, size_t count)
 {
     while (count > 0) {
         vm_address_t start = (vm_address_t)target;
@@ -200,8 +201,11 @@ static void store_guarded(unsigned char *target, const void *bytes, size_t count
         if (part > count)
             part = count;
         bool closed = !(info.protection & VM_PROT_WRITE);
+        kern_return_t kr = KERN_SUCCESS;
         if (closed)
-            (void)vm_protect(mach_task_self(), (vm_address_t)target, part, 0, VM_PROT_READ | VM_PROT_WRITE);
+            kr = vm_protect(mach_task_self(), (vm_address_t)target, part, 0, VM_PROT_READ | VM_PROT_WRITE);
+        if (kr != KERN_SUCCESS)
+            return vmp_errno(kr);
         if (bytes != NULL)
             memmove(target, bytes, part);
         else
@@ -212,19 +216,21 @@ static void store_guarded(unsigned char *target, const void *bytes, size_t count
         target += part;
         count -= part;
     }
+    return 0;
 }
 
 /* Stores `count` bytes at `offset`, which the home has; zeroes where `bytes` is NULL. */
-static void store(struct vmp_file *file, const void *bytes, size_t count, uint64_t offset)
+static int store(struct vmp_file *file, const void *bytes, size_t count, uint64_t offset)
 {
     unsigned char *target = vmp_bytes(file) + offset;
+    file->dirty = true;
     if (file->guarded)
-        store_guarded(target, bytes, count);
-    else if (bytes != NULL)
+        return store_guarded(target, bytes, count);
+    if (bytes != NULL)
         memmove(target, bytes, count);
     else
         memset(target, 0, count);
-    file->dirty = true;
+    return 0;
 }
 
 /* The part of the file below `end` that may have been stored to. */
@@ -255,9 +261,10 @@ int vmp_file_resize(struct vmp_file *file, uint64_t size)
         return error;
     uint64_t stale = below_high(file, size);
     if (stale > old)
-        store(file, NULL, (size_t)(stale - old), old);
-    set_size(file, size);
-    return 0;
+        error = store(file, NULL, (size_t)(stale - old), old);
+    if (error == 0)
+        set_size(file, size);
+    return error;
 }
 
 int vmp_file_write(struct vmp_file *file, const void *bytes, size_t count, uint64_t offset)
@@ -272,11 +279,11 @@ int vmp_file_write(struct vmp_file *file, const void *bytes, size_t count, uint6
         error = vmp_file_resize(file, offset);
     if (error != 0)
         return error;
-    store(file, bytes, count, offset);
-    if (end > file->header->size)
+    error = store(file, bytes, count, offset);
+    if (error == 0 && end > file->header->size)
         set_size(file, end);
     vmp_file_expose(file, end);
-    return 0;
+    return error;
 }
 
 size_t vmp_file_read(const struct vmp_file *file, void *bytes, size_t count, uint64_t offset)
