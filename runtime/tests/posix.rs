@@ -217,6 +217,7 @@ fn what_was_synced_outlives_a_trap_and_what_was_written_an_exit() {
 #[test]
 fn what_was_cut_off_stays_away_when_a_part_is_synced() {
     lives(&[("regrown-1", End::Trapped), ("regrown-2", End::Passed)]);
+    lives(&[("cut-1", End::Trapped), ("cut-2", End::Passed)]);
 }
 
 #[test]

@@ -38,6 +38,8 @@ int make_file(const char *path, size_t pages, char byte);
 char *map_file(int fd, size_t pages);
 /* How often the file's object was changed durably; flushes nothing. */
 uint64_t version(const char *object);
+/* Whether all of these bytes are `byte`. */
+bool holds(const char *memory, size_t count, char byte);
 /* Whether all of the file's bytes from `offset` on are `byte`, as read() sees them. */
 bool reads_as(int fd, off_t offset, size_t count, char byte);
 

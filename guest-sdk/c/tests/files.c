@@ -65,6 +65,13 @@ static void sizes(void)
     CHECK(lseek(fd, 0, SEEK_END) == 1001);
     CHECK(lseek(fd, -1, SEEK_CUR) == 1000 && lseek(fd, 5, SEEK_SET) == 5);
     FAILS(lseek(fd, -1, SEEK_SET), EINVAL);
+    /* Nor does a mapping show what was cut off of the last page, also where that becomes the last by a write. */
+    int cut = make_file("data/cut", 2, 'a');
+    char *last = map_file(cut, 2);
+    CHECK(ftruncate(cut, (off_t)PAGE + 10) == 0);
+    CHECK(holds(last, PAGE + 10, 'a') && holds(last + PAGE + 10, PAGE - 10, 0));
+    CHECK(ftruncate(cut, 0) == 0 && pwrite(cut, "b", 1, 10) == 1);
+    CHECK(holds(last, 10, 0) && last[10] == 'b' && holds(last + 11, PAGE - 11, 0));
     /* Far beyond the first size of an object, with a mapping in place. */
     char *memory = map_file(fd, 1);
     memory[3] = 'm';

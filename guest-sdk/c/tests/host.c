@@ -153,6 +153,24 @@ static void regrown_2(void)
     CHECK(reads_as(fd, 0, 2 * PAGE, 'b'));
 }
 
+/* A file is cut off within its second page, and only its first page is synced. */
+static void cut_1(void)
+{
+    int fd = make_file("data/cut", 2, 'a');
+    CHECK(fsync(fd) == 0 && ftruncate(fd, (off_t)PAGE + 10) == 0);
+    CHECK(msync(map_file(fd, 1), PAGE, MS_SYNC) == 0);
+    if (failures == 0)
+        __builtin_trap();
+}
+
+static void cut_2(void)
+{
+    int fd = open("data/cut", O_RDWR);
+    CHECK(lseek(fd, 0, SEEK_END) == (off_t)PAGE + 10);
+    char *memory = map_file(fd, 2);
+    CHECK(holds(memory, PAGE + 10, 'a') && holds(memory + PAGE + 10, PAGE - 10, 0));
+}
+
 /* Three runs: the second appends to the file, and the first write-back in it fails, which is of a queued call too. */
 static void queued_1(void)
 {
@@ -260,6 +278,8 @@ const struct test host_tests[] = {{"fault-io", fault_io},
                                   {"gone", gone},
                                   {"regrown-1", regrown_1},
                                   {"regrown-2", regrown_2},
+                                  {"cut-1", cut_1},
+                                  {"cut-2", cut_2},
                                   {"queued-1", queued_1},
                                   {"queued-2", queued_2},
                                   {"queued-3", queued_3},

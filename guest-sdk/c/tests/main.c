@@ -33,6 +33,14 @@ uint64_t version(const char *object)
     return info.version;
 }
 
+bool holds(const char *memory, size_t count, char byte)
+{
+    for (size_t index = 0; index < count; ++index)
+        if (memory[index] != byte)
+            return false;
+    return true;
+}
+
 bool reads_as(int fd, off_t offset, size_t count, char byte)
 {
     for (size_t index = 0; index < count; ++index) {

@@ -233,19 +233,33 @@ static int store(struct vmp_file *file, const void *bytes, size_t count, uint64_
     return 0;
 }
 
-/* The part of the file below `end` that may have been stored to. */
-static uint64_t below_high(const struct vmp_file *file, uint64_t end)
+static uint64_t least(uint64_t one, uint64_t other)
 {
-    return end < file->header->high ? end : file->header->high;
+    return one < other ? one : other;
 }
 
-/* Sets the size; what the file grows over has its new bytes already. */
+/* Up to where a file of `size` bytes may have other bytes than zeroes in its pages. */
+static uint64_t pages_end(const struct vmp_file *file, uint64_t size)
+{
+    uint64_t end = (size + VMP_PAGE - 1) & ~(uint64_t)(VMP_PAGE - 1);
+    return least(end, file->header->high);
+}
+
+/* Zeroes what the file grows over if it gets `size` bytes, or is cut off of its last page. */
+static int clear(struct vmp_file *file, uint64_t size)
+{
+    uint64_t start = least(size, file->header->size);
+    uint64_t end = pages_end(file, size);
+    return end > start ? store(file, NULL, (size_t)(end - start), start) : 0;
+}
+
+/* Sets the size, after clear(). */
 static void set_size(struct vmp_file *file, uint64_t size)
 {
-    uint64_t stale = below_high(file, size);
-    if (stale > file->header->size)
+    uint64_t stale = pages_end(file, size);
+    if (stale > least(size, file->header->size))
         file->stale = stale;
-    if (file->stale > size)
+    else if (file->stale > size)
         file->stale = size;
     file->header->size = size;
     touch_header(file);
@@ -253,15 +267,11 @@ static void set_size(struct vmp_file *file, uint64_t size)
 
 int vmp_file_resize(struct vmp_file *file, uint64_t size)
 {
-    uint64_t old = file->header->size;
-    if (size == old)
+    if (size == file->header->size)
         return 0;
     int error = vmp_file_reserve(file, size);
-    if (error != 0)
-        return error;
-    uint64_t stale = below_high(file, size);
-    if (stale > old)
-        error = store(file, NULL, (size_t)(stale - old), old);
+    if (error == 0)
+        error = clear(file, size);
     if (error == 0)
         set_size(file, size);
     return error;
@@ -275,12 +285,13 @@ int vmp_file_write(struct vmp_file *file, const void *bytes, size_t count, uint6
     if (count == 0)
         return 0;
     int error = vmp_file_reserve(file, end);
-    if (error == 0 && offset > file->header->size)
-        error = vmp_file_resize(file, offset);
+    bool grows = end > file->header->size;
+    if (error == 0 && grows)
+        error = clear(file, end);
     if (error != 0)
         return error;
     error = store(file, bytes, count, offset);
-    if (error == 0 && end > file->header->size)
+    if (error == 0 && grows)
         set_size(file, end);
     vmp_file_expose(file, end);
     return error;

@@ -16,7 +16,9 @@
  *   hands out pointers into it. So all of them see the same bytes at once;
  * - the home begins with a page of our own (struct vmp_header), which is committed in the same vm_msync as the bytes;
  * - `high` is at or above every byte that was ever stored to: what lies behind it reads as zero;
- * - a size is committed together with what the file grew over below `high`, which may be something else in the store.
+ * - what lies behind the end in the file's last page is zeroes when its size changes;
+ * - a size is committed together with what the file grew over below `high` and the rest of its last page, which may be
+ *   something else in the store.
  */
 #ifndef VMP_H
 #define VMP_H
@@ -54,7 +56,7 @@ struct vmp_file {
     mach_port_t port;
     struct vmp_header *header; /* the home */
     size_t mapped;             /* bytes of the home */
-    uint64_t stale;            /* since the header was synced the file grew over old bytes, up to here; 0: it did not */
+    uint64_t stale;            /* since the header was synced old bytes gave way to a new size, up to here; 0: none */
     unsigned opens;            /* descriptors */
     bool writable;
     bool header_dirty; /* may differ from what is durable */
