@@ -140,6 +140,11 @@ static void locks(void)
     CHECK(fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type == F_UNLCK);
     CHECK(fcntl(fd, F_GETFL) & O_RDWR);
     CHECK(sysconf(_SC_PAGESIZE) == (long)PAGE);
+    char *memory = map_file(fd, 1);
+    FAILS(mlock(memory + 1, SIZE_MAX), ENOMEM);
+    FAILS(munlock(memory + PAGE - 1, SIZE_MAX - 1), ENOMEM);
+    CHECK(mlock(memory + 1, 1) == 0);
+    FAILS(msync(memory, PAGE, MS_INVALIDATE), EBUSY);
 }
 
 /* mprotect binds pointers; write goes on. */

@@ -297,8 +297,10 @@ static int lock_part(const struct vmp_part *part, int locked)
 static int set_locks(const void *address, size_t length, bool locked)
 {
     struct range range;
-    int error = whole_pages((const void *)((uintptr_t)address & ~(VMP_PAGE - 1)),
-                            length + (uintptr_t)address % VMP_PAGE, &range);
+    size_t before = (uintptr_t)address % VMP_PAGE;
+    if (__builtin_add_overflow(length, before, &length))
+        return fail(ENOMEM);
+    int error = whole_pages((const char *)address - before, length, &range);
     if (error == 0 && (vmp_view_split(range.start) != 0 || vmp_view_split(range.end) != 0))
         error = ENOMEM;
     if (error == 0)
