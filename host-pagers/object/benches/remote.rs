@@ -81,6 +81,7 @@ impl Servers {
             prefix: Path::from(format!("{}/{name}", self.prefix)),
             name: name.into(),
             sorted: true,
+            folder: false,
         })
     }
 }

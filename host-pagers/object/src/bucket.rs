@@ -85,6 +85,7 @@ pub(crate) struct Bucket {
     pub(crate) name: String,
     /// Listings come in the order of keys.
     sorted: bool,
+    folder: bool,
     counts: Counts,
 }
 
@@ -114,6 +115,7 @@ impl Bucket {
             prefix: location.prefix,
             name: location.name,
             sorted: location.sorted,
+            folder: location.folder,
             counts: Counts::default(),
         }
     }
@@ -347,6 +349,20 @@ impl Bucket {
                 }
             }
         }
+    }
+
+    /// What it means that a create found its own manifest there, so that an earlier one of it failed: of a server, that
+    /// the answer was lost. A folder has the file before its name is synced, and a later sync that succeeds tells nothing of
+    /// one that failed.
+    pub(crate) fn require_synced(&self) -> Result<()> {
+        if !self.folder {
+            return Ok(());
+        }
+        let message = format!(
+            "{}: a commit was not synced, and may be there or not: check the disk, then open the store again",
+            self.name
+        );
+        Err(PagerError::new(PagerErrorKind::Gone, message))
     }
 
     pub(crate) fn unreachable(&self, message: &str) -> PagerError {

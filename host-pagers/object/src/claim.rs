@@ -217,7 +217,10 @@ impl Bucket {
                 Ok(true) => return Ok(Created::Own),
                 Ok(false) => {
                     return Ok(match self.read_manifest(header.number, deadline).await? {
-                        Some((found, _)) if found.attempt == header.attempt => Created::Own,
+                        Some((found, _)) if found.attempt == header.attempt => {
+                            self.require_synced()?;
+                            Created::Own
+                        }
                         Some((found, says)) => Created::Other(found, says),
                         None => Created::Removed,
                     });

@@ -272,7 +272,10 @@ impl Inner {
     /// number is not removed (`format.md`), so whoever asks again learns what it was.
     async fn recognise(&self, writer: &Writer, header: &Header, deadline: Instant) -> Result<bool> {
         match self.bucket.read_manifest(header.number, deadline).await? {
-            Some((found, _)) if found.attempt == header.attempt => Ok(true),
+            Some((found, _)) if found.attempt == header.attempt => {
+                self.bucket.require_synced()?;
+                Ok(true)
+            }
             Some((found, _)) if writer.abandoned.contains(&found.attempt) => {
                 let message = format!(
                     "{}: a call that was reported as failed has taken place all the same: open the store again to go \

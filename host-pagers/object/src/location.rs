@@ -27,6 +27,8 @@ pub struct Location {
     pub name: String,
     /// Whether listings come in the order of keys; then finding the newest manifest takes one request.
     pub sorted: bool,
+    /// Whether it is a folder: a write that failed there may have left a file whose name is not durable.
+    pub folder: bool,
 }
 
 impl Location {
@@ -72,6 +74,7 @@ impl Location {
                 prefix,
                 name: text.to_owned(),
                 sorted: true,
+                folder: false,
             }),
             Err(error) => refuse(format!("{text}: {error}: check the environment")),
         }
@@ -90,6 +93,7 @@ impl Location {
             prefix: Path::default(),
             name: url.to_string(),
             sorted: false,
+            folder: true,
         })
     }
 }

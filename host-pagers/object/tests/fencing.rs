@@ -7,7 +7,7 @@ use std::{
     ops::Range,
     sync::{
         Arc, Barrier,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
@@ -17,7 +17,7 @@ use bytes::Bytes;
 use common::{
     bucket_with, client,
     hooked::{Fate, Hooked, before_creates},
-    in_memory, location, prefix, server, store,
+    in_memory, kind, location, prefix, server, store,
 };
 use futures_util::stream::BoxStream;
 use object_store::{
@@ -25,7 +25,9 @@ use object_store::{
     ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
     memory::InMemory, path::Path,
 };
+use vmsync_core::PagerErrorKind;
 use vmsync_pager_conformance::fence_stale_writer;
+use vmsync_pager_object::{Location, Options, open};
 
 const CLIENTS: usize = 16;
 
@@ -147,6 +149,41 @@ fn the_race_finds_a_store_out_that_checks_before_it_acts() {
 fn a_stale_writer_is_fenced() {
     let location = in_memory();
     fence_stale_writer(|| store(&location));
+}
+
+/// The outcome of a create that failed is read back from a server. A folder shows the file of one that it could not sync,
+/// too: that commit is not durable, and no commit may follow it.
+#[test]
+fn what_a_folder_did_not_sync_is_not_committed() {
+    for folder in [false, true] {
+        let fails = Arc::new(AtomicBool::new(false));
+        let fail = fails.clone();
+        let before = before_creates(move || match fail.swap(false, Ordering::SeqCst) {
+            true => Fate::FailsBehind,
+            false => Fate::Sound,
+        });
+        let place = in_memory();
+        let hooked: Arc<dyn ObjectStore> = Arc::new(Hooked {
+            store: place.store.clone(),
+            before,
+        });
+        let place = Location {
+            folder,
+            ..location(&hooked, &place.prefix)
+        };
+        let gone = folder.then_some(PagerErrorKind::Gone);
+        fails.store(true, Ordering::SeqCst);
+        assert_eq!(kind(open(place.clone(), &Options::default())), gone, "a claim");
+        let storage = store(&place);
+        let one = client(&storage, "object", 4);
+        one.commit_full(0, 1);
+        fails.store(true, Ordering::SeqCst);
+        assert_eq!(kind(one.try_commit_full(0, 2)), gone, "a commit");
+        assert_eq!(one.recorder.destroyed().is_some(), folder);
+        drop(storage);
+        // It is there all the same, and the next writer's manifest carries it.
+        client(&store(&place), "object", 4).assert_full(0, 2);
+    }
 }
 
 /// S3 refuses a create while another request for its key is under way; that is nobody's claim.

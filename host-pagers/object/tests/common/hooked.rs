@@ -19,6 +19,8 @@ pub enum Fate {
     Dies,
     /// It takes place and is reported as refused.
     DiesBehind,
+    /// It takes place, and fails then: a folder that cannot be synced, an answer that is lost.
+    FailsBehind,
     /// It is refused as one of a key that is taken, which it is not: S3's 409, while another request for it is under way.
     Conflicts,
 }
@@ -67,6 +69,12 @@ impl ObjectStore for Hooked {
         }
         if fate != Fate::Dies {
             let answer = self.store.put_opts(key, payload, options).await;
+            if fate == Fate::FailsBehind {
+                return Err(Error::Generic {
+                    store: "hooked",
+                    source: "it is not synced".into(),
+                });
+            }
             if fate != Fate::DiesBehind {
                 return answer;
             }

@@ -82,6 +82,7 @@ pub fn location(store: &Arc<dyn ObjectStore>, prefix: &Path) -> Location {
         prefix: prefix.clone(),
         name: format!("test:{prefix}"),
         sorted: true,
+        folder: false,
     }
 }
 
