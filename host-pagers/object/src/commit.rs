@@ -33,8 +33,8 @@ use crate::{
 
 /// What only the one that commits may touch.
 pub(crate) struct Writer {
-    /// Attempts at the next number that were given up.
-    abandoned: Vec<u64>,
+    /// Attempts at the next number, from before the first request of each.
+    attempts: Vec<u64>,
     pub(crate) folding: Folding,
     /// Bytes of changes in the manifests since they went to segments.
     pub(crate) repeated: usize,
@@ -44,7 +44,7 @@ pub(crate) struct Writer {
 impl Writer {
     pub(crate) fn new(header: &Header) -> Self {
         Self {
-            abandoned: Vec::new(),
+            attempts: Vec::new(),
             folding: Folding::Idle,
             repeated: 0,
             garbage: Garbage::new(header),
@@ -233,15 +233,10 @@ impl Inner {
             );
             return Err(PagerError::new(PagerErrorKind::NoSpace, message));
         }
-        let created = self.create_or_find(writer, &header, &bytes, deadline).await;
-        if created
-            .as_ref()
-            .is_err_and(|error| error.kind != PagerErrorKind::Gone)
-        {
-            writer.abandoned.push(header.attempt);
-        }
-        created?;
-        writer.abandoned.clear();
+        // Whoever waits for a call may give it up at any moment, and what was sent by then may take place.
+        writer.attempts.push(header.attempt);
+        self.create_or_find(writer, &header, &bytes, deadline).await?;
+        writer.attempts.clear();
         Ok(header)
     }
 
@@ -276,7 +271,7 @@ impl Inner {
                 self.bucket.require_synced()?;
                 Ok(true)
             }
-            Some((found, _)) if writer.abandoned.contains(&found.attempt) => {
+            Some((found, _)) if writer.attempts.contains(&found.attempt) => {
                 let message = format!(
                     "{}: a call that was reported as failed has taken place all the same: open the store again to go \
                      on from it",

@@ -397,3 +397,6 @@ impl Engine for ObjectEngine {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

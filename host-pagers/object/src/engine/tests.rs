@@ -1,0 +1,193 @@
+//! What goes on between two requests: only from inside can a test hold one of them.
+
+use std::{fmt, future::pending, ops::Range, pin::pin, sync::atomic::Ordering};
+
+use bytes::Bytes;
+use futures_util::{
+    future::{BoxFuture, ready, select},
+    stream::BoxStream,
+};
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, memory::InMemory, path::Path,
+};
+use tokio::sync::Notify;
+use vmsync_core::pager::ObjectName;
+use vmsync_pager_conformance::random::Random;
+use vmsync_pager_group::Entry;
+
+use super::*;
+
+const PAGE: usize = 4096;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Request {
+    /// It has taken place.
+    Put,
+    Get,
+    Delete,
+}
+
+type Hook = Arc<dyn Fn(Request, &Path) -> BoxFuture<'static, object_store::Result<()>> + Send + Sync>;
+
+/// A store that waits for `hook` behind each put, and ahead of what else is asked for a key.
+#[derive(Clone)]
+struct Watched {
+    store: Arc<dyn ObjectStore>,
+    hook: Hook,
+}
+
+impl fmt::Debug for Watched {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.store.fmt(formatter)
+    }
+}
+
+impl fmt::Display for Watched {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.store.fmt(formatter)
+    }
+}
+
+#[async_trait::async_trait]
+impl ObjectStore for Watched {
+    async fn put_opts(
+        &self,
+        key: &Path,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> object_store::Result<PutResult> {
+        let answer = self.store.put_opts(key, payload, options).await;
+        (self.hook)(Request::Put, key).await?;
+        answer
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        key: &Path,
+        options: PutMultipartOptions,
+    ) -> object_store::Result<Box<dyn MultipartUpload>> {
+        self.store.put_multipart_opts(key, options).await
+    }
+
+    async fn get_opts(&self, key: &Path, options: GetOptions) -> object_store::Result<GetResult> {
+        (self.hook)(Request::Get, key).await?;
+        self.store.get_opts(key, options).await
+    }
+
+    async fn get_ranges(&self, key: &Path, ranges: &[Range<u64>]) -> object_store::Result<Vec<Bytes>> {
+        self.store.get_ranges(key, ranges).await
+    }
+
+    fn delete_stream(
+        &self,
+        keys: BoxStream<'static, object_store::Result<Path>>,
+    ) -> BoxStream<'static, object_store::Result<Path>> {
+        let own = self.clone();
+        let delete = move |key: object_store::Result<Path>| {
+            let own = own.clone();
+            async move {
+                let key = key?;
+                (own.hook)(Request::Delete, &key).await?;
+                own.store.delete(&key).await?;
+                Ok(key)
+            }
+        };
+        keys.then(delete).boxed()
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        self.store.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
+        self.store.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> object_store::Result<()> {
+        self.store.copy_opts(from, to, options).await
+    }
+}
+
+fn in_memory() -> Arc<dyn ObjectStore> {
+    Arc::new(InMemory::new())
+}
+
+fn location(store: Arc<dyn ObjectStore>) -> Location {
+    Location {
+        store,
+        prefix: Path::from("store"),
+        name: "test".into(),
+        sorted: true,
+        folder: false,
+    }
+}
+
+fn watched(
+    store: &Arc<dyn ObjectStore>,
+    hook: impl Fn(Request, &Path) -> BoxFuture<'static, object_store::Result<()>> + Send + Sync + 'static,
+) -> Location {
+    location(Arc::new(Watched {
+        store: store.clone(),
+        hook: Arc::new(hook),
+    }))
+}
+
+fn open(location: Location) -> ObjectEngine {
+    ObjectEngine::open(location, &Options::default()).unwrap()
+}
+
+fn refused(key: &Path) -> object_store::Result<()> {
+    Err(Error::PermissionDenied {
+        path: key.to_string(),
+        source: "by a test".into(),
+    })
+}
+
+/// The call `number` to the store's one object, which writes `pages` at random.
+fn batch(number: u64, pages: Range<u64>, random: &mut Random) -> Batch {
+    let mut page = |_| {
+        let mut bytes = vec![0; PAGE];
+        random.fill(&mut bytes);
+        Arc::from(bytes)
+    };
+    let entry = Entry {
+        id: 1,
+        size: 1 << 30,
+        version: number,
+        address: None,
+    };
+    Batch {
+        pages: pages.map(|index| ((1, index), page(index))).collect(),
+        objects: [(ObjectName::new("object").unwrap(), entry)].into(),
+        calls: number,
+        object_next: 2,
+        ..Batch::default()
+    }
+}
+
+/// Whoever waits for a call gives it up when its request has taken place and nothing was answered.
+#[test]
+fn a_call_that_was_given_up_is_known_to_the_next_one() {
+    let (sent, silent) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
+    let (tell, is_silent) = (sent.clone(), silent.clone());
+    let engine = open(watched(&in_memory(), move |request, _| {
+        if request != Request::Put || !is_silent.load(Ordering::Relaxed) {
+            return Box::pin(ready(Ok(())));
+        }
+        tell.notify_one();
+        Box::pin(pending())
+    }));
+    let mut random = Random::from_environment("a call that is given up");
+    let (first, second) = (batch(1, 0..1, &mut random), batch(1, 0..1, &mut random));
+    silent.store(true, Ordering::Relaxed);
+    let given_up = engine.run(|inner, deadline| async move {
+        select(pin!(inner.commit(first, deadline)), pin!(sent.notified())).await;
+        Ok(())
+    });
+    given_up.unwrap();
+    silent.store(false, Ordering::Relaxed);
+    let error = engine.commit(&second).unwrap_err();
+    assert_eq!(error.kind, PagerErrorKind::Gone);
+    assert!(error.message.contains("reported as failed"), "{error}");
+}
