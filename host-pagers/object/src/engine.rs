@@ -337,14 +337,21 @@ impl Inner {
             if let Some(found) = self.read_once(first, count, version, deadline).await? {
                 return Ok(found);
             }
-            // A segment is gone: a newer manifest does not name it, or somebody else removed it.
-            if !self.read_only {
+            // A segment is gone: a newer manifest, also one of a merge here, does not name it, or somebody else removed it.
+            if self.read_only {
+                self.refresh(deadline).await?;
+            }
+            if self.tree().header.number > number {
+                if Instant::now() >= deadline {
+                    return Err(self
+                        .bucket
+                        .unreachable("segments go faster than they can be read"));
+                }
+            } else if self.read_only {
+                return Err(self.damaged("a segment is missing"));
+            } else {
                 let newest = self.bucket.newest(deadline).await?;
                 return Err(self.missing_segment(newest));
-            }
-            self.refresh(deadline).await?;
-            if self.tree().header.number <= number {
-                return Err(self.damaged("a segment is missing"));
             }
         }
     }

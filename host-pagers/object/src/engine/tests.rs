@@ -4,7 +4,7 @@ use std::{fmt, future::pending, ops::Range, pin::pin, sync::atomic::Ordering};
 
 use bytes::Bytes;
 use futures_util::{
-    future::{BoxFuture, ready, select},
+    future::{BoxFuture, join, ready, select},
     stream::BoxStream,
 };
 use object_store::{
@@ -190,4 +190,62 @@ fn a_call_that_was_given_up_is_known_to_the_next_one() {
     let error = engine.commit(&second).unwrap_err();
     assert_eq!(error.kind, PagerErrorKind::Gone);
     assert!(error.message.contains("reported as failed"), "{error}");
+}
+
+/// A store whose object has a page in each of so many segments.
+fn with_segments(count: u64) -> Arc<dyn ObjectStore> {
+    let (store, mut random) = (in_memory(), Random::from_environment("segments"));
+    let engine = open(location(store.clone()));
+    for number in 1..=count {
+        engine.commit(&batch(number, 0..60, &mut random)).unwrap();
+    }
+    store
+}
+
+/// A merge replaces the segment that a read of the same host is about to fetch.
+#[test]
+fn a_read_that_a_merge_overtakes_goes_on() {
+    let store = with_segments(7);
+    let (reached, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let holds = Arc::new(AtomicBool::new(false));
+    let (tell, held, is_held) = (reached.clone(), go_on.clone(), holds.clone());
+    let engine = open(watched(&store, move |request, key| {
+        let of_segment = request == Request::Get && key.as_ref().contains("/segment/");
+        if !of_segment || !is_held.swap(false, Ordering::Relaxed) {
+            return Box::pin(ready(Ok(())));
+        }
+        let (tell, held) = (tell.clone(), held.clone());
+        Box::pin(async move {
+            tell.notify_one();
+            held.notified().await;
+            Ok(())
+        })
+    }));
+    let mut random = Random::from_environment("a merge");
+    let last = batch(8, 100..160, &mut random);
+    // Behind what comes along with a directory.
+    let read = engine.run(|inner, deadline| async move {
+        assert!(inner.load_pages(deadline).await?);
+        holds.store(true, Ordering::Relaxed);
+        let merge = async {
+            reached.notified().await;
+            // The test merges by itself.
+            inner.merging.store(true, Ordering::Relaxed);
+            inner.clone().commit(last, deadline).await?;
+            let old = inner
+                .tree()
+                .body
+                .segments
+                .iter()
+                .map(|entry| entry.name)
+                .collect();
+            inner.merge(deadline).await?;
+            inner.bucket.remove_segments(old).await;
+            go_on.notify_one();
+            Ok(())
+        };
+        let (read, merged) = join(inner.read((1, 55), 1, None, deadline), merge).await;
+        merged.and(read)
+    });
+    assert_eq!(read.unwrap().len(), 1);
 }
