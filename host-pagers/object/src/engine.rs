@@ -13,6 +13,8 @@
 //! - a page is handed out only if its sum is right.
 
 use std::{
+    collections::HashMap,
+    mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64},
@@ -32,7 +34,11 @@ use crate::{
     bucket::{Bucket, Requests},
     claim::Claim,
     commit::Writer,
-    layout::{manifest::SegmentEntry, patch, segment},
+    layout::{
+        manifest::{SegmentEntry, SegmentName},
+        patch,
+        segment::{self, Run},
+    },
     limits::{REQUESTS_AT_ONCE, sending},
     location::Location,
     pages::{self, PageMap},
@@ -53,8 +59,8 @@ pub(crate) struct Inner {
     pub(crate) garbage_delay: Duration,
     pub(crate) background: Background,
     tree: Mutex<Tree>,
-    /// Held while directories are read.
-    loading: tokio::sync::Mutex<()>,
+    /// Directories that have been read, until all are: a call that ends before leaves them to the next one.
+    loading: tokio::sync::Mutex<HashMap<SegmentName, Vec<Run>>>,
     /// Where the last read ended: the next one may go on from there.
     read_end: Mutex<Option<Place>>,
     pub(crate) writer: tokio::sync::Mutex<Writer>,
@@ -160,9 +166,9 @@ impl Inner {
         PagerError::new(PagerErrorKind::Damaged, message)
     }
 
-    /// Reads the directories, unless that was done; false where a segment is gone.
+    /// Reads the directories that were not read yet; false where a segment is gone.
     pub(crate) async fn load_pages(&self, deadline: Instant) -> Result<bool> {
-        let _loading = self.loading.lock().await;
+        let mut read = self.loading.lock().await;
         let (number, segments, ids) = {
             let tree = self.tree();
             if tree.pages.is_some() {
@@ -177,24 +183,26 @@ impl Inner {
                 .collect();
             (tree.header.number, tree.body.segments.clone(), ids)
         };
-        let requests: Vec<_> = segments
-            .iter()
-            .map(|entry| {
+        let left = segments.iter().filter(|entry| !read.contains_key(&entry.name));
+        let requests: Vec<_> = left
+            .map(|entry| async move {
                 let range = 0..u64::from(entry.directory);
-                self.blocks.read(&self.bucket, entry, range, false, deadline)
+                let directory = self.blocks.read(&self.bucket, entry, range, false, deadline);
+                (entry, directory.await)
             })
             .collect();
-        let directories: Vec<Option<Vec<u8>>> = stream::iter(requests)
-            .buffered(REQUESTS_AT_ONCE)
-            .try_collect()
-            .await?;
-        let mut pages = PageMap::default();
-        for (entry, directory) in segments.iter().zip(directories) {
-            let Some(directory) = directory else {
+        let mut directories = stream::iter(requests).buffer_unordered(REQUESTS_AT_ONCE);
+        while let Some((entry, directory)) = directories.next().await {
+            let Some(directory) = directory? else {
                 return Ok(false);
             };
             let runs = segment::decode(&directory, entry.length, self.page_size)
                 .map_err(|error| self.damaged(&format!("a segment: {}", error.message)))?;
+            read.insert(entry.name, runs);
+        }
+        let (mut pages, mut read) = (PageMap::default(), mem::take(&mut *read));
+        for entry in &segments {
+            let runs = read.remove(&entry.name).unwrap_or_default();
             for run in runs.into_iter().filter(|run| ids.contains(&run.place.0)) {
                 pages.insert(entry.name, run, self.page_size);
             }
@@ -322,7 +330,7 @@ impl Inner {
     fn is_sequential(&self, (object, first): Place, count: u64) -> bool {
         let end = Some((object, first + count));
         let mut last = self.read_end.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut *last, end) == Some((object, first))
+        mem::replace(&mut *last, end) == Some((object, first))
     }
 
     async fn read(

@@ -17,6 +17,7 @@ use vmsync_pager_conformance::random::Random;
 use vmsync_pager_group::Entry;
 
 use super::*;
+use crate::layout::manifest::{self, Body, Header, Says};
 
 const PAGE: usize = 4096;
 
@@ -248,4 +249,74 @@ fn a_read_that_a_merge_overtakes_goes_on() {
         merged.and(read)
     });
     assert_eq!(read.unwrap().len(), 1);
+}
+
+/// A store that was made by hand: manifests of epochs of seven, and segments of one page each.
+fn by_hand(epochs: u64, segments: u64) -> Arc<dyn ObjectStore> {
+    let (store, mut random) = (in_memory(), Random::from_environment("a store by hand"));
+    let bucket = Bucket::new(location(store.clone()));
+    let deadline = Instant::now() + ENGINE_WAIT_MAX;
+    let mut body = Body::default();
+    let made = batch(1, 0..segments, &mut random);
+    body.contents.catalog = made.objects;
+    body.contents.object_next = 2;
+    let making = async {
+        for (place, page) in made.pages {
+            let (bytes, directory) = segment::encode(&[(place, page)], PageSize::KIB_4);
+            let entry = SegmentEntry {
+                name: SegmentName {
+                    epoch: 1,
+                    writer: 7,
+                    number: place.1,
+                },
+                length: bytes.len() as u64,
+                directory,
+            };
+            bucket
+                .put_segment(entry.name, bytes.into(), PAGE, deadline)
+                .await?;
+            body.segments.push(entry);
+        }
+        for number in 1..=epochs * 7 {
+            let header = Header {
+                number,
+                epoch: number - (number - 1) % 7,
+                writer: 7,
+                attempt: number,
+                clean: 1,
+                page_size: PageSize::KIB_4,
+            };
+            let bytes = manifest::encode(&header, &Says::Contents(body.clone()));
+            assert!(bucket.create(number, bytes.into()).await.unwrap());
+        }
+        Result::Ok(())
+    };
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(making)
+        .unwrap();
+    store
+}
+
+/// More directories than the blocks in memory have room for, and a call that ends before it has them all.
+#[test]
+fn a_call_goes_on_with_the_directories_that_the_last_one_read() {
+    let store = by_hand(1, 600);
+    let gets = Arc::new(AtomicU64::new(0));
+    let counted = gets.clone();
+    let engine = open(watched(&store, move |request, key| {
+        let of_segment = request == Request::Get && key.as_ref().contains("/segment/");
+        let refuses = of_segment && counted.fetch_add(1, Ordering::Relaxed) == 550;
+        Box::pin(ready(if refuses { refused(key) } else { Ok(()) }))
+    }));
+    let mut page = vec![0; PAGE];
+    assert_eq!(
+        engine.read((1, 599), &mut page).unwrap_err().kind,
+        PagerErrorKind::Denied
+    );
+    assert!(engine.read((1, 599), &mut page).unwrap());
+    let gets = gets.load(Ordering::Relaxed);
+    assert!(gets < 620, "{gets} requests for 600 directories");
 }
