@@ -10,18 +10,20 @@
 //! - no message has a credential.
 
 use std::{
+    collections::BTreeMap,
+    future::ready,
     ops::Range,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use object_store::{
-    Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutOptions, path::Path,
+    Error, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, path::Path,
 };
 use tokio::time::{sleep, timeout};
 use vmsync_core::{PagerError, PagerErrorKind};
@@ -29,7 +31,7 @@ use vmsync_pager_group::Result;
 
 use crate::{
     layout::manifest::SegmentName,
-    limits::{PAUSE_FIRST, PAUSE_MAX, REQUEST_WAIT_MAX, sending},
+    limits::{KEYS_REMOVED_AT_ONCE, PAUSE_FIRST, PAUSE_MAX, REQUEST_WAIT_MAX, sending},
     location::Location,
 };
 
@@ -241,7 +243,7 @@ impl Bucket {
     /// The number of the newest manifest.
     pub(crate) async fn newest(&self, deadline: Instant) -> Result<Option<u64>> {
         if !self.sorted {
-            return Ok(self.manifests(deadline).await?.last().copied());
+            return Ok(self.manifests(deadline).await?.into_keys().next_back());
         }
         let folder = &self.prefix.clone().join("manifest");
         self.repeat(deadline, move || async move {
@@ -252,16 +254,14 @@ impl Bucket {
         .await
     }
 
-    /// The numbers of all manifests, rising.
-    pub(crate) async fn manifests(&self, deadline: Instant) -> Result<Vec<u64>> {
-        let mut numbers: Vec<u64> = self
-            .list("manifest", deadline)
-            .await?
-            .iter()
-            .filter_map(manifest_number)
-            .collect();
-        numbers.sort_unstable();
-        Ok(numbers)
+    /// The numbers of all manifests, rising, and when each was written, by the store's clock.
+    pub(crate) async fn manifests(&self, deadline: Instant) -> Result<BTreeMap<u64, SystemTime>> {
+        let objects = self.list("manifest", deadline).await?;
+        let written = objects.into_iter().filter_map(|object| {
+            let number = manifest_number(&object.location)?;
+            Some((number, object.last_modified.into()))
+        });
+        Ok(written.collect())
     }
 
     pub(crate) async fn segments(&self, deadline: Instant) -> Result<Vec<SegmentName>> {
@@ -269,50 +269,56 @@ impl Bucket {
             .list("segment", deadline)
             .await?
             .iter()
-            .filter_map(segment_name)
+            .filter_map(|object| segment_name(&object.location))
             .collect())
     }
 
-    async fn list(&self, folder: &str, deadline: Instant) -> Result<Vec<Path>> {
+    async fn list(&self, folder: &str, deadline: Instant) -> Result<Vec<ObjectMeta>> {
         let folder = &self.prefix.clone().join(folder);
         self.repeat(deadline, move || async move {
             self.counts.lists.fetch_add(1, Ordering::Relaxed);
             let (mut found, mut objects) = (Vec::new(), self.store.list(Some(folder)));
             while let Some(object) = objects.next().await {
-                found.push(object?.location);
+                found.push(object?);
             }
             Ok(found)
         })
         .await
     }
 
-    pub(crate) async fn remove_manifests(&self, numbers: Vec<u64>) {
-        self.remove(
-            numbers
-                .into_iter()
-                .map(|number| self.manifest_key(number))
-                .collect(),
-        )
-        .await;
+    pub(crate) async fn remove_manifests(&self, numbers: Vec<u64>) -> Result<()> {
+        let keys = numbers.into_iter().map(|number| self.manifest_key(number));
+        self.remove(keys.collect()).await
     }
 
-    pub(crate) async fn remove_segments(&self, names: Vec<SegmentName>) {
-        self.remove(names.into_iter().map(|name| self.segment_key(name)).collect())
-            .await;
+    pub(crate) async fn remove_segments(&self, names: Vec<SegmentName>) -> Result<()> {
+        let keys = names.into_iter().map(|name| self.segment_key(name));
+        self.remove(keys.collect()).await
     }
 
-    /// Removes what nobody needs; what fails is left for another time.
-    async fn remove(&self, keys: Vec<Path>) {
-        if keys.is_empty() {
-            return;
+    /// Removes what nobody needs, as far as that works; what fails is not tried again.
+    async fn remove(&self, keys: Vec<Path>) -> Result<()> {
+        let mut all = Ok(());
+        for keys in keys.chunks(KEYS_REMOVED_AT_ONCE) {
+            self.counts.deletes.fetch_add(1, Ordering::Relaxed);
+            let keys = stream::iter(keys.to_vec().into_iter().map(Ok)).boxed();
+            let removal = self.store.delete_stream(keys).fold(Ok(()), |all, one| {
+                ready(all.and(match one {
+                    Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
+                    Err(error) => Err(error),
+                }))
+            });
+            let failure = match timeout(REQUEST_WAIT_MAX, removal).await {
+                Ok(Ok(())) => continue,
+                Ok(Err(error)) => self.failure(error),
+                Err(_) => Failure::Unknown("no answer".into()),
+            };
+            all = Err(match failure {
+                Failure::Refused(error) => error,
+                Failure::Unknown(message) => self.unreachable(&message),
+            });
         }
-        self.counts.deletes.fetch_add(1, Ordering::Relaxed);
-        let keys = stream::iter(keys.into_iter().map(Ok)).boxed();
-        let removal = self
-            .store
-            .delete_stream(keys)
-            .for_each(|_| std::future::ready(()));
-        let _ = timeout(REQUEST_WAIT_MAX, removal).await;
+        all
     }
 
     /// Repeats a request that may be repeated until it has an answer.

@@ -92,7 +92,7 @@ impl Bucket {
     /// What claims up to `newest` borrow, also while there is a gap below one; `None`: it has been superseded.
     async fn contents_below(&self, newest: u64, deadline: Instant) -> Result<Option<(Header, Body)>> {
         let numbers = self.manifests(deadline).await?;
-        for number in numbers.into_iter().rev().filter(|number| *number < newest) {
+        for number in numbers.into_keys().rev().filter(|number| *number < newest) {
             match self.read_manifest(number, deadline).await? {
                 Some((header, Says::Contents(body))) => return Ok(Some((header, body))),
                 Some((_, Says::Borrows)) => {}

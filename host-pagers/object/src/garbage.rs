@@ -8,9 +8,9 @@
 //!   this writer. A writer that is stale without knowing it so never removes what the next one has made.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use vmsync_pager_group::{Result, limits::ENGINE_WAIT_MAX};
@@ -28,17 +28,27 @@ pub(crate) struct Garbage {
     clean: u64,
     /// Own manifests below this one are removed, but for the first.
     removed_to: u64,
-    /// When this writer began: one that ends soon has better things to do than to look for what others have left.
+    /// When this writer began.
     began: Instant,
-    /// That was done.
-    swept: bool,
+    sweep: Sweep,
     retired: bool,
     segments: Vec<(Instant, SegmentName)>,
+}
+
+/// How far the removal is of what earlier writers have left.
+enum Sweep {
+    /// It is to be tried when the delay is over: a writer that ends soon has better things to do.
+    Since(Instant),
+    /// Much is left, perhaps by writers that all ended soon.
+    Due,
+    Underway,
+    Done,
 }
 
 /// What is to be done now.
 struct Due {
     claim: Header,
+    began: Instant,
     manifests: Vec<u64>,
     segments: Vec<SegmentName>,
     retire: bool,
@@ -47,12 +57,17 @@ struct Due {
 
 impl Garbage {
     pub(crate) fn new(claim: &Header) -> Self {
+        let (began, left) = (Instant::now(), claim.number.saturating_sub(claim.clean));
         Self {
             claim: *claim,
             clean: claim.clean,
             removed_to: claim.number + 1,
-            began: Instant::now(),
-            swept: false,
+            began,
+            sweep: if left < MANIFESTS_REMOVED_AT_ONCE {
+                Sweep::Since(began)
+            } else {
+                Sweep::Due
+            },
             retired: false,
             segments: Vec::new(),
         }
@@ -79,9 +94,14 @@ impl Garbage {
         let is_due = |(since, _): &(Instant, SegmentName)| since.elapsed() >= delay;
         let (due, rest): (Vec<_>, Vec<_>) = self.segments.drain(..).partition(is_due);
         self.segments = rest;
-        let sweep = !self.swept && self.began.elapsed() >= delay;
+        let sweep = match self.sweep {
+            Sweep::Since(moment) => moment.elapsed() >= delay,
+            Sweep::Due => true,
+            Sweep::Underway | Sweep::Done => false,
+        };
         let due = Due {
             claim: self.claim,
+            began: self.began,
             segments: due.into_iter().map(|(_, name)| name).collect(),
             retire: many && !self.retired,
             sweep,
@@ -91,15 +111,16 @@ impl Garbage {
             self.removed_to = end;
             self.retired = true;
         }
-        self.swept |= sweep;
+        if sweep {
+            self.sweep = Sweep::Underway;
+        }
         let nothing = due.manifests.is_empty() && due.segments.is_empty() && !due.sweep;
         (!nothing).then_some(due)
     }
 }
 
 impl Inner {
-    /// Removes what is due, behind the commit that made it so. What fails is left for another time: nothing depends
-    /// on it.
+    /// Removes what is due, behind the commit that made it so. What fails is left to a sweep: nothing depends on it.
     pub(crate) fn keep_house(self: Arc<Self>) {
         let Ok(mut writer) = self.writer.try_lock() else {
             return;
@@ -111,16 +132,17 @@ impl Inner {
         drop(writer);
         self.background.clone().spawn(async move {
             let deadline = Instant::now() + ENGINE_WAIT_MAX;
-            self.bucket.remove_manifests(due.manifests.clone()).await;
-            self.bucket.remove_segments(due.segments.clone()).await;
+            let _ = self.bucket.remove_manifests(due.manifests).await;
+            let _ = self.bucket.remove_segments(due.segments).await;
             if due.retire {
                 let _ = self.retire(&due.claim, deadline).await;
             }
             if due.sweep {
-                let deadline = Instant::now() + ENGINE_WAIT_MAX;
-                if let Ok(clean) = self.sweep(&due.claim, deadline).await {
-                    self.writer.lock().await.garbage.clean = clean;
-                }
+                let swept = self.sweep(&due.claim, due.began).await;
+                self.writer.lock().await.garbage.sweep = match swept {
+                    Ok(true) => Sweep::Done,
+                    Ok(false) | Err(_) => Sweep::Since(Instant::now()),
+                };
             }
         });
     }
@@ -143,32 +165,105 @@ impl Inner {
         Ok(())
     }
 
-    /// Removes what earlier writers have left; answers below which manifest that is done.
-    pub(crate) async fn sweep(&self, claim: &Header, deadline: Instant) -> Result<u64> {
-        let named: BTreeSet<SegmentName> = {
-            let tree = self.tree();
-            tree.body.segments.iter().map(|segment| segment.name).collect()
-        };
-        let segments = self.bucket.segments(deadline).await?;
-        let left = |name: &SegmentName| name.epoch < claim.epoch && !named.contains(name);
-        self.bucket
-            .remove_segments(segments.into_iter().filter(left).collect())
-            .await;
-        // The first and last manifests of the epochs before, from the newest back.
-        let (mut kept, mut last) = (BTreeSet::new(), claim.number - 1);
-        while last >= claim.clean && last > 0 {
-            let Some((header, _)) = self.bucket.read_manifest(last, deadline).await? else {
-                // Somebody else has cleaned here, so this writer is stale.
-                return Ok(claim.clean);
-            };
-            kept.extend([header.epoch, header.epoch.saturating_sub(1), last]);
-            last = header.epoch.saturating_sub(1);
+    /// Removes what earlier writers have left; false where their segments have to stay for readers that are behind.
+    pub(crate) async fn sweep(&self, claim: &Header, began: Instant) -> Result<bool> {
+        let manifests = self.bucket.manifests(Instant::now() + ENGINE_WAIT_MAX).await?;
+        let delay = self.garbage_delay;
+        let may_remove = began.elapsed() >= delay || age(claim, &manifests).is_some_and(|age| age >= delay);
+        self.sweep_manifests(claim, manifests.into_keys()).await?;
+        if may_remove {
+            self.sweep_segments(claim).await?;
         }
-        let manifests = self.bucket.manifests(deadline).await?;
-        let left = |number: &u64| (claim.clean..claim.number).contains(number) && !kept.contains(number);
+        Ok(may_remove)
+    }
+
+    /// Removes segments that only manifests before `claim` named, or none.
+    pub(crate) async fn sweep_segments(&self, claim: &Header) -> Result<()> {
+        let listed = self.bucket.segments(Instant::now() + ENGINE_WAIT_MAX).await?;
+        let kept: BTreeSet<SegmentName> = {
+            let tree = self.tree();
+            let named = tree.body.segments.iter().map(|segment| segment.name);
+            named.collect()
+        };
+        let left = |name: &SegmentName| name.epoch < claim.epoch && !kept.contains(name);
         self.bucket
-            .remove_manifests(manifests.into_iter().filter(left).collect())
-            .await;
-        Ok(claim.number)
+            .remove_segments(listed.into_iter().filter(left).collect())
+            .await
+    }
+
+    /// Removes manifests before `claim`, but for the first and the last of each epoch, from the oldest on: `clean` follows.
+    async fn sweep_manifests(&self, claim: &Header, numbers: impl Iterator<Item = u64>) -> Result<()> {
+        let mut clean = self.writer.lock().await.garbage.clean;
+        let mut left: Vec<u64> = numbers
+            .filter(|number| (clean..claim.number).contains(number))
+            .collect();
+        let mut count = MANIFESTS_REMOVED_AT_ONCE as usize;
+        while clean < claim.number {
+            let deadline = Instant::now() + ENGINE_WAIT_MAX;
+            // Where one is gone, somebody else has cleaned here, so this writer is stale.
+            let end = match left.get(count) {
+                Some(number) => self.epoch_of(*number, deadline).await?,
+                None => Some(claim.number),
+            };
+            let Some(end) = end else { return Ok(()) };
+            if end <= clean {
+                // All of them are of one epoch.
+                count *= 2;
+                continue;
+            }
+            let (mut kept, mut last) = (BTreeSet::new(), end - 1);
+            while last >= clean.max(1) {
+                let Some(first) = self.epoch_of(last, deadline).await? else {
+                    return Ok(());
+                };
+                kept.extend([first, last]);
+                last = first.min(last).saturating_sub(1);
+            }
+            let done = left.partition_point(|number| *number < end);
+            let removed = left.drain(..done).filter(|number| !kept.contains(number));
+            self.bucket.remove_manifests(removed.collect()).await?;
+            (clean, count) = (end, MANIFESTS_REMOVED_AT_ONCE as usize);
+            self.writer.lock().await.garbage.clean = clean;
+        }
+        Ok(())
+    }
+
+    /// The first manifest of the epoch that manifest `number` is of; `None` where it is not there.
+    async fn epoch_of(&self, number: u64, deadline: Instant) -> Result<Option<u64>> {
+        let found = self.bucket.read_manifest(number, deadline).await?;
+        Ok(found.map(|(header, _)| header.epoch))
+    }
+}
+
+/// How long the writers before `claim` have made nothing, by the store's clock: what they named until then is at least so
+/// long of no use.
+fn age(claim: &Header, manifests: &BTreeMap<u64, SystemTime>) -> Option<Duration> {
+    let last = manifests.get(&claim.number.checked_sub(1)?)?;
+    manifests.values().next_back()?.duration_since(*last).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use vmsync_core::PageSize;
+
+    use super::*;
+
+    #[test]
+    fn a_pause_of_the_writers_before_is_seen_in_the_manifests() {
+        let claim = Header {
+            number: 3,
+            epoch: 3,
+            writer: 1,
+            attempt: 1,
+            clean: 1,
+            page_size: PageSize::KIB_4,
+        };
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let mut manifests = BTreeMap::from([(1, at(10)), (2, at(20)), (3, at(90)), (4, at(95))]);
+        assert_eq!(age(&claim, &manifests), Some(Duration::from_secs(75)));
+        manifests.remove(&2);
+        assert_eq!(age(&claim, &manifests), None);
+        let first = Header { number: 0, ..claim };
+        assert_eq!(age(&first, &manifests), None);
     }
 }

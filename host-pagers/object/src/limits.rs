@@ -81,8 +81,13 @@ pub const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Manifests behind the newest that stay: a reader that has just learnt of one still finds it.
 pub const MANIFESTS_KEPT: u64 = 16;
 
-/// Manifests that are removed in one request.
+/// Manifests that are removed in one request; also how many earlier writers may have left until the next one looks for
+/// them with its first commit. What is read to find out is one manifest for each epoch among them, well within
+/// [`ENGINE_WAIT_MAX`].
 pub const MANIFESTS_REMOVED_AT_ONCE: u64 = 128;
+
+/// Keys that are removed in one request: S3 takes no more.
+pub const KEYS_REMOVED_AT_ONCE: usize = 1000;
 
 /// How long a segment stays that nothing names any more. A reader that finds one gone reads the newest
 /// manifest, but nothing of objects that have changed.

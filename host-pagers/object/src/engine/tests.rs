@@ -241,7 +241,7 @@ fn a_read_that_a_merge_overtakes_goes_on() {
                 .map(|entry| entry.name)
                 .collect();
             inner.merge(deadline).await?;
-            inner.bucket.remove_segments(old).await;
+            inner.bucket.remove_segments(old).await?;
             go_on.notify_one();
             Ok(())
         };
@@ -251,8 +251,8 @@ fn a_read_that_a_merge_overtakes_goes_on() {
     assert_eq!(read.unwrap().len(), 1);
 }
 
-/// A store that was made by hand: manifests of epochs of seven, and segments of one page each.
-fn by_hand(epochs: u64, segments: u64) -> Arc<dyn ObjectStore> {
+/// A store that was made by hand: manifests of epochs of `length` each, and segments of one page each.
+fn by_hand(epochs: u64, length: u64, segments: u64) -> Arc<dyn ObjectStore> {
     let (store, mut random) = (in_memory(), Random::from_environment("a store by hand"));
     let bucket = Bucket::new(location(store.clone()));
     let deadline = Instant::now() + ENGINE_WAIT_MAX;
@@ -277,10 +277,10 @@ fn by_hand(epochs: u64, segments: u64) -> Arc<dyn ObjectStore> {
                 .await?;
             body.segments.push(entry);
         }
-        for number in 1..=epochs * 7 {
+        for number in 1..=epochs * length {
             let header = Header {
                 number,
-                epoch: number - (number - 1) % 7,
+                epoch: number - (number - 1) % length,
                 writer: 7,
                 attempt: number,
                 clean: 1,
@@ -303,7 +303,7 @@ fn by_hand(epochs: u64, segments: u64) -> Arc<dyn ObjectStore> {
 /// More directories than the blocks in memory have room for, and a call that ends before it has them all.
 #[test]
 fn a_call_goes_on_with_the_directories_that_the_last_one_read() {
-    let store = by_hand(1, 600);
+    let store = by_hand(1, 1, 600);
     let gets = Arc::new(AtomicU64::new(0));
     let counted = gets.clone();
     let engine = open(watched(&store, move |request, key| {
@@ -319,4 +319,80 @@ fn a_call_goes_on_with_the_directories_that_the_last_one_read() {
     assert!(engine.read((1, 599), &mut page).unwrap());
     let gets = gets.load(Ordering::Relaxed);
     assert!(gets < 620, "{gets} requests for 600 directories");
+}
+
+/// What is left of epochs of seven manifests each, and the claim behind them.
+fn firsts_and_lasts(epochs: u64) -> Vec<u64> {
+    let ends = (0..epochs).flat_map(|epoch| [epoch * 7 + 1, epoch * 7 + 7]);
+    ends.chain([epochs * 7 + 1]).collect()
+}
+
+fn manifests(engine: &ObjectEngine) -> Vec<u64> {
+    let listed = engine.run(|inner, deadline| async move { inner.bucket.manifests(deadline).await });
+    listed.unwrap().into_keys().collect()
+}
+
+/// A sweep that fails leaves nothing behind `clean`, and begins again with what is left.
+#[test]
+fn a_sweep_goes_on_where_the_last_one_ended() {
+    const EPOCHS: u64 = 40;
+    // How many requests are answered yet.
+    let (reads, removals) = (
+        Arc::new(AtomicU64::new(u64::MAX)),
+        Arc::new(AtomicU64::new(u64::MAX)),
+    );
+    let (own_reads, own_removals) = (reads.clone(), removals.clone());
+    let engine = open(watched(&by_hand(EPOCHS, 7, 0), move |request, key| {
+        let left = match request {
+            Request::Put => return Box::pin(ready(Ok(()))),
+            Request::Get => &own_reads,
+            Request::Delete => &own_removals,
+        };
+        let one_less = |left: u64| left.checked_sub(1);
+        let answered = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
+        Box::pin(ready(answered.map_or_else(|_| refused(key), |_| Ok(()))))
+    }));
+    let claim = engine.inner.tree().header;
+    let sweep = || {
+        let swept = engine.run(move |inner, _| async move { Ok(inner.sweep(&claim, Instant::now()).await) });
+        let clean = engine.run(|inner, _| async move { Ok(inner.writer.lock().await.garbage.clean()) });
+        (swept.unwrap().map_err(|error| error.kind), clean.unwrap())
+    };
+    reads.store(30, Ordering::Relaxed);
+    let (swept, clean) = sweep();
+    assert_eq!(swept, Err(PagerErrorKind::Denied));
+    assert!(1 < clean && clean < claim.number, "clean: {clean}");
+    reads.store(u64::MAX, Ordering::Relaxed);
+    removals.store(5, Ordering::Relaxed);
+    assert_eq!(sweep(), (Err(PagerErrorKind::Denied), clean));
+    removals.store(u64::MAX, Ordering::Relaxed);
+    // Segments of the writers before stay for a while.
+    assert_eq!(sweep(), (Ok(false), claim.number));
+    assert_eq!(manifests(&engine), firsts_and_lasts(EPOCHS));
+}
+
+/// One epoch with more manifests than are looked at together.
+#[test]
+fn a_sweep_comes_to_the_end_of_a_long_epoch() {
+    let engine = open(location(by_hand(1, 400, 0)));
+    let claim = engine.inner.tree().header;
+    let swept = engine.run(move |inner, _| async move { inner.sweep(&claim, Instant::now()).await });
+    assert!(!swept.unwrap());
+    assert_eq!(manifests(&engine), [1, 400, 401]);
+}
+
+/// Writers that all end before their delay is over.
+#[test]
+fn what_short_runs_leave_is_removed() {
+    const EPOCHS: u64 = 40;
+    let engine = open(location(by_hand(EPOCHS, 7, 0)));
+    let mut random = Random::from_environment("a short run");
+    engine.commit(&batch(2, 0..1, &mut random)).unwrap();
+    let mut expected = firsts_and_lasts(EPOCHS);
+    expected.push(EPOCHS * 7 + 2);
+    let start = Instant::now();
+    // Behind the commit.
+    while manifests(&engine) != expected {
+        assert!(start.elapsed() < ENGINE_WAIT_MAX, "{:?}", manifests(&engine));
+    }
 }
