@@ -5,7 +5,7 @@
 //! - the newest manifest, and the first and the last of each epoch, are never removed: they keep their numbers taken.
 //!   What they say is replaced by a stub when it is superseded;
 //! - a segment is removed when the newest manifest does not name it, and it is of an earlier epoch or was dropped by
-//!   this writer. A writer that is stale without knowing it so never removes what the next one has made.
+//!   this writer, and its delay is over. A writer that is stale without knowing it so never removes what the next one has made.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -181,9 +181,12 @@ impl Inner {
     pub(crate) async fn sweep_segments(&self, claim: &Header) -> Result<()> {
         let listed = self.bucket.segments(Instant::now() + ENGINE_WAIT_MAX).await?;
         let kept: BTreeSet<SegmentName> = {
+            let writer = self.writer.lock().await;
+            // What a merge has just dropped is promised to readers for its time.
+            let dropped = writer.garbage.segments.iter().map(|(_, name)| *name);
             let tree = self.tree();
             let named = tree.body.segments.iter().map(|segment| segment.name);
-            named.collect()
+            named.chain(dropped).collect()
         };
         let left = |name: &SegmentName| name.epoch < claim.epoch && !kept.contains(name);
         self.bucket

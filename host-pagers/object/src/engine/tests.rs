@@ -321,6 +321,38 @@ fn a_call_goes_on_with_the_directories_that_the_last_one_read() {
     assert!(gets < 620, "{gets} requests for 600 directories");
 }
 
+/// What a merge has dropped a moment ago stays for readers, also where it was made by the writer before.
+#[test]
+fn a_sweep_leaves_what_a_merge_has_dropped() {
+    let engine = open(location(with_segments(7)));
+    let mut random = Random::from_environment("a merge before a sweep");
+    let last = batch(8, 100..160, &mut random);
+    let nobodys = SegmentName {
+        epoch: 1,
+        writer: 99,
+        number: 1,
+    };
+    let (before, after) = engine
+        .run(|inner, deadline| async move {
+            let claim = inner.tree().header;
+            // The test merges by itself.
+            inner.merging.store(true, Ordering::Relaxed);
+            inner.clone().commit(last, deadline).await?;
+            inner.merge(deadline).await?;
+            inner
+                .bucket
+                .put_segment(nobodys, vec![0; PAGE].into(), PAGE, deadline)
+                .await?;
+            let before = inner.bucket.segments(deadline).await?;
+            inner.sweep_segments(&claim).await?;
+            Ok((before, inner.bucket.segments(deadline).await?))
+        })
+        .unwrap();
+    let expected: Vec<_> = before.into_iter().filter(|name| *name != nobodys).collect();
+    assert_eq!(after, expected);
+    assert!(after.len() > 8, "{after:?}");
+}
+
 /// What is left of epochs of seven manifests each, and the claim behind them.
 fn firsts_and_lasts(epochs: u64) -> Vec<u64> {
     let ends = (0..epochs).flat_map(|epoch| [epoch * 7 + 1, epoch * 7 + 7]);
