@@ -23,7 +23,7 @@ use vmsync_core::{
     object::ObjectHandle,
     page::PageSize,
     pager::{InitRequest, LockRequest},
-    task::{MapRequest, Placement, Region, Task, behavior_flags},
+    task::{Deallocation, MapRequest, Placement, Region, Task, behavior_flags},
     tracker::TrackerKind,
 };
 use wasmtime::{AsContext, AsContextMut, Instance, Memory};
@@ -362,27 +362,22 @@ impl Vm {
         task.map_region(request, memory)
     }
 
-    /// Hands the precious pages of a range back, before its regions go.
-    fn return_precious(&mut self, address: u64, size: u64) -> Result<(), KernReturn> {
+    /// Hands the precious pages of a range back, before its regions go. An error where they may not go.
+    fn return_precious(&mut self, address: u64, size: u64) -> Result<Deallocation<Object>, KernReturn> {
         let call = self.host.next_call();
         let Attached { task, memory } = self.attached.as_mut().ok_or(KernReturn::InvalidTask)?;
         let mut deallocation = task.deallocate(address, size, call, memory)?;
         let returns = &mut deallocation.returns;
         finished(drive(returns, memory, &self.host, Waiter::Thread));
+        let checked = task.check_returned(&deallocation);
         self.count(&deallocation.returns);
-        Ok(())
+        checked.map(|()| deallocation)
     }
 
     pub(crate) fn vm_deallocate(&mut self, address: u64, size: u64) -> Result<(), KernReturn> {
-        let call = self.host.next_call();
-        let Attached { task, memory } = self.attached.as_mut().ok_or(KernReturn::InvalidTask)?;
-        let mut deallocation = task.deallocate(address, size, call, memory)?;
-        // Precious pages are returned; whether that worked or not, the guest gives the range up.
-        let returns = &mut deallocation.returns;
-        finished(drive(returns, memory, &self.host, Waiter::Thread));
-        let result = task.finish_deallocate(&deallocation, memory);
-        self.count(&deallocation.returns);
-        result
+        let deallocation = self.return_precious(address, size)?;
+        let Attached { task, memory } = self.attached()?;
+        task.finish_deallocate(&deallocation, memory)
     }
 
     pub(crate) fn vm_protect(

@@ -376,7 +376,8 @@ impl<O: ObjectHandle> Msync<O> {
         self.answer()
     }
 
-    fn answer(&self) -> KernReturn {
+    /// The result, once the call has come to its end.
+    pub(crate) fn answer(&self) -> KernReturn {
         let write_back = self.work.iter().find_map(|work| work.error.as_ref());
         let supply = self.work.iter().find_map(|work| work.supply_error.as_ref());
         match (write_back, supply) {

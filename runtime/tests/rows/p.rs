@@ -1,14 +1,19 @@
 //! Rows P: precious pages, of which the pager keeps no copy, and requests of the pager.
 
 use vmsync::{
-    ByteRange, KernReturn,
+    ByteRange, KernReturn, PagerErrorKind,
     pager::{LockRequest, ReturnPages},
 };
 
 use crate::{
     flags::SYNC,
-    harness::{BASE, Guest, P, Rig, each, each_with, guest::Window, rig::PRECIOUS},
+    harness::{
+        BASE, Guest, P, Rig, each, each_with,
+        guest::Window,
+        rig::{PRECIOUS, error},
+    },
 };
+use vmsync_pager_conformance::Fault;
 
 /// A guest whose 2 pages of `a` are the only copies: both read 7, both are clean.
 fn precious(rig: &Rig) -> Guest {
@@ -49,6 +54,41 @@ fn p1_precious_pages_are_returned_before_another_mapping_takes_their_place() {
             ..Window::new(port, 2)
         });
         assert_eq!((guest.touched(0), guest.touched(1)), (7, 7));
+    });
+}
+
+#[test]
+fn p1_what_holds_pages_that_were_not_returned_is_kept() {
+    each_with(PRECIOUS, |rig| {
+        let mut guest = precious(rig);
+        let port = guest.open("a", 2);
+        for kind in [PagerErrorKind::NoSpace, PagerErrorKind::Io] {
+            let fail = || rig.pager.inject(Fault::Completion(Some(error(kind))));
+            fail();
+            assert_eq!(guest.deallocate(BASE, 2 * P), kind.write_back());
+            fail();
+            assert_eq!(guest.allocate(BASE, 2 * P, 0x4000).0, kind.write_back());
+            fail();
+            let over = Window {
+                flags: 0x4000,
+                ..Window::new(port, 2)
+            };
+            assert_eq!(guest.try_map(over), kind.write_back());
+            assert_eq!((guest.touched(0), guest.touched(1)), (7, 7));
+        }
+        guest.touch([1], 8);
+        assert_eq!(guest.deallocate(BASE, 2 * P), KernReturn::Success);
+        assert_eq!((rig.committed("a", 0), rig.committed("a", 1)), (7, 8));
+    });
+}
+
+#[test]
+fn p1_what_holds_pages_of_an_object_that_is_gone_is_given_up() {
+    each_with(PRECIOUS, |rig| {
+        let mut guest = precious(rig);
+        rig.control("a").destroy(error(PagerErrorKind::Gone));
+        assert_eq!(guest.deallocate(BASE, 2 * P), KernReturn::Success);
+        assert!(guest.try_call::<_, i64>("load8", BASE as i64).is_err(), "a hole");
     });
 }
 

@@ -267,6 +267,7 @@ impl Vm {
             let Attached { task, memory } = self.attached()?;
             let mut before = task.deallocate(request.address, request.size, call, memory)?;
             self.drive(&mut before.returns);
+            self.attached()?.task.check_returned(&before)?;
         }
         let Attached { task, memory } = self.attached()?;
         task.map_region(request, memory)
@@ -276,7 +277,7 @@ impl Vm {
         let call = self.host.next_call();
         let Attached { task, memory } = self.attached()?;
         let mut deallocation = task.deallocate(address, size, call, memory)?;
-        // Precious pages are returned; whether that worked or not, the guest gives the range up.
+        // Precious pages are returned; with those that were not, the guest keeps the range.
         self.drive(&mut deallocation.returns);
         let Attached { task, memory } = self.attached()?;
         task.finish_deallocate(&deallocation, memory)

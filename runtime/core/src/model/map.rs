@@ -230,14 +230,22 @@ impl Model {
         target.resident = resident;
     }
 
-    /// `vm_deallocate`: precious pages are returned, whether that works or not the range becomes a hole.
+    /// `vm_deallocate`: precious pages are returned, then the range becomes a hole. It stays where one could not be, of an object
+    /// that is not gone.
     pub fn deallocate(&mut self, task: usize, address: u64, size: u64) -> Outcome {
         let (pages, _) = match self.allocated(task, address, size, self.tasks[task].address_end) {
             Ok(found) => found,
             Err(error) => return refused(error),
         };
         let runs = self.runs(task, &pages);
-        let (_, returned) = self.clean(task, runs, UNMAP);
+        let (error, returned) = self.clean(task, runs, UNMAP);
+        let is_kept = |address: &u64| {
+            let page = self.page(task, *address);
+            matches!(page.kind, Kind::Object { object, .. } if page.precious && !self.objects[object].gone)
+        };
+        if let Some(result) = error.filter(|_| pages.iter().any(is_kept)) {
+            return Outcome { result, returned };
+        }
         self.make_zero(task, &pages, Kind::Hole);
         self.forget_closed(task);
         Outcome {

@@ -422,7 +422,9 @@ impl Model {
     /// What was returned is clean; what is dropped shows the pager's copy.
     fn drop_pages(&mut self, task: usize, run: &mut Run, effect: Effect) {
         for address in &run.returned {
-            self.page_mut(task, *address).dirty = false;
+            let page = self.page_mut(task, *address);
+            page.dirty = false;
+            page.precious &= effect.drops != Drops::Unmapped;
         }
         if effect.drops == Drops::Nothing || effect.drops == Drops::Unmapped {
             return;

@@ -5,8 +5,8 @@ use crate::{
     abi::{Behavior, Inherit, PORT_NULL, RegionInfo, VmFlags, VmProt, VmSync},
     map::{EntryBacking, Sharing, VmMapEntry},
     memory::TaskMemory,
-    msync::{Cleaning, Msync},
-    object::ObjectHandle,
+    msync::{Cleaning, Msync, Segment},
+    object::{MemoryObject, ObjectHandle},
     page::{ByteRange, PageRange},
     pager::CallId,
     task::{
@@ -261,7 +261,26 @@ impl<O: ObjectHandle> Task<O> {
         Ok(Deallocation { returns, pages })
     }
 
-    /// `vm_deallocate`, second half: the range becomes a hole. `memory` of what was returned is gone already.
+    /// Whether all of a range may go: each of its precious pages was returned, or its object is gone. Else the range is to stay, as
+    /// it holds the only copy, and the guest gets the error.
+    pub fn check_returned(&self, deallocation: &Deallocation<O>) -> Result<(), KernReturn> {
+        let is_left = |segment: &Segment<O>| {
+            let holds_any = |object: &mut MemoryObject| {
+                object.destroyed().is_none() && !object.precious.within(segment.object_pages).is_empty()
+            };
+            segment.sharing == Sharing::Writer && segment.object.with(holds_any)
+        };
+        if !self.segments(deallocation.pages).iter().any(is_left) {
+            return Ok(());
+        }
+        match deallocation.returns.answer() {
+            // What it took it has lost since.
+            KernReturn::Success => Err(KernReturn::Failure),
+            error => Err(error),
+        }
+    }
+
+    /// `vm_deallocate`, second half: the range becomes a hole; or stays as it is, see [`Task::check_returned`].
     pub fn finish_deallocate(
         &mut self,
         deallocation: &Deallocation<O>,
@@ -271,6 +290,7 @@ impl<O: ObjectHandle> Task<O> {
         if pages.is_empty() {
             return Ok(());
         }
+        self.check_returned(deallocation)?;
         self.leave(pages);
         self.map.remove(pages);
         self.forget_closed();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use vmsync_core::{
-    ByteRange, KernReturn, PageRange, PageSet,
+    ByteRange, KernReturn, PageRange, PageSet, PagerError, PagerErrorKind,
     abi::{VmProt, VmSync},
     object::ObjectHandle,
     pager::{LockRequest, MemoryObjectControl, ReturnPages},
@@ -114,9 +114,38 @@ fn p1_pages_marked_by_a_supply_are_forgotten_with_their_mapping() {
     let mut guest = Guest::new(32);
     guest.map(&object, 8);
     object.with(|object| object.precious.insert(PageRange::new(0, 2)));
-    pager.script(|script| script.completion_fails = Some(vmsync_core::PagerErrorKind::Io));
-    assert_eq!(guest.deallocate(8..10), KernReturn::Failure, "it was tried");
+    assert_eq!(guest.deallocate(8..10), KernReturn::Success);
     assert!(object.with(|object| object.precious.is_empty() && object.resident.is_empty()));
+}
+
+#[test]
+fn p1_a_range_whose_pages_were_not_returned_is_kept() {
+    let (pager, object, mut guest) = precious();
+    // A pager that takes what it is given, beside.
+    let other_pager = TestPager::beside(&pager);
+    let other = Object::new(&other_pager, 'b', 1);
+    other_pager.script(|script| _ = script.moves.insert(other.id()));
+    guest.map(&other, 12);
+    guest.store([9], 1);
+    for kind in [PagerErrorKind::NoSpace, PagerErrorKind::Io] {
+        pager.script(|script| script.completion_fails = Some(kind));
+        assert_eq!(guest.deallocate(8..13), kind.write_back());
+        assert_eq!([8, 9, 10, 11].map(|page| guest.read(page)), [10, 1, 12, 13]);
+        assert!(object.with(|object| object.precious.contains(0) && object.dirty.contains(1)));
+        assert!(other.with(|object| object.precious.is_empty()), "it has a copy");
+    }
+    pager.script(|script| script.completion_fails = None);
+    assert_eq!(guest.deallocate(8..13), KernReturn::Success);
+    guest.map(&object, 8);
+    assert_eq!([8, 9, 10, 11].map(|page| guest.read(page)), [10, 1, 12, 13]);
+}
+
+#[test]
+fn p1_a_range_whose_object_is_gone_is_given_up() {
+    let (_pager, object, mut guest) = precious();
+    object.with(|object| object.destroy(PagerError::new(PagerErrorKind::Gone, "as the test says")));
+    assert_eq!(guest.deallocate(8..12), KernReturn::MemoryFailure, "it was tried");
+    assert!(!guest.task.map().covers(PageRange::new(8, 9)));
 }
 
 #[test]
