@@ -356,6 +356,8 @@ impl Vm {
             return Err(KernReturn::NoSpace);
         }
         if request.overwrite {
+            let Attached { task, memory } = self.attached()?;
+            task.check_map(request, memory)?;
             self.return_precious(request.address, request.size)?;
         }
         let Attached { task, memory } = self.attached()?;

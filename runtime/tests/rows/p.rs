@@ -93,6 +93,61 @@ fn p1_what_holds_pages_of_an_object_that_is_gone_is_given_up() {
 }
 
 #[test]
+fn p1_a_mapping_that_is_refused_returns_nothing() {
+    each_with(PRECIOUS, |rig| {
+        let mut guest = precious(rig);
+        guest.touch([0], 8);
+        rig.log();
+        let port = guest.open("a", 2);
+        let over = Window {
+            flags: 0x4000,
+            ..Window::new(port, 2)
+        };
+        let bad = [
+            (
+                Window {
+                    port: port + 9,
+                    ..over
+                },
+                KernReturn::InvalidObject,
+            ),
+            (
+                Window {
+                    first_page: 1,
+                    ..over
+                },
+                KernReturn::InvalidArgument,
+            ),
+            (
+                Window {
+                    protection: (3, 1),
+                    ..over
+                },
+                KernReturn::InvalidArgument,
+            ),
+            (
+                Window {
+                    protection: (3, 8),
+                    ..over
+                },
+                KernReturn::InvalidArgument,
+            ),
+        ];
+        for (window, expected) in bad {
+            assert_eq!(guest.try_map(window), expected, "{window:?}");
+        }
+        assert!(rig.log().is_empty(), "uncommitted pages least of all");
+        assert_eq!((guest.touched(0), guest.touched(1)), (8, 7));
+        assert_eq!(guest.deallocate(BASE, 2 * P), KernReturn::Success);
+        assert_eq!(
+            (rig.committed("a", 0), rig.committed("a", 1)),
+            (8, 7),
+            "still precious"
+        );
+    });
+}
+
+#[test]
 fn p1_precious_pages_are_returned_when_the_guest_ends() {
     each_with(PRECIOUS, |rig| {
         let guest = precious(rig);

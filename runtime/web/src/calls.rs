@@ -265,6 +265,7 @@ impl Vm {
             // Precious pages go back before their regions do.
             let call = self.host.next_call();
             let Attached { task, memory } = self.attached()?;
+            task.check_map(request, memory)?;
             let mut before = task.deallocate(request.address, request.size, call, memory)?;
             self.drive(&mut before.returns);
             self.attached()?.task.check_returned(&before)?;

@@ -83,6 +83,15 @@ pub struct Deallocation<O: ObjectHandle> {
     pages: PageRange,
 }
 
+/// What the arguments of a `vm_map` that may begin stand for.
+struct Checked<O> {
+    range: ByteRange,
+    pages: PageRange,
+    /// There are regions in the range.
+    replaces: bool,
+    source: Option<Source<O>>,
+}
+
 impl<O: ObjectHandle> Task<O> {
     /// Where ANYWHERE puts `size` bytes at a multiple of `mask + 1`: the lowest hole, or behind linear memory.
     pub fn place(&self, size: u64, mask: u64) -> Result<Placement, KernReturn> {
@@ -115,30 +124,19 @@ impl<O: ObjectHandle> Task<O> {
     ///
     /// When the pager cannot supply the object or memory cannot be changed, the range is left as zero-filled memory;
     /// so is one whose regions were to be replaced, when another task writes the object. Every other error leaves
-    /// everything as it was. What is replaced is forgotten as [`Task::finish_deallocate`] does: drive the returns of
-    /// [`Task::deallocate`] first where precious pages may be among it.
+    /// everything as it was. What is replaced is forgotten: where precious pages may be among it, ask [`Task::check_map`] first,
+    /// drive the returns of [`Task::deallocate`], and ask [`Task::check_returned`].
     pub fn map_region(
         &mut self,
         request: &MapRequest,
         memory: &mut dyn TaskMemory,
     ) -> Result<(), KernReturn> {
-        let range = self.region_range(request.address, request.size)?;
-        let pages = self.page_size.shrink(range);
-        self.make_room(memory)?;
-        if request.protection.has_unknown() || request.max_protection.has_unknown() {
-            return Err(KernReturn::InvalidArgument);
-        }
-        if !request.max_protection.contains(request.protection) {
-            return Err(KernReturn::InvalidArgument);
-        }
-        let replaces = self.map.entries_in(pages).any(|entry| entry.is_region());
-        if replaces && !request.overwrite {
-            return Err(KernReturn::NoSpace);
-        }
-        let source = match request.port {
-            PORT_NULL => None,
-            _ => Some(self.check_source(request, range)?),
-        };
+        let Checked {
+            range,
+            pages,
+            replaces,
+            source,
+        } = self.checked(request, memory)?;
         // What is replaced may be this very object's region: it gives its pages up first.
         self.leave(pages);
         if let Some(source) = &source
@@ -170,6 +168,38 @@ impl<O: ObjectHandle> Task<O> {
                 Err(error)
             }
         }
+    }
+
+    /// Whether [`Task::map_region`] would begin: to be asked before precious pages are returned for its sake.
+    pub fn check_map(&self, request: &MapRequest, memory: &mut dyn TaskMemory) -> Result<(), KernReturn> {
+        self.checked(request, memory).map(drop)
+    }
+
+    /// Everything that can be checked before anything changes.
+    fn checked(&self, request: &MapRequest, memory: &mut dyn TaskMemory) -> Result<Checked<O>, KernReturn> {
+        let range = self.region_range(request.address, request.size)?;
+        let pages = self.page_size.shrink(range);
+        self.make_room(memory)?;
+        if request.protection.has_unknown() || request.max_protection.has_unknown() {
+            return Err(KernReturn::InvalidArgument);
+        }
+        if !request.max_protection.contains(request.protection) {
+            return Err(KernReturn::InvalidArgument);
+        }
+        let replaces = self.map.entries_in(pages).any(|entry| entry.is_region());
+        if replaces && !request.overwrite {
+            return Err(KernReturn::NoSpace);
+        }
+        let source = match request.port {
+            PORT_NULL => None,
+            _ => Some(self.check_source(request, range)?),
+        };
+        Ok(Checked {
+            range,
+            pages,
+            replaces,
+            source,
+        })
     }
 
     /// Checks the object of a mapping, the part of it, and the right to map it so.
