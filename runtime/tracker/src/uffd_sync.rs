@@ -174,6 +174,28 @@ impl Session {
         })
     }
 
+    fn register(&self, pages: PageRange) -> Result<(), TrackerError> {
+        let addresses: Range<usize> = self.shared.memory.addresses(pages);
+        // SAFETY: advice on huge pages changes no contents. A kernel without them refuses, and needs no advice.
+        let _ = unsafe {
+            madvise(
+                self.shared.memory.pointer(pages).cast(),
+                addresses.len(),
+                Advice::LinuxNoHugepage,
+            )
+        };
+        self.shared.uffd.register(addresses).map_err(|errno| {
+            let why = match errno {
+                Errno::INVAL => {
+                    format!("{errno}; not mapped, or a private mapping of a file: supply it by copying")
+                }
+                Errno::BUSY => format!("{errno}; another userfaultfd watches this range"),
+                _ => errno.to_string(),
+            };
+            failed(KIND, "UFFDIO_REGISTER", why)
+        })
+    }
+
     /// Arms every page of `pages`.
     fn arm(&self, pages: PageRange) -> Result<(), Errno> {
         let addresses = self.shared.memory.addresses(pages);
@@ -258,37 +280,17 @@ impl UffdSync {
         if self.session.process == process() {
             return Ok(());
         }
-        self.forked = true;
-        self.session = Session::open(self.memory)?;
+        // Whole or not at all: the next call tries again.
+        let session = Session::open(self.memory)?;
         for (pages, _) in self.attached.all() {
-            self.register(pages)?;
-            let state = self.session.shared.state();
+            session.register(pages)?;
+            let state = session.shared.state();
             state.attached.insert(pages);
             state.dirty.insert(pages);
         }
+        self.forked = true;
+        self.session = session;
         Ok(())
-    }
-
-    fn register(&self, pages: PageRange) -> Result<(), TrackerError> {
-        let addresses: Range<usize> = self.memory.addresses(pages);
-        // SAFETY: advice on huge pages changes no contents. A kernel without them refuses, and needs no advice.
-        let _ = unsafe {
-            madvise(
-                self.memory.pointer(pages).cast(),
-                addresses.len(),
-                Advice::LinuxNoHugepage,
-            )
-        };
-        self.session.shared.uffd.register(addresses).map_err(|errno| {
-            let why = match errno {
-                Errno::INVAL => {
-                    format!("{errno}; not mapped, or a private mapping of a file: supply it by copying")
-                }
-                Errno::BUSY => format!("{errno}; another userfaultfd watches this range"),
-                _ => errno.to_string(),
-            };
-            failed(KIND, "UFFDIO_REGISTER", why)
-        })
     }
 
     /// Arms `pages` anew, all of them clean.
@@ -317,7 +319,7 @@ impl Tracker for UffdSync {
             return Ok(());
         }
         self.ensure_session()?;
-        self.register(pages)?;
+        self.session.register(pages)?;
         self.attached.insert(pages, backing);
         self.session.shared.state().attached.insert(pages);
         self.arm_clean(pages)
@@ -372,5 +374,81 @@ impl Drop for UffdSync {
     fn drop(&mut self) {
         let all = PageRange::new(0, self.memory.pages_reserved());
         self.detach(self.memory.page.byte_range(all));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+    use vmsync_core::PageSize;
+
+    use super::*;
+    use crate::memory::LinearRange;
+
+    const PAGES: u64 = 8;
+
+    /// Runs `body` with a tracker of fresh memory, where this rung works.
+    fn with_tracker(body: impl FnOnce(&mut UffdSync)) {
+        let page = PageSize::new(rustix::param::page_size() as u64).expect("a page");
+        let bytes_reserved = PAGES * page.bytes();
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new mapping at an address that the kernel chooses.
+        let base = unsafe {
+            mmap_anonymous(
+                core::ptr::null_mut(),
+                bytes_reserved as usize,
+                access,
+                MapFlags::PRIVATE,
+            )
+        };
+        let base = base.expect("address space");
+        let range = LinearRange {
+            base: base.cast(),
+            bytes_reserved,
+        };
+        // SAFETY: the memory outlives the tracker.
+        match unsafe { UffdSync::new(Memory::new(range, page)) } {
+            Ok(mut tracker) => body(&mut tracker),
+            Err(error) => eprintln!("skipped: {error}"),
+        }
+        // SAFETY: the mapping is this function's own.
+        unsafe { munmap(base, bytes_reserved as usize) }.expect("it is there");
+    }
+
+    fn bytes(tracker: &UffdSync, start: u64, end: u64) -> ByteRange {
+        tracker.memory.page.byte_range(PageRange::new(start, end))
+    }
+
+    #[test]
+    fn a_session_that_watches_a_part_is_no_session() {
+        with_tracker(|tracker| {
+            for (start, end) in [(0, 2), (4, 6)] {
+                let range = bytes(tracker, start, end);
+                tracker.attach(range, Backing::Anonymous).expect("it was probed");
+            }
+            // As in a forked child, in which somebody else watches the second run.
+            tracker.session.process = 0;
+            let first = tracker.memory.addresses(PageRange::new(0, 2));
+            tracker
+                .session
+                .shared
+                .uffd
+                .unregister(first)
+                .expect("it was registered");
+            let all = bytes(tracker, 0, PAGES);
+            for _ in 0..2 {
+                assert!(tracker.collect(all, &mut PageSet::new()).is_err());
+            }
+            let second = tracker.memory.addresses(PageRange::new(4, 6));
+            tracker
+                .session
+                .shared
+                .uffd
+                .unregister(second)
+                .expect("it was registered");
+            let mut dirty = PageSet::new();
+            tracker.collect(all, &mut dirty).expect("nobody else watches now");
+            assert_eq!(dirty.runs(), [PageRange::new(0, 2), PageRange::new(4, 6)]);
+        });
     }
 }
