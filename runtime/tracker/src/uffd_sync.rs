@@ -73,6 +73,20 @@ struct State {
     broken: Option<Errno>,
 }
 
+impl State {
+    /// Whether somebody answers faults: else a store to an armed page would wait for ever.
+    fn check(&self) -> Result<(), TrackerError> {
+        match self.broken {
+            None => Ok(()),
+            Some(errno) => Err(failed(
+                KIND,
+                "the fault thread stopped and nothing is watched any more",
+                errno,
+            )),
+        }
+    }
+}
+
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -296,6 +310,8 @@ impl UffdSync {
     /// Arms `pages` anew, all of them clean.
     fn arm_clean(&self, pages: PageRange) -> Result<(), TrackerError> {
         let state = self.session.shared.state();
+        state.check()?;
+        state.attached.insert(pages);
         state.dirty.remove(pages);
         self.session.arm(pages).map_err(|errno| {
             state.dirty.insert(pages);
@@ -321,7 +337,6 @@ impl Tracker for UffdSync {
         self.ensure_session()?;
         self.session.register(pages)?;
         self.attached.insert(pages, backing);
-        self.session.shared.state().attached.insert(pages);
         self.arm_clean(pages)
     }
 
@@ -349,13 +364,7 @@ impl Tracker for UffdSync {
         let pages = self.memory.pages(range);
         self.ensure_session()?;
         let state = self.session.shared.state();
-        if let Some(errno) = state.broken {
-            return Err(failed(
-                KIND,
-                "the fault thread stopped and nothing is watched any more",
-                errno,
-            ));
-        }
+        state.check()?;
         let mut found = PageSet::new();
         state.dirty.take(pages, |run| found.insert(run));
         // What lies between is armed already: one call over it costs less than one for each side.
@@ -449,6 +458,19 @@ mod tests {
             let mut dirty = PageSet::new();
             tracker.collect(all, &mut dirty).expect("nobody else watches now");
             assert_eq!(dirty.runs(), [PageRange::new(0, 2), PageRange::new(4, 6)]);
+        });
+    }
+
+    #[test]
+    fn nothing_is_armed_that_nobody_answers_for() {
+        with_tracker(|tracker| {
+            let range = bytes(tracker, 0, 2);
+            tracker.attach(range, Backing::Anonymous).expect("it was probed");
+            tracker.session.shared.state().broken = Some(Errno::IO);
+            let other = bytes(tracker, 4, 6);
+            assert!(tracker.attach(other, Backing::Anonymous).is_err());
+            assert!(tracker.clear(range).is_err());
+            assert!(tracker.collect(range, &mut PageSet::new()).is_err());
         });
     }
 }
