@@ -5,6 +5,8 @@
 
 mod harness;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use vmsync_core::{
     ByteRange, KernReturn, PageRange, PageSet, PageSize, PagerErrorKind,
     abi::{Behavior, Inherit, OpenFlags, VmProt, VmSync},
@@ -306,6 +308,39 @@ fn ports_are_bounded_and_not_used_again() {
         guest.task.port_of(&object).is_some(),
         "other ports of it are open"
     );
+}
+
+#[test]
+fn a_pager_that_panics_in_a_mapping_leaves_no_claim() {
+    let pager = TestPager::new();
+    let [before, object] = ['a', 'b'].map(|name| Object::new(&pager, name, 4));
+    for replaces in [false, true] {
+        let mut guest = Guest::new(16);
+        let port = guest.open(&object);
+        if replaces {
+            guest.map(&before, 4);
+        }
+        pager.script(|script| _ = script.supplies_panic.insert((object.id(), 2)));
+        let over = MapRequest {
+            overwrite: replaces,
+            ..request(port, 4, 4)
+        };
+        let mapped = catch_unwind(AssertUnwindSafe(|| guest.map_with(&over)));
+        assert!(mapped.is_err(), "the pager has panicked");
+        pager.script(|script| script.supplies_panic.clear());
+        // Another task writes both, and what becomes of the first is nothing to it.
+        let mut other = Guest::new(16);
+        other.map(&object, 4);
+        other.map(&before, 8);
+        guest.task.terminate();
+        other.store(4..12, 7);
+        assert_eq!(other.msync(4..12, SYNC), KernReturn::Success);
+        for object in [&object, &before] {
+            assert_eq!(pager.durable(object.id(), 3)[0], 7);
+            assert!(object.with(|object| object.written_by.contains(3)), "its own");
+        }
+        assert_eq!(other.deallocate(4..12), KernReturn::Success);
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::{
     pager::CallId,
     task::{
         Task, shortage,
-        source::{Source, claim, place_object, unclaim},
+        source::{Claim, Source, place_object, unclaim},
     },
 };
 
@@ -139,15 +139,21 @@ impl<O: ObjectHandle> Task<O> {
         } = self.checked(request, memory)?;
         // What is replaced may be this very object's region: it gives its pages up first.
         self.leave(pages);
-        if let Some(source) = &source
-            && source.sharing == Sharing::Writer
-            && !claim(&source.object, source.pages)
-        {
-            if replaces {
-                self.reset(pages, memory)?;
-            }
-            return Err(KernReturn::NoAccess);
+        if replaces {
+            // Also where the pager panics: what was given up is not given up once more.
+            self.map.enter(VmMapEntry::anonymous(pages, false));
         }
+        let writes = source.as_ref().filter(|source| source.sharing == Sharing::Writer);
+        let claim = match writes.map(Claim::take) {
+            Some(None) => {
+                if replaces {
+                    self.reset(pages, memory)?;
+                }
+                return Err(KernReturn::NoAccess);
+            }
+            Some(claim) => claim,
+            None => None,
+        };
         match self.place_region(request, range, source.as_ref(), memory) {
             Ok(backing) => {
                 self.map.enter(VmMapEntry {
@@ -157,13 +163,12 @@ impl<O: ObjectHandle> Task<O> {
                     inherit: request.inherit,
                     ..VmMapEntry::anonymous(pages, true)
                 });
+                claim.map(Claim::keep);
                 self.forget_closed();
                 Ok(())
             }
             Err(error) => {
-                if let Some(source) = source.filter(|source| source.sharing == Sharing::Writer) {
-                    unclaim(&source.object, source.pages);
-                }
+                drop(claim);
                 self.reset(pages, memory)?;
                 Err(error)
             }

@@ -17,15 +17,31 @@ pub(super) struct Source<O> {
     pub sharing: Sharing,
 }
 
-/// Takes `pages` of the object for writing; one task writes a page at a time.
-pub(super) fn claim<O: ObjectHandle>(object: &O, pages: PageRange) -> bool {
-    object.with(|object| {
-        let free = object.written_by.within(pages).is_empty();
-        if free {
-            object.written_by.insert(pages);
-        }
-        free
-    })
+/// The right to write what a source shows; one task writes a page at a time. Given back when dropped, also where a pager panics.
+pub(super) struct Claim<'a, O: ObjectHandle>(&'a Source<O>);
+
+impl<'a, O: ObjectHandle> Claim<'a, O> {
+    /// Takes the pages of `source`; `None` where somebody else writes one of them.
+    pub fn take(source: &'a Source<O>) -> Option<Self> {
+        source.object.with(|object| {
+            let is_free = object.written_by.within(source.pages).is_empty();
+            is_free.then(|| {
+                object.written_by.insert(source.pages);
+                Self(source)
+            })
+        })
+    }
+
+    /// The task's map has a region of it now, and [`unclaim`] gives it back.
+    pub fn keep(self) {
+        core::mem::forget(self);
+    }
+}
+
+impl<O: ObjectHandle> Drop for Claim<'_, O> {
+    fn drop(&mut self) {
+        unclaim(&self.0.object, self.0.pages);
+    }
 }
 
 /// Gives `pages` of the object back.

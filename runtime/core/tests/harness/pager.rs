@@ -36,6 +36,8 @@ pub struct Script {
     pub returns_fail: BTreeMap<(ObjectId, u64), PagerErrorKind>,
     /// Requests for one of these pages are refused.
     pub supplies_fail: BTreeMap<(ObjectId, u64), PagerErrorKind>,
+    /// The pager panics when it is asked for one of these pages.
+    pub supplies_panic: BTreeSet<(ObjectId, u64)>,
     /// The last `synchronize` of a call is refused at once.
     pub synchronize_fails: Option<PagerErrorKind>,
     /// Completions carry the error.
@@ -307,6 +309,13 @@ impl Pager for TestPager {
             .find_map(|page| state.script.supplies_fail.get(&(object, page)).copied());
         if let Some(kind) = fault {
             return Err(error(kind));
+        }
+        if range
+            .clone()
+            .any(|page| state.script.supplies_panic.contains(&(object, page)))
+        {
+            drop(state);
+            panic!("as the test says");
         }
         let precious = access.contains(VmProt::WRITE) && state.script.moves.contains(&object);
         let store = state.stores.get_mut(&object).expect("an open object");
