@@ -154,6 +154,27 @@ impl Bucket {
             .join(format!("{epoch:016x}-{writer:016x}-{number:016x}"))
     }
 
+    /// The number of the manifest whose key it is.
+    fn manifest_number(&self, key: &Path) -> Option<u64> {
+        let number = !u64::from_str_radix(key.filename()?, 16).ok()?;
+        (self.manifest_key(number) == *key).then_some(number)
+    }
+
+    /// The name of the segment whose key it is.
+    fn segment_name(&self, key: &Path) -> Option<SegmentName> {
+        let mut numbers = key
+            .filename()?
+            .split('-')
+            .map(|text| u64::from_str_radix(text, 16));
+        let mut next = || numbers.next()?.ok();
+        let name = SegmentName {
+            epoch: next()?,
+            writer: next()?,
+            number: next()?,
+        };
+        (self.segment_key(name) == *key).then_some(name)
+    }
+
     /// Creates manifest `number`; false where there is one.
     pub(crate) async fn create(&self, number: u64, bytes: Bytes) -> std::result::Result<bool, Failure> {
         let key = self.manifest_key(number);
@@ -248,8 +269,14 @@ impl Bucket {
         let folder = &self.prefix.clone().join("manifest");
         self.repeat(deadline, move || async move {
             self.counts.lists.fetch_add(1, Ordering::Relaxed);
-            let first = self.store.list(Some(folder)).next().await.transpose()?;
-            Ok(first.and_then(|object| manifest_number(&object.location)))
+            let mut objects = self.store.list(Some(folder));
+            while let Some(object) = objects.next().await {
+                // Others may have keys of their own there.
+                if let Some(number) = self.manifest_number(&object?.location) {
+                    return Ok(Some(number));
+                }
+            }
+            Ok(None)
         })
         .await
     }
@@ -258,7 +285,7 @@ impl Bucket {
     pub(crate) async fn manifests(&self, deadline: Instant) -> Result<BTreeMap<u64, SystemTime>> {
         let objects = self.list("manifest", deadline).await?;
         let written = objects.into_iter().filter_map(|object| {
-            let number = manifest_number(&object.location)?;
+            let number = self.manifest_number(&object.location)?;
             Some((number, object.last_modified.into()))
         });
         Ok(written.collect())
@@ -269,7 +296,7 @@ impl Bucket {
             .list("segment", deadline)
             .await?
             .iter()
-            .filter_map(|object| segment_name(&object.location))
+            .filter_map(|object| self.segment_name(&object.location))
             .collect())
     }
 
@@ -395,23 +422,4 @@ impl Bucket {
         };
         Failure::Refused(PagerError::new(kind, format!("{}: {error}: {advice}", self.name)))
     }
-}
-
-fn manifest_number(key: &Path) -> Option<u64> {
-    let name = key.filename()?;
-    let number = u64::from_str_radix(name, 16).ok()?;
-    (name.len() == 16).then_some(!number)
-}
-
-fn segment_name(key: &Path) -> Option<SegmentName> {
-    let mut numbers = key
-        .filename()?
-        .split('-')
-        .map(|text| u64::from_str_radix(text, 16));
-    let mut next = || numbers.next()?.ok();
-    Some(SegmentName {
-        epoch: next()?,
-        writer: next()?,
-        number: next()?,
-    })
 }

@@ -381,6 +381,26 @@ fn changed_bytes_are_found_out() {
     assert_eq!(found, 80);
 }
 
+/// Keys that others have put there, before and behind the store's own, and copies of those in a folder.
+#[test]
+fn keys_of_others_do_not_matter() {
+    let location = in_memory();
+    drop(store(&location));
+    for other in [".keep", "+000000000000000", "0/fffffffffffffff0", "README", "z"] {
+        for folder in ["manifest", "segment"] {
+            let key = Path::from(format!("{}/{folder}/{other}", location.prefix));
+            block_on(location.store.put(&key, PutPayload::from("others'"))).unwrap();
+        }
+    }
+    let readers = Options {
+        read_only: true,
+        ..Options::default()
+    };
+    open(location.clone(), &readers).unwrap();
+    client(&store(&location), "object", 1).commit_full(0, 1);
+    client(&store(&location), "object", 1).assert_full(0, 1);
+}
+
 #[test]
 fn what_cannot_be_opened_is_named() {
     let location = in_memory();
