@@ -32,7 +32,7 @@ use vmsync_pager_group::{
 use crate::{
     Options,
     error::{Failure, column, damaged},
-    limits::{PAUSE_FIRST, PAUSE_MAX, more_time},
+    limits::{PAGES_REMOVED_AT_ONCE, PAUSE_FIRST, PAUSE_MAX, more_time},
     parameters::{Parameters, sum},
     schema::{self, FORMAT_VERSION},
     session::{Server, Session, Step},
@@ -138,7 +138,19 @@ impl Postgres {
                 .map_err(|failure| failure.into_error(&name))
         };
         let inner = Arc::new(bridge.run("PostgreSQL", deadline, opening)?);
-        Ok(Self { bridge, inner })
+        let engine = Self { bridge, inner };
+        // What a writer that ended has left.
+        engine.remove_pages();
+        Ok(engine)
+    }
+
+    /// Removes the pages of removed objects, in the background. What fails is left to the next time.
+    fn remove_pages(&self) {
+        let inner = self.inner.clone();
+        if let Some(epoch) = inner.epoch {
+            let removing = async move { drop(inner.remove_pages(epoch).await) };
+            self.bridge.background().spawn(removing);
+        }
     }
 
     fn fill(&self, place: Place, version: Option<u64>, buffer: &mut [u8]) -> Result<bool> {
@@ -347,6 +359,19 @@ impl Inner {
         Ok(pages)
     }
 
+    /// Removes the pages of removed objects, a few at a time: a large object takes longer than a statement may, and others
+    /// want to go on meanwhile.
+    async fn remove_pages(&self, epoch: i64) -> Result<()> {
+        loop {
+            let deadline = Instant::now() + ENGINE_WAIT_MAX;
+            let found = self.rows(schema::REMOVED, &[&epoch], deadline).await?;
+            let Some(row) = found.first() else { return Ok(()) };
+            let object: i64 = column(&self.server.name, row, 0)?;
+            let values: [&(dyn ToSql + Sync); 2] = [&object, &PAGES_REMOVED_AT_ONCE];
+            self.rows(schema::REMOVE_PAGES, &values, deadline).await?;
+        }
+    }
+
     async fn commit(&self, parameters: Parameters, deadline: Instant) -> Result<()> {
         let Some(epoch) = self.epoch else {
             let message = format!("{} was opened read-only: open it for writing", self.server.name);
@@ -443,6 +468,10 @@ impl Engine for Postgres {
         let more = more_time(parameters.bytes);
         self.run(more, |inner, deadline| async move {
             inner.commit(parameters, deadline).await
-        })
+        })?;
+        if !batch.removed.is_empty() {
+            self.remove_pages();
+        }
+        Ok(())
     }
 }

@@ -26,6 +26,9 @@ pub const fn more_time(bytes: usize) -> Duration {
     Duration::from_secs((bytes / BYTES_PER_SECOND_MIN) as u64)
 }
 
+/// Pages of a removed object that one statement removes: reads wait for it, so it is short.
+pub const PAGES_REMOVED_AT_ONCE: i64 = 4096;
+
 /// How long connecting may take.
 pub const CONNECT_WAIT_MAX: Duration = Duration::from_secs(5);
 

@@ -9,7 +9,8 @@
 //! Invariants:
 //! - a writer changes nothing but through [`COMMIT`], whose every part depends on `fence`: the row of the store with
 //!   the writer's epoch and the number of commits that it knows of. So a stale writer, and a statement that arrives
-//!   twice, change nothing;
+//!   twice, change nothing. Only pages of no object are removed without it ([`REMOVE_PAGES`]): nobody reads them, and
+//!   ids are not used again;
 //! - a page of zeroes has no row.
 
 /// The version of everything in this file.
@@ -64,6 +65,17 @@ pub(crate) const READ: &str =
 pub(crate) const END_SESSION: &str =
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1 AND application_name = $2";
 
+/// An object that has pages and was removed, for the writer with the epoch. The pages' key is walked from object to object.
+pub(crate) const REMOVED: &str = "WITH RECURSIVE ids(id) AS (
+        SELECT min(object) FROM vmsync_pages
+        UNION ALL SELECT (SELECT min(object) FROM vmsync_pages WHERE object > id) FROM ids WHERE id IS NOT NULL)
+    SELECT id FROM ids WHERE id IS NOT NULL AND EXISTS (SELECT FROM vmsync_store WHERE epoch = $1)
+        AND NOT EXISTS (SELECT FROM vmsync_objects o WHERE o.id = ids.id) LIMIT 1";
+
+/// Removes pages of an object that was removed, so many at most.
+pub(crate) const REMOVE_PAGES: &str = "DELETE FROM vmsync_pages WHERE object = $1
+    AND page IN (SELECT page FROM vmsync_pages WHERE object = $1 ORDER BY page LIMIT $2)";
+
 /// A whole batch in one statement, which is one transaction and one round trip. Answers 1, or 0 where the fence held.
 pub(crate) const COMMIT: &str = "WITH fence AS (
         UPDATE vmsync_store SET commits = commits + 1, attempt = $3, calls = $4, object_next = $5
@@ -79,6 +91,5 @@ pub(crate) const COMMIT: &str = "WITH fence AS (
     zeroes AS (
         DELETE FROM vmsync_pages p USING fence, unnest($15::bigint[], $16::bigint[]) z(object, page)
         WHERE p.object = z.object AND p.page = z.page),
-    gone_pages AS (DELETE FROM vmsync_pages p USING fence WHERE p.object = ANY($17::bigint[])),
     gone_objects AS (DELETE FROM vmsync_objects o USING fence WHERE o.id = ANY($17::bigint[]))
     SELECT count(*) FROM fence";

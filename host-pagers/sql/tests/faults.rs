@@ -281,6 +281,40 @@ fn what_took_place_behind_a_failure_is_not_shown() {
     );
 }
 
+/// An object of any size is removed in statements that are all short, also where the writer ends meanwhile.
+#[test]
+fn a_large_object_is_removed_a_part_at_a_time() {
+    let Some(server) = server() else { return };
+    let url = fresh(&server);
+    let storage = store(&url);
+    client(&storage, "kept", 1).commit_full(0, 1);
+    let large = client(&storage, "large", 10_000);
+    large.commit_full(0, 1);
+    large.close();
+    // As many as a statement's time is not enough for, on a server that is as slow as it takes.
+    let fill = "INSERT INTO vmsync_pages SELECT o.id, page, '', 0
+            FROM vmsync_objects o, generate_series(1, 9999) page WHERE o.name = 'large';
+        CREATE FUNCTION is_short() RETURNS trigger LANGUAGE plpgsql AS
+        'BEGIN
+            IF (SELECT count(*) FROM gone) > 5000 THEN
+                RAISE query_canceled;
+            END IF;
+            RETURN NULL;
+        END';
+        CREATE TRIGGER is_short AFTER DELETE ON vmsync_pages REFERENCING OLD TABLE AS gone
+            FOR EACH STATEMENT EXECUTE FUNCTION is_short()";
+    with_client(&url, async |client| client.batch_execute(fill).await.unwrap());
+    storage.remove_object(&ObjectName::new("large").unwrap()).unwrap();
+    let pages = "SELECT count(*) FROM vmsync_pages";
+    wait_for(&url, pages, 1);
+    drop(storage);
+    let left = "INSERT INTO vmsync_pages SELECT 999, page, '', 0 FROM generate_series(0, 9999) page";
+    with_client(&url, async |client| client.batch_execute(left).await.unwrap());
+    let storage = store(&url);
+    wait_for(&url, pages, 1);
+    client(&storage, "kept", 1).assert_full(0, 1);
+}
+
 /// What is within a session's limit for a group is not enough for the largest calls.
 #[test]
 fn a_large_call_has_more_time() {
