@@ -64,14 +64,13 @@ pub(crate) fn failure(store: &str, error: &Error) -> Failure {
     };
     let code = refusal.code();
     // Operator intervention: the server stops, and a statement under way may have been committed. And what only ran
-    // into others: it is tried again in the same way.
-    let passing = ["57014", "40001", "40P01", "55P03"].contains(&code.code());
+    // into others, or found no room for a connection: it is tried again in the same way.
+    let passing = ["57014", "40001", "40P01", "55P03", "53300"].contains(&code.code());
     if passing || code.code().starts_with("57P") || code.code().starts_with("08") {
         return Failure::Lost(refusal.message().to_owned());
     }
     let (kind, advice) = match code.code() {
         "53100" | "53200" | "53400" => (PagerErrorKind::NoSpace, "free room on the server, then retry"),
-        "53300" => (PagerErrorKind::Io, "the server takes no more connections: retry"),
         "25006" => (PagerErrorKind::Denied, "the server is read-only: use the primary"),
         "3D000" => (PagerErrorKind::NotFound, "create the database first"),
         "3F000" => (

@@ -281,6 +281,41 @@ fn what_took_place_behind_a_failure_is_not_shown() {
     );
 }
 
+/// A server that takes no more connections, as when everybody comes back at once, has an end: the call waits for it.
+#[test]
+fn a_call_waits_until_there_is_room_for_its_connection() {
+    let Some(server) = server() else { return };
+    let role = format!("room{}", std::process::id());
+    let run = |sql: String| {
+        with_client(&server, async |client| client.batch_execute(&sql).await.unwrap());
+    };
+    // The limit does not hold for superusers.
+    run(format!(
+        "CREATE ROLE {role} LOGIN PASSWORD 'pass'; GRANT CREATE ON DATABASE postgres TO {role}"
+    ));
+    let at = server.find('@').unwrap();
+    let own = fresh(&format!("postgres://{role}:pass{}", &server[at..]));
+    let proxy = Proxy::start(address(&own)).unwrap();
+    let store = store(&through(&own, proxy.address()));
+    let client = client(&store, "object", 2);
+    client.commit_full(0, 1);
+    run(format!("ALTER ROLE {role} CONNECTION LIMIT 0"));
+    proxy.set(Network::Reset);
+    proxy.wait_for_ends();
+    proxy.set(Network::Sound);
+    thread::scope(|scope| {
+        let waits = scope.spawn(|| client.try_commit_full(0, 2));
+        // It is refused again and again, or the call is over.
+        let before = proxy.connections();
+        while proxy.connections() < before + 3 && !waits.is_finished() {
+            thread::sleep(Duration::from_millis(5));
+        }
+        run(format!("ALTER ROLE {role} CONNECTION LIMIT -1"));
+        assert_eq!(kind(waits.join().unwrap()), None);
+    });
+    client.assert_full(0, 2);
+}
+
 /// An object of any size is removed in statements that are all short, also where the writer ends meanwhile.
 #[test]
 fn a_large_object_is_removed_a_part_at_a_time() {
