@@ -1,6 +1,11 @@
 //! [`Location`]: which object store, and where in it; from a URL, with credentials from the environment.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    fs::File,
+    io::{self, ErrorKind},
+    sync::Arc,
+    time::Duration,
+};
 
 use object_store::{
     ClientConfigKey, ObjectStore, RetryConfig,
@@ -86,7 +91,7 @@ impl Location {
         let path = url
             .to_file_path()
             .map_err(|()| refuse(format!("{url} names no folder")))?;
-        std::fs::create_dir_all(&path).map_err(|error| refuse(format!("{}: {error}", path.display())))?;
+        make_folder(&path).map_err(|error| refuse(format!("{}: {error}", path.display())))?;
         let store = LocalFileSystem::new_with_prefix(&path).map_err(|error| refuse(error.to_string()))?;
         Ok(Self {
             store: Arc::new(store.with_fsync(true)),
@@ -96,6 +101,26 @@ impl Location {
             folder: true,
         })
     }
+}
+
+/// Makes the folder at `path` and those that it lies in, where they are missing, and their names durable. Also the name of a
+/// folder that is there: who made it may have been killed before that was done.
+fn make_folder(path: &std::path::Path) -> io::Result<()> {
+    let missing = path.ancestors().take_while(|folder| !folder.is_dir()).count();
+    std::fs::create_dir_all(path)?;
+    for parent in path.ancestors().skip(1).take(missing.max(1)) {
+        // Only there is a folder a file that can be synced.
+        let synced = match cfg!(unix) {
+            true => File::open(parent).and_then(|folder| folder.sync_all()),
+            false => Ok(()),
+        };
+        match synced {
+            // Somebody else may own the folder that it lies in.
+            Err(error) if missing == 0 && error.kind() == ErrorKind::PermissionDenied => {}
+            synced => synced?,
+        }
+    }
+    Ok(())
 }
 
 type Built = object_store::Result<Arc<dyn ObjectStore>>;

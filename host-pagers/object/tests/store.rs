@@ -401,6 +401,18 @@ fn keys_of_others_do_not_matter() {
     client(&store(&location), "object", 1).assert_full(0, 1);
 }
 
+/// A folder below folders that are not there, one that is, and the one that lies in none.
+#[test]
+fn a_folder_is_made_where_it_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("file://{}/a/b/c", folder.path().display());
+    for byte in 1..3 {
+        let storage = store(&Location::new(&url).unwrap());
+        client(&storage, "object", 1).commit_full(0, byte);
+    }
+    Location::new("file:///").unwrap();
+}
+
 #[test]
 fn what_cannot_be_opened_is_named() {
     let location = in_memory();
