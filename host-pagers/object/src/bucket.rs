@@ -328,13 +328,16 @@ impl Bucket {
         let mut all = Ok(());
         for keys in keys.chunks(KEYS_REMOVED_AT_ONCE) {
             self.counts.deletes.fetch_add(1, Ordering::Relaxed);
-            let keys = stream::iter(keys.to_vec().into_iter().map(Ok)).boxed();
-            let removal = self.store.delete_stream(keys).fold(Ok(()), |all, one| {
-                ready(all.and(match one {
-                    Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
-                    Err(error) => Err(error),
-                }))
-            });
+            let keys: Vec<_> = keys.iter().cloned().map(Ok).collect();
+            let removal = self
+                .store
+                .delete_stream(stream::iter(keys).boxed())
+                .fold(Ok(()), |all, one| {
+                    ready(all.and(match one {
+                        Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
+                        Err(error) => Err(error),
+                    }))
+                });
             let failure = match timeout(REQUEST_WAIT_MAX, removal).await {
                 Ok(Ok(())) => continue,
                 Ok(Err(error)) => self.failure(error),
