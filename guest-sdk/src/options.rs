@@ -118,18 +118,19 @@ impl RegionOptions {
         window::check_name(window::ANONYMOUS)?;
         let len = size.checked_next_multiple_of(REGION_ALIGN).filter(|len| *len > 0);
         let len = len.ok_or(Error::BadSize { size: size as u64 })?;
+        let protection = self.protection();
         let address = self.place(len, None, |address, flags| {
             // SAFETY: as in `map`.
-            unsafe { raw::allocate(address, len, flags) }
+            unsafe { raw::map(address, len, flags, PORT_NULL, false, protection) }
         })?;
         window::take(address, len, window::ANONYMOUS);
-        // SAFETY: `len` bytes at `address` were just allocated and belong to nobody else.
+        // SAFETY: `len` bytes at `address` were just mapped and belong to nobody else.
         Ok(unsafe {
             Region::from_parts(Parts {
                 address,
                 len,
                 port: PORT_NULL,
-                writable: true,
+                writable: self.is_writable(),
                 shared: false,
             })
         })

@@ -32,7 +32,6 @@ mod import {
             max_protection: u32,
             inheritance: i32,
         ) -> i32;
-        pub fn vm_allocate(task: u32, address: *mut usize, size: usize, flags: u32) -> i32;
         pub fn vm_deallocate(task: u32, address: usize, size: usize) -> i32;
         pub fn vm_protect(task: u32, address: usize, size: usize, set_maximum: u32, protection: u32) -> i32;
         pub fn vm_region(
@@ -73,7 +72,7 @@ pub fn msync(address: usize, size: usize, flags: VmSync) -> Result<()> {
     })
 }
 
-/// `vm_map` of all of `object`; the address where it was mapped.
+/// `vm_map` of all of `object`, or of zero-filled memory for `PORT_NULL`; the address where it was mapped.
 ///
 /// # Safety
 /// No Rust object lives in `address..address + size`, unless `flags` has ANYWHERE.
@@ -104,17 +103,6 @@ pub unsafe fn map(
         )
     };
     check("vm_map", code).map(|()| mapped)
-}
-
-/// `vm_allocate`; the address of the zero-filled memory.
-///
-/// # Safety
-/// As for [`map`].
-pub unsafe fn allocate(address: usize, size: usize, flags: VmFlags) -> Result<usize> {
-    let mut mapped = address;
-    // SAFETY: `mapped` is a live word; the caller vouches for the range.
-    let code = unsafe { import::vm_allocate(TASK_SELF, &mut mapped, size, flags.0) };
-    check("vm_allocate", code).map(|()| mapped)
 }
 
 /// `vm_deallocate`.

@@ -28,10 +28,6 @@ pub unsafe fn map(
     refuse("vm_map")
 }
 
-pub unsafe fn allocate(_address: usize, _size: usize, _flags: VmFlags) -> Result<usize> {
-    refuse("vm_allocate")
-}
-
 pub unsafe fn unmap(_address: usize, _size: usize) -> Result<()> {
     refuse("vm_deallocate")
 }

@@ -33,6 +33,7 @@ const CASES: &[Case] = cases![
     region_cases::a_taken_address_is_refused,
     region_cases::an_object_that_is_not_granted_is_refused,
     region_cases::an_anonymous_region_is_zero,
+    region_cases::an_anonymous_region_may_be_read_only,
     region_cases::advice_changes_nothing,
     region_cases::a_region_says_what_it_is,
     region_cases::views_are_checked,

@@ -158,6 +158,12 @@ pub fn an_anonymous_region_is_zero() {
     }
 }
 
+pub fn an_anonymous_region_may_be_read_only() {
+    let region = Region::options().read_only().anonymous(BYTES).unwrap();
+    assert!(!region.is_writable() && region.as_slice().iter().all(|byte| *byte == 0));
+    assert_eq!(region.vm_region().unwrap().protection, VmProt::READ.0);
+}
+
 pub fn advice_changes_nothing() {
     let mut region = region();
     *word(&mut region, 0) += 1;
