@@ -4,9 +4,10 @@
 //! and undoes what it did where a later step fails.
 //!
 //! The address, in this order: the one given with [`RegionOptions::at`]; where the object was last mapped; the
-//! lowest free range of the window; without a window, the end of linear memory, which grows.
+//! lowest free range of the window; without a window, the end of linear memory, which grows. What others have mapped
+//! in the window (files of the POSIX library, say) is known to the host alone: the search goes on behind it.
 
-use vmsync_abi::{OpenFlags, PORT_NULL, VmFlags, VmProt};
+use vmsync_abi::{KernReturn, OpenFlags, PORT_NULL, VmFlags, VmProt};
 
 use crate::error::{Error, Result};
 use crate::limits::REGION_ALIGN;
@@ -168,20 +169,18 @@ impl RegionOptions {
     ) -> Result<usize> {
         let (low, high) = window::bounds();
         if let Some(address) = self.address.or(last.filter(|_| low < high)) {
-            let aligned = address % REGION_ALIGN == 0;
-            if aligned && window::is_free(address, len) {
-                return map(address, VmFlags::NONE);
+            if address % REGION_ALIGN == 0 && window::is_free(address, len) {
+                let mapped = map(address, VmFlags::NONE);
+                if !is_taken(&mapped) {
+                    return mapped;
+                }
             }
             if self.address.is_some() || !self.relocatable {
                 return Err(Error::Collision { address, size: len });
             }
         }
         if low < high {
-            let address = window::find(len).ok_or(Error::WindowFull {
-                size: len,
-                window: high - low,
-            })?;
-            return map(address, VmFlags::NONE);
+            return place_in_window(len, map);
         }
         let address = map(0, VmFlags::ANYWHERE)?;
         match last {
@@ -196,4 +195,27 @@ impl RegionOptions {
             _ => Ok(address),
         }
     }
+}
+
+/// Maps at the lowest free range of the window.
+fn place_in_window(len: usize, map: impl Fn(usize, VmFlags) -> Result<usize>) -> Result<usize> {
+    let (low, high) = window::bounds();
+    let mut from = low;
+    loop {
+        let address = window::find(from, len).ok_or(Error::WindowFull {
+            size: len,
+            window: high - low,
+        })?;
+        let mapped = map(address, VmFlags::NONE);
+        if !is_taken(&mapped) {
+            return mapped;
+        }
+        let (start, size, _) = raw::region(address)?;
+        from = start.saturating_add(size);
+    }
+}
+
+/// Whether something that this crate did not map is in the way.
+fn is_taken(mapped: &Result<usize>) -> bool {
+    mapped.is_err_and(|error| error.kern_return() == Some(KernReturn::NoSpace))
 }

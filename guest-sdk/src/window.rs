@@ -64,15 +64,15 @@ pub fn is_free(start: usize, size: usize) -> bool {
     start >= low && end <= high && first_overlap(start, end).is_none()
 }
 
-/// The lowest free range of `size` bytes, as its start.
-pub fn find(size: usize) -> Option<usize> {
-    let (low, high) = bounds();
-    let mut start = low;
+/// The lowest free range of `size` bytes from `start` on, which is in the window, as its start.
+pub fn find(mut start: usize, size: usize) -> Option<usize> {
+    let (_, high) = bounds();
     loop {
+        start = start.checked_next_multiple_of(REGION_ALIGN)?;
         let end = start.checked_add(size).filter(|end| *end <= high)?;
         match first_overlap(start, end) {
             None => return Some(start),
-            Some(overlap_end) => start = overlap_end.next_multiple_of(REGION_ALIGN),
+            Some(overlap_end) => start = overlap_end,
         }
     }
 }
@@ -131,7 +131,7 @@ mod tests {
         assert_eq!((low, high), (1 << 20, 256 << 20));
         let place = |size, name| {
             check_name(name).unwrap();
-            let start = find(size).unwrap();
+            let start = find(low, size).unwrap();
             assert!(is_free(start, size));
             take(start, size, name);
             start
@@ -149,14 +149,16 @@ mod tests {
         release(second);
         assert!(is_free(second, 3 * REGION_ALIGN));
         assert!(!is_free(second, 3 * REGION_ALIGN + 1));
-        assert_eq!(find(4 * REGION_ALIGN), Some(third + REGION_ALIGN));
-        assert_eq!(find(3 * REGION_ALIGN), Some(second));
+        assert_eq!(find(low, 4 * REGION_ALIGN), Some(third + REGION_ALIGN));
+        assert_eq!(find(low, 3 * REGION_ALIGN), Some(second));
+        assert_eq!(find(second + 1, REGION_ALIGN), Some(second + REGION_ALIGN));
 
         // Outside of the window nothing is free.
         assert!(!is_free(0, 1) && !is_free(high, 1) && !is_free(high - 1, 2));
         assert!(!is_free(usize::MAX, 2));
-        assert_eq!(find(high - low), None);
-        assert_eq!(find(usize::MAX), None);
+        assert_eq!(find(low, high - low), None);
+        assert_eq!(find(low, usize::MAX), None);
+        assert_eq!(find(usize::MAX, 1), None);
 
         release(first);
         release(third);

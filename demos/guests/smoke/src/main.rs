@@ -31,6 +31,7 @@ const CASES: &[Case] = cases![
     region_cases::an_object_is_mapped_once,
     region_cases::an_object_grows,
     region_cases::a_taken_address_is_refused,
+    region_cases::a_region_goes_behind_what_others_have_mapped,
     region_cases::an_object_that_is_not_granted_is_refused,
     region_cases::an_anonymous_region_is_zero,
     region_cases::an_anonymous_region_may_be_read_only,

@@ -1,7 +1,7 @@
 //! The cases of regions. Each leaves nothing mapped.
 
-use vmsync_guest::abi::{Behavior, KernReturn, VmProt};
-use vmsync_guest::{Error, Region};
+use vmsync_guest::abi::{Behavior, KernReturn, TASK_SELF, VmProt};
+use vmsync_guest::{Error, Region, RegionOptions};
 
 const NAME: &str = "smoke";
 const BYTES: usize = 4 * 65536;
@@ -137,6 +137,31 @@ pub fn a_taken_address_is_refused() {
         Region::options().at(address).map(NAME, BYTES).unwrap().address(),
         address
     );
+}
+
+/// What the POSIX library does beside this crate, say: it takes memory of the window.
+mod others {
+    #[link(wasm_import_module = "vmsync1")]
+    unsafe extern "C" {
+        pub fn vm_allocate(task: u32, address: *mut usize, size: usize, flags: u32) -> i32;
+        pub fn vm_deallocate(task: u32, address: usize, size: usize) -> i32;
+    }
+}
+
+pub fn a_region_goes_behind_what_others_have_mapped() {
+    let anonymous = |options: RegionOptions| options.anonymous(BYTES);
+    let mut address = anonymous(Region::options()).unwrap().address();
+    let taken = address;
+    // SAFETY: the region that lay there is gone, and `address` is a live word.
+    let allocated = unsafe { others::vm_allocate(TASK_SELF, &mut address, BYTES, 0) };
+    assert_eq!(allocated, 0);
+    assert!(anonymous(Region::options()).unwrap().address() >= taken + BYTES);
+    let error = refused(anonymous(Region::options().at(taken + BYTES - 65536)));
+    assert!(matches!(error, Error::Collision { .. }), "{error}");
+    // SAFETY: nothing refers to it.
+    let given_back = unsafe { others::vm_deallocate(TASK_SELF, taken, BYTES) };
+    assert_eq!(given_back, 0);
+    assert_eq!(anonymous(Region::options().at(taken)).unwrap().address(), taken);
 }
 
 pub fn an_object_that_is_not_granted_is_refused() {
