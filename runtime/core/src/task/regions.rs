@@ -163,7 +163,9 @@ impl<O: ObjectHandle> Task<O> {
                     inherit: request.inherit,
                     ..VmMapEntry::anonymous(pages, true)
                 });
-                claim.map(Claim::keep);
+                if let Some(claim) = claim {
+                    claim.keep();
+                }
                 self.forget_closed();
                 Ok(())
             }
