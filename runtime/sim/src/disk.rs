@@ -34,6 +34,9 @@ pub enum Failure {
     Read,
 }
 
+/// What every operation of a killed process says.
+pub const KILLED: &str = "the process was killed:";
+
 /// Operations that fail, by number.
 #[derive(Clone, Debug)]
 pub struct Fault {
@@ -175,7 +178,7 @@ impl State {
 
     fn attempt(&mut self, name: &str, change: Change) -> Result<()> {
         if self.is_frozen() {
-            return Err(error(PagerErrorKind::Io, "the process was killed:", name));
+            return Err(error(PagerErrorKind::Io, KILLED, name));
         }
         let number = self.operations;
         self.operations += 1;

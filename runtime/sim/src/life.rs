@@ -20,7 +20,7 @@ use vmsync_pager_file::{Background, FileStore, Options};
 
 use crate::{
     canary::Canary,
-    disk::{Failure, Fault, SimDisk},
+    disk::{Failure, Fault, KILLED, SimDisk},
     history::{Breach, Contents, History, Print, Step, print},
     limits::{
         ATTEMPTS, FAULT_OPERATIONS_MAX, FAULTS_MAX, KILL_ONCE_IN, KILL_OPERATIONS_MAX, NEIGHBOURS_MAX,
@@ -220,6 +220,7 @@ impl World {
         let open = || FileStore::open_on(Arc::new(self.disk.clone()), &options);
         let mut attempts = 0;
         let store = loop {
+            let failed = self.disk.failed();
             let error = match open() {
                 Ok(store) => break store,
                 Err(error) => error,
@@ -227,7 +228,7 @@ impl World {
             if attempts == ATTEMPTS {
                 return Err(lost(format!("{what}: the store does not open: {error}")));
             }
-            self.refused(&error, what)?;
+            self.refused(failed, &error, what)?;
             // Another process tries.
             self.disk.thaw();
             attempts += 1;
@@ -252,13 +253,13 @@ impl World {
 
     /// Ends the process, cleanly or not, and starts another.
     fn reopen(&mut self, clean: bool) -> Result<(), Broken> {
-        let start = self.disk.position();
+        let (start, failed) = (self.disk.position(), self.disk.failed());
         self.tasks.iter_mut().for_each(|task| *task = Task::default());
         if !clean {
             self.disk.freeze();
         }
         self.store = None;
-        let whole = clean && !self.faulty && !self.disk.is_frozen();
+        let whole = clean && self.disk.failed() == failed && !self.disk.is_frozen();
         self.disk.thaw();
         if clean {
             let state = print(&self.supplied);
@@ -271,10 +272,10 @@ impl World {
     }
 
     fn end(&mut self) {
-        let start = self.disk.position();
+        let (start, failed) = (self.disk.position(), self.disk.failed());
         self.tasks.clear();
         self.store = None;
-        let whole = !self.faulty && !self.disk.is_frozen();
+        let whole = self.disk.failed() == failed && !self.disk.is_frozen();
         let state = print(&self.supplied);
         self.step(start, whole, state, "close");
     }
@@ -393,11 +394,11 @@ impl World {
     fn checkpoint(&mut self) -> Result<(), Broken> {
         // Flushing is a step of its own: it may work where the rest does not.
         self.flush()?;
-        let start = self.disk.position();
+        let (start, failed) = (self.disk.position(), self.disk.failed());
         match self.store().checkpoint() {
             Ok(()) => self.written(start, "checkpoint"),
             Err(error) => self
-                .refused(&error, "checkpoint")
+                .refused(failed, &error, "checkpoint")
                 .and_then(|()| self.failed(start, &self.supplied.clone(), "checkpoint")),
         }
     }
@@ -405,22 +406,22 @@ impl World {
     /// What the host does when nothing waits.
     fn tidy(&mut self) -> Result<(), Broken> {
         self.flush()?;
-        let start = self.disk.position();
+        let (start, failed) = (self.disk.position(), self.disk.failed());
         match self.store().tidy() {
             // It may have written images only: nothing new is promised.
             Ok(()) => self.compare("tidy"),
             Err(error) => self
-                .refused(&error, "tidy")
+                .refused(failed, &error, "tidy")
                 .and_then(|()| self.failed(start, &self.supplied.clone(), "tidy")),
         }
     }
 
     fn flush(&mut self) -> Result<(), Broken> {
-        let start = self.disk.position();
+        let (start, failed) = (self.disk.position(), self.disk.failed());
         match self.store().flush() {
             Ok(()) => self.written(start, "flush"),
             Err(error) => self
-                .refused(&error, "flush")
+                .refused(failed, &error, "flush")
                 .and_then(|()| self.failed(start, &self.supplied.clone(), "flush")),
         }
     }
@@ -431,7 +432,7 @@ impl World {
 
     fn remove(&mut self) -> Result<(), Broken> {
         let name = &self.shape.names[self.random.below(self.shape.names.len())].clone();
-        let start = self.disk.position();
+        let (start, failed) = (self.disk.position(), self.disk.failed());
         let outcome = self.store().remove_object(&object_name(name));
         let what = format!("remove {name}");
         let mut would = self.supplied.clone();
@@ -450,24 +451,26 @@ impl World {
                 Ok(())
             }
             Err(error) => self
-                .refused(&error, &what)
+                .refused(failed, &error, &what)
                 .and_then(|()| self.failed(start, &would, &what)),
         }
     }
 
-    /// An error must have a reason.
-    fn refused(&self, error: &PagerError, what: &str) -> Result<(), Broken> {
-        let may_fail = self.faulty || self.disk.is_frozen();
-        match may_fail && matches!(error.kind, PagerErrorKind::Io | PagerErrorKind::NoSpace) {
-            true => Ok(()),
-            false => Err(lost(format!("{what}: {error}"))),
-        }
+    /// An error must have a reason: since so many operations had failed, another one did, or the process was killed. An earlier
+    /// failure is none, for what it left in doubt the store settles by itself.
+    fn refused(&self, failed: u64, error: &PagerError, what: &str) -> Result<(), Broken> {
+        let killed = self.disk.is_frozen() && error.message.contains(KILLED);
+        self.explained(killed || self.disk.failed() > failed, error, what)
     }
 
-    /// The same for what only reads, since so many operations had failed.
+    /// The same for what only reads, which a killed process does as well.
     fn read_refused(&self, failed: u64, error: &PagerError, what: &str) -> Result<(), Broken> {
-        match self.disk.failed() > failed {
-            true => self.refused(error, what),
+        self.explained(self.disk.failed() > failed, error, what)
+    }
+
+    fn explained(&self, has_reason: bool, error: &PagerError, what: &str) -> Result<(), Broken> {
+        match has_reason && matches!(error.kind, PagerErrorKind::Io | PagerErrorKind::NoSpace) {
+            true => Ok(()),
             false => Err(lost(format!("{what}: {error}"))),
         }
     }
@@ -502,7 +505,7 @@ impl World {
             .entry(name.clone())
             .or_default()
             .resize(pages * page_bytes, 0);
-        let start = self.disk.position();
+        let (start, failed) = (self.disk.position(), self.disk.failed());
         let what = format!("open {name} with {pages} pages instead of {before}");
         match self
             .store()
@@ -523,7 +526,7 @@ impl World {
                 self.promised(start, &what)
             }
             Err(error) => self
-                .refused(&error, &what)
+                .refused(failed, &error, &what)
                 .and_then(|()| self.failed(start, &would, &what)),
         }
     }
@@ -658,14 +661,14 @@ impl World {
             nowait: false,
         };
         let (object, range) = (self.tasks[task].open[name].object, self.range(name));
-        let start = self.disk.position();
+        let before = (self.disk.position(), self.disk.failed());
         let answer = store.synchronize(call.id, object, range, flags);
         if more {
             answer.map_err(|error| lost(format!("a synchronize with more to come: {error}")))?;
             self.tasks[task].call = Some(call);
             return Ok(());
         }
-        self.conclude(task, &call, start, answer)
+        self.conclude(task, &call, before, answer)
     }
 
     fn abort(&mut self, task: usize, call: &Call) -> Result<(), Broken> {
@@ -683,7 +686,7 @@ impl World {
         &mut self,
         task: usize,
         call: &Call,
-        start: usize,
+        (start, failed): (usize, u64),
         answer: Result<(), PagerError>,
     ) -> Result<(), Broken> {
         let mut outcomes = vec![];
@@ -713,7 +716,7 @@ impl World {
             object[page * bytes.len()..(page + 1) * bytes.len()].copy_from_slice(bytes);
         }
         if let Some(Err(error)) = outcomes.pop() {
-            self.refused(&error, &what)?;
+            self.refused(failed, &error, &what)?;
             self.tasks[task].mark_dirty(&call.pages);
             return self.failed(start, &would, &what);
         }
