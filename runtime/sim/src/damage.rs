@@ -12,7 +12,7 @@ use vmsync_pager_file::limits::{BLOCK_BYTES, SECTOR_BYTES, SEGMENT_HEADER_BYTES}
 
 use crate::{
     cuts::{Finding, Look, find},
-    history::{Breach, Print},
+    history::{Breach, Print, allows},
     life::Broken,
     limits::DAMAGES,
     platter::{Image, write},
@@ -118,7 +118,9 @@ pub fn damage(
             Finding::Nothing if !has_images(image) => seen.torn += 1,
             Finding::Holds(found) if found == *state => seen.harmless += 1,
             Finding::Holds(found)
-                if damage.is_local() && spoilt.is_of_the_end(image) && earlier.contains(&&found) =>
+                if damage.is_local()
+                    && spoilt.is_of_the_end(image)
+                    && earlier.iter().any(|state| allows(state, &found)) =>
             {
                 seen.torn += 1
             }

@@ -9,17 +9,69 @@ use std::collections::BTreeMap;
 
 use twox_hash::XxHash3_64;
 
-/// Every object's bytes.
-pub type Contents = BTreeMap<String, Vec<u8>>;
+/// Every object.
+pub type Contents = BTreeMap<String, Object>;
 
-/// Every object's size and checksum.
-pub type Print = BTreeMap<String, (usize, u64)>;
+/// What an object holds, and what the catalog says of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Object {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// The rest.
+    pub entry: Entry,
+}
+
+/// What the catalog says of an object beside its size; of a step that nobody asked the store about, as far as it is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// Where it was last mapped.
+    pub address: Option<Option<u64>>,
+    /// The call that changed it last.
+    pub version: Option<u64>,
+}
+
+impl Entry {
+    /// Whether what the store says may be this.
+    pub fn allows(&self, said: &Self) -> bool {
+        (self.address.is_none() || self.address == said.address)
+            && (self.version.is_none() || self.version == said.version)
+    }
+}
+
+impl Entry {
+    /// Forgets what `other` says differently.
+    pub fn forget_unless(&mut self, other: &Self) {
+        if self.address != other.address {
+            self.address = None;
+        }
+        if self.version != other.version {
+            self.version = None;
+        }
+    }
+}
+
+/// Every object, its bytes reduced to their size and checksum.
+pub type Print = BTreeMap<String, (usize, u64, Entry)>;
 
 /// Reduces `contents` to what is compared.
 pub fn print(contents: &Contents) -> Print {
-    let entry =
-        |(name, bytes): (&String, &Vec<u8>)| (name.clone(), (bytes.len(), XxHash3_64::oneshot(bytes)));
+    let entry = |(name, object): (&String, &Object)| {
+        let bytes = &object.bytes;
+        (
+            name.clone(),
+            (bytes.len(), XxHash3_64::oneshot(bytes), object.entry),
+        )
+    };
     contents.iter().map(entry).collect()
+}
+
+/// Whether what was `found` may be `state`.
+pub fn allows(state: &Print, found: &Print) -> bool {
+    let allows = |((name, (size, sum, entry)), (other, found)): (
+        (_, &(usize, u64, Entry)),
+        (_, &(usize, u64, Entry)),
+    )| { name == other && (*size, *sum) == (found.0, found.1) && entry.allows(&found.2) };
+    state.len() == found.len() && state.iter().zip(found).all(allows)
 }
 
 /// What a task, or the store, did.
@@ -35,6 +87,16 @@ pub struct Step {
     pub state: Option<Print>,
     /// For messages.
     pub what: String,
+}
+
+impl Step {
+    /// Whether what was `found` may be its state.
+    pub fn allows(&self, found: Option<&Print>) -> bool {
+        match (&self.state, found) {
+            (Some(state), Some(found)) => allows(state, found),
+            (state, found) => state.is_none() && found.is_none(),
+        }
+    }
 }
 
 /// How what was found breaks the promise.
@@ -68,7 +130,7 @@ impl History {
     /// Says what is wrong with `found` after a cut before change `index`.
     pub fn judge(&self, index: usize, found: Option<&Print>) -> Result<(), (Breach, String)> {
         let allowed = self.allowed(index);
-        if allowed.iter().any(|step| step.state.as_ref() == found) {
+        if allowed.iter().any(|step| step.allows(found)) {
             return Ok(());
         }
         let expected = format!(
@@ -80,22 +142,24 @@ impl History {
         let Some(found) = found else {
             return Err((Breach::Lost, format!("there is no store; {expected}")));
         };
-        if let Some(step) = self
-            .steps
-            .iter()
-            .rposition(|step| step.state.as_ref() == Some(found))
-        {
+        if let Some(step) = self.steps.iter().rposition(|step| step.allows(Some(found))) {
             let what = &self.steps[step].what;
             return Err((
                 Breach::Lost,
                 format!("found the state of step {step} \"{what}\"; {expected}"),
             ));
         }
-        let of = |(name, print): (&String, &(usize, u64))| {
-            let has = |step: &Step| step.state.as_ref().and_then(|state| state.get(name)) == Some(print);
-            match self.steps.iter().rposition(has) {
-                Some(step) => format!("{name} of step {step}"),
-                None => format!("{name} of no step"),
+        let of = |(name, print): (&String, &(usize, u64, Entry))| {
+            let of_step = |step: &Step| step.state.as_ref().and_then(|state| state.get(name).copied());
+            let has_bytes = |step: &Step| of_step(step).is_some_and(|of| (of.0, of.1) == (print.0, print.1));
+            let has = |step: &Step| has_bytes(step) && of_step(step).is_some_and(|of| of.2.allows(&print.2));
+            match (
+                self.steps.iter().rposition(has),
+                self.steps.iter().rposition(has_bytes),
+            ) {
+                (Some(step), _) => format!("{name} of step {step}"),
+                (None, Some(step)) => format!("the bytes of {name} of step {step} with {:?}", print.2),
+                (None, None) => format!("{name} of no step"),
             }
         };
         let parts: Vec<_> = found.iter().map(of).collect();

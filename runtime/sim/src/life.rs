@@ -21,11 +21,11 @@ use vmsync_pager_file::{Background, FileStore, Options};
 use crate::{
     canary::Canary,
     disk::{Failure, Fault, KILLED, SimDisk},
-    history::{Breach, Contents, History, Print, Step, print},
+    history::{Breach, Contents, Entry, History, Object, Print, Step, print},
     limits::{
-        ATTEMPTS, FAULT_OPERATIONS_MAX, FAULTS_MAX, KILL_ONCE_IN, KILL_OPERATIONS_MAX, NEIGHBOURS_MAX,
-        OPERATIONS_OF_LIFE, OPERATIONS_OF_OPENING, READS_OF_LIFE, READS_OF_OPENING, SUMS_IN_SECTOR, TASKS,
-        TURNS,
+        ADDRESSES, AGAIN_ONCE_IN, ATTEMPTS, FAULT_OPERATIONS_MAX, FAULTS_MAX, KILL_ONCE_IN,
+        KILL_OPERATIONS_MAX, NEIGHBOURS_MAX, OPERATIONS_OF_LIFE, OPERATIONS_OF_OPENING, READS_OF_LIFE,
+        READS_OF_OPENING, SUMS_IN_SECTOR, TASKS, TURNS,
     },
     platter::{Change, Image},
     random::Random,
@@ -81,7 +81,11 @@ pub fn contents(store: &FileStore, first: u64) -> Result<Contents, PagerError> {
         let answer = store.data_request(object, 0, VmProt::READ, &mut bytes);
         store.terminate(object);
         answer?;
-        found.insert(name.as_str().into(), bytes);
+        let entry = Entry {
+            address: Some(attributes.address),
+            version: Some(attributes.version),
+        };
+        found.insert(name.as_str().into(), Object { bytes, entry });
     }
     Ok(found)
 }
@@ -309,6 +313,8 @@ impl World {
             5 => return self.close(task),
             6..10 => return self.open(task),
             10 => self.discard(task),
+            13 => return self.grow(task),
+            14 | 15 => return self.map(task),
             11 | 12 if self.shape.background == Background::Host => return self.tidy(),
             _ => {}
         }
@@ -322,25 +328,66 @@ impl World {
 
     /// The state after a change of the catalog, or of nothing but durability, that worked: all before is durable.
     fn promised(&mut self, start: usize, what: &str) -> Result<(), Broken> {
+        let found = self.read()?;
+        self.learn(&found, what)?;
         self.firm = self.supplied.clone();
         let state = print(&self.supplied);
         self.step(start, true, state, what);
-        self.compare(what)
+        Ok(())
+    }
+
+    /// Everything is durable, and `found`: what is not known of the catalog is so now.
+    fn learn(&mut self, found: &Contents, what: &str) -> Result<(), Broken> {
+        self.compare_bytes(found, what)?;
+        for (name, object) in &mut self.supplied {
+            let (said, firm) = (found[name].entry, self.firm.get(name).map(|firm| firm.entry));
+            let rises = firm.is_none_or(|firm| said.version >= firm.version);
+            if !object.entry.allows(&said) || !rises {
+                let known = object.entry;
+                return Err(mixed(format!(
+                    "after {what} the catalog says {said:?} of {name}, not {known:?}"
+                )));
+            }
+            object.entry = said;
+        }
+        Ok(())
     }
 
     /// All that was queued is written. Where nothing was, nothing new is promised: a call that failed since the last
     /// promise may still have arrived.
     fn written(&mut self, start: usize, what: &str) -> Result<(), Broken> {
-        match start == self.disk.position() && self.firm == self.supplied {
+        match start == self.disk.position() && same_bytes(&self.firm, &self.supplied) {
             true => self.compare(what),
             false => self.promised(start, what),
         }
     }
 
+    /// What is read includes what is queued, what the catalog says does not.
     fn compare(&mut self, what: &str) -> Result<(), Broken> {
-        match self.read()? == self.supplied {
+        let found = self.read()?;
+        self.compare_bytes(&found, what)?;
+        self.compare_catalog(&found, what)
+    }
+
+    fn compare_bytes(&self, found: &Contents, what: &str) -> Result<(), Broken> {
+        match same_bytes(found, &self.supplied) {
             true => Ok(()),
             false => Err(mixed(format!("after {what} the store supplies something else"))),
+        }
+    }
+
+    fn compare_catalog(&self, found: &Contents, what: &str) -> Result<(), Broken> {
+        let allows = |(name, object): (&String, &Object)| {
+            let firm = self.firm.get(name);
+            firm.is_some_and(|firm| firm.entry.allows(&object.entry))
+        };
+        match found.iter().find(|entry| !allows(*entry)) {
+            None => Ok(()),
+            Some((name, object)) => Err(mixed(format!(
+                "after {what} the catalog says {:?} of {name}, not {:?}",
+                object.entry,
+                self.firm.get(name).map(|firm| firm.entry)
+            ))),
         }
     }
 
@@ -367,14 +414,25 @@ impl World {
             .flat_map(|task| task.open.values())
             .map(|open| open.ear.take_late())
             .sum();
-        if found != self.supplied {
-            if found != self.firm {
+        self.compare_catalog(&found, &what)?;
+        if same_bytes(&found, &self.supplied) {
+            if same_bytes(&self.firm, &self.supplied) {
+                // What was queued may be gone.
+                for (name, object) in &mut self.supplied {
+                    object.entry.forget_unless(&self.firm[name].entry);
+                }
+            }
+        } else {
+            if !same_bytes(&found, &self.firm) {
                 return Err(mixed(format!("after {what}, the store supplies something else")));
             }
             if late == 0 && self.tasks.iter().any(|task| !task.open.is_empty()) {
                 // The objects of the queued calls may be closed, and then nobody is there to be told.
                 let open: Vec<_> = self.tasks.iter().flat_map(|task| task.open.keys()).collect();
-                let gone = |name: &&&String| self.firm.get(**name) != self.supplied.get(**name);
+                let bytes = |contents: &Contents, name: &String| {
+                    contents.get(name).map(|object| object.bytes.clone())
+                };
+                let gone = |name: &&&String| bytes(&self.firm, name) != bytes(&self.supplied, name);
                 if let Some(name) = open.iter().find(gone) {
                     return Err(lost(format!(
                         "after {what}, queued pages of {name} are gone untold"
@@ -487,7 +545,7 @@ impl World {
         let before = self
             .supplied
             .get(name)
-            .map_or(0, |bytes| bytes.len() / page_bytes);
+            .map_or(0, |object| object.bytes.len() / page_bytes);
         let (first, most) = self.shape.pages(name);
         let pages = match before {
             0 => first.start + self.random.below(first.len()),
@@ -501,10 +559,14 @@ impl World {
             write: true,
         };
         let mut would = self.supplied.clone();
-        would
-            .entry(name.clone())
-            .or_default()
-            .resize(pages * page_bytes, 0);
+        let grown = would.entry(name.clone()).or_insert_with(|| Object {
+            entry: Entry {
+                address: Some(None),
+                version: Some(0),
+            },
+            ..Object::default()
+        });
+        grown.bytes.resize(pages * page_bytes, 0);
         let (start, failed) = (self.disk.position(), self.disk.failed());
         let what = format!("open {name} with {pages} pages instead of {before}");
         match self
@@ -516,6 +578,7 @@ impl World {
                 let open = Open {
                     object,
                     ear,
+                    address: None,
                     resident,
                 };
                 self.tasks[task].open.insert(name.clone(), open);
@@ -529,6 +592,57 @@ impl World {
                 .refused(failed, &error, &what)
                 .and_then(|()| self.failed(start, &would, &what)),
         }
+    }
+
+    /// Lets an object grow that `task` has open, perhaps with pages of it on their way.
+    fn grow(&mut self, task: usize) -> Result<(), Broken> {
+        let Some((name, object)) = self.some_open(task) else {
+            return Ok(());
+        };
+        let page_bytes = self.shape.page();
+        let before = self.supplied[&name].bytes.len() / page_bytes;
+        if before >= self.shape.pages(&name).1 {
+            return Ok(());
+        }
+        let size = (before + 1) * page_bytes;
+        let mut would = self.supplied.clone();
+        would
+            .get_mut(&name)
+            .expect("open objects stay")
+            .bytes
+            .resize(size, 0);
+        let (start, failed) = (self.disk.position(), self.disk.failed());
+        let what = format!("grow {name} from {before} pages");
+        match self.store().grow(object, size as u64) {
+            Ok(attributes) if attributes.size != size as u64 => {
+                Err(lost(format!("{what}: it has {} bytes", attributes.size)))
+            }
+            Ok(_) => {
+                self.supplied = would;
+                self.promised(start, &what)
+            }
+            Err(error) => self
+                .refused(failed, &error, &what)
+                .and_then(|()| self.failed(start, &would, &what)),
+        }
+    }
+
+    /// Maps an object that `task` has open, mostly where it was before.
+    fn map(&mut self, task: usize) -> Result<(), Broken> {
+        let address = (1 + self.random.below(ADDRESSES) as u64) << 20;
+        if let Some((name, object)) = self.some_open(task) {
+            self.store().map(object, address, VmProt::READ | VmProt::WRITE);
+            let open = self.tasks[task].open.get_mut(&name).expect("one of its names");
+            open.address = Some(address);
+        }
+        Ok(())
+    }
+
+    fn some_open(&mut self, task: usize) -> Option<(String, ObjectId)> {
+        let open = &self.tasks[task].open;
+        let number = self.random.below(open.len().max(1));
+        let (name, open) = open.iter().nth(number)?;
+        Some((name.clone(), open.object))
     }
 
     fn close(&mut self, task: usize) -> Result<(), Broken> {
@@ -557,7 +671,10 @@ impl World {
         for _ in 0..=self.random.below(4) {
             let names: Vec<String> = self.tasks[task].open.keys().cloned().collect();
             let name = &names[self.random.below(names.len())];
-            for page in some_pages(&mut self.random, self.supplied[name].len() / self.shape.page()) {
+            for page in some_pages(
+                &mut self.random,
+                self.supplied[name].bytes.len() / self.shape.page(),
+            ) {
                 self.change_page(task, name, page)?;
             }
         }
@@ -575,7 +692,7 @@ impl World {
             if let Err(error) = store.data_request(open.object, start as u64, access, &mut bytes) {
                 return self.read_refused(failed, &error, &format!("reading page {page} of {name}"));
             }
-            if bytes != self.supplied[name][start..start + page_bytes] {
+            if bytes != self.supplied[name].bytes[start..start + page_bytes] {
                 return Err(mixed(format!("page {page} of {name} is supplied wrongly")));
             }
             open.resident.insert(page, Resident { bytes, dirty: false });
@@ -602,6 +719,7 @@ impl World {
             invalidate: self.random.once_in(4),
             pages,
             returned: 0,
+            addresses: BTreeMap::new(),
             objects,
             synchronized: 0,
         });
@@ -613,6 +731,13 @@ impl World {
         let store = self.store();
         if self.random.once_in(40) {
             return self.abort(task, &call);
+        }
+        if call.synchronized == 0 && self.random.once_in(AGAIN_ONCE_IN) {
+            self.tasks[task].call = Some(call);
+            return self.grow(task);
+        }
+        if call.synchronized == 0 && call.returned > 0 && self.random.once_in(AGAIN_ONCE_IN) {
+            return self.return_again(task, call);
         }
         if let Some((name, ..)) = call.pages.get(call.returned) {
             let flags = ReturnFlags {
@@ -648,6 +773,8 @@ impl World {
                 self.read_refused(failed, &error, &format!("returning {count} pages of {name}"))?;
                 return self.abort(task, &call);
             }
+            let name = name.clone();
+            self.tasks[task].note_address(&mut call, &name);
             call.returned += count;
             self.tasks[task].call = Some(call);
             return Ok(());
@@ -671,6 +798,29 @@ impl World {
         self.conclude(task, &call, before, answer)
     }
 
+    /// Returns a page once more, which the task has stored to meanwhile.
+    fn return_again(&mut self, task: usize, mut call: Call) -> Result<(), Broken> {
+        let (name, page, bytes) = &mut call.pages[self.random.below(call.returned)];
+        scribble(&mut self.random, bytes);
+        let flags = ReturnFlags {
+            dirty: true,
+            kernel_copy: !call.invalidate,
+        };
+        let (name, offset) = (name.clone(), (*page * bytes.len()) as u64);
+        let open = self.tasks[task].open.get_mut(&name).expect("open objects stay");
+        if let Some(resident) = open.resident.get_mut(page).filter(|resident| !resident.dirty) {
+            resident.bytes.clone_from(bytes);
+        }
+        let (object, failed) = (open.object, self.disk.failed());
+        if let Err(error) = self.store().data_return(call.id, object, offset, bytes, flags) {
+            self.read_refused(failed, &error, &format!("returning page {page} of {name} again"))?;
+            return self.abort(task, &call);
+        }
+        self.tasks[task].note_address(&mut call, &name);
+        self.tasks[task].call = Some(call);
+        Ok(())
+    }
+
     fn abort(&mut self, task: usize, call: &Call) -> Result<(), Broken> {
         self.store().abort(call.id);
         self.tasks[task].mark_dirty(&call.pages);
@@ -678,7 +828,28 @@ impl World {
     }
 
     fn range(&self, name: &str) -> ByteRange {
-        ByteRange::new(0, self.supplied[name].len() as u64)
+        ByteRange::new(0, self.supplied[name].bytes.len() as u64)
+    }
+
+    /// What is supplied after `call`.
+    fn with(&self, call: &Call) -> Contents {
+        let mut would = self.supplied.clone();
+        for (name, page, bytes) in &call.pages {
+            let object = would.get_mut(name).expect("open objects stay");
+            object.bytes[page * bytes.len()..(page + 1) * bytes.len()].copy_from_slice(bytes);
+            object.entry.version = None;
+        }
+        for (name, address) in &call.addresses {
+            let object = would.get_mut(name).expect("open objects stay");
+            let address = Some(Some(*address));
+            if object.bytes != self.supplied[name].bytes {
+                object.entry.address = address;
+            } else if object.entry.address != address {
+                // It goes with changed pages only, and pages that changed and changed back are such.
+                object.entry.address = None;
+            }
+        }
+        would
     }
 
     /// The call was sent: takes its completions, which all say the same, and brings the model up to date.
@@ -710,11 +881,7 @@ impl World {
             call.pages.len(),
             call.objects.join(" and ")
         );
-        let mut would = self.supplied.clone();
-        for (name, page, bytes) in &call.pages {
-            let object = would.get_mut(name).expect("open objects stay");
-            object[page * bytes.len()..(page + 1) * bytes.len()].copy_from_slice(bytes);
-        }
+        let would = self.with(call);
         if let Some(Err(error)) = outcomes.pop() {
             self.refused(failed, &error, &what)?;
             self.tasks[task].mark_dirty(&call.pages);
@@ -731,6 +898,14 @@ impl World {
         self.step(start, false, state, what.clone());
         self.compare(&what)
     }
+}
+
+/// Whether both hold the same bytes, whatever the catalog says.
+fn same_bytes(one: &Contents, other: &Contents) -> bool {
+    let same = |((name, object), (other, found)): ((_, &Object), (_, &Object))| {
+        name == other && object.bytes == found.bytes
+    };
+    one.len() == other.len() && one.iter().zip(other).all(same)
 }
 
 fn object_name(name: &str) -> ObjectName {

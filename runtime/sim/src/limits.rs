@@ -85,3 +85,9 @@ pub const KILL_ONCE_IN: usize = 30;
 
 /// Operations that a process still does then, at most: about two calls, or a checkpoint.
 pub const KILL_OPERATIONS_MAX: usize = 20;
+
+/// Addresses at which tasks map an object: so few that it comes back to one.
+pub const ADDRESSES: usize = 3;
+
+/// One message of so many is a page of the call once more, with other bytes; and as many objects grow in the middle of a call.
+pub const AGAIN_ONCE_IN: usize = 12;

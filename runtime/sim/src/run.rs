@@ -117,11 +117,11 @@ fn damage_at(
     let steps = &life.history.steps;
     let at = steps
         .iter()
-        .rposition(|step| step.state.as_ref() == Some(&state) && step.start <= index);
+        .rposition(|step| step.allows(Some(&state)) && step.start <= index);
     let before: Vec<&Step> = steps[..at.unwrap_or(0)]
         .iter()
         .rev()
-        .skip_while(|step| step.state.as_ref() == Some(&state))
+        .skip_while(|step| step.allows(Some(&state)))
         .collect();
     let states = before.iter().filter_map(|step| step.state.as_ref());
     let earlier: Vec<&Print> = states.chain(past).collect();

@@ -89,6 +89,8 @@ pub struct Open {
     pub object: ObjectId,
     /// What the store told.
     pub ear: Arc<Ear>,
+    /// Where it is mapped.
+    pub address: Option<u64>,
     /// Pages in memory.
     pub resident: BTreeMap<usize, Resident>,
 }
@@ -105,6 +107,8 @@ pub struct Call {
     pub pages: Vec<(String, usize, Vec<u8>)>,
     /// How many of them were returned.
     pub returned: usize,
+    /// Where objects were mapped when pages of them were returned last.
+    pub addresses: BTreeMap<String, u64>,
     /// The objects to synchronize, and how many were.
     pub objects: Vec<String>,
     /// How many of them were synchronized.
@@ -133,6 +137,13 @@ impl Task {
             }
         }
         pages
+    }
+
+    /// Pages of `name` were returned: the call commits where it is mapped.
+    pub fn note_address(&self, call: &mut Call, name: &str) {
+        if let Some(address) = self.open.get(name).and_then(|open| open.address) {
+            call.addresses.insert(name.into(), address);
+        }
     }
 
     /// Pages of a call that came to nothing are dirty again.
