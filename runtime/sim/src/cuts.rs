@@ -14,7 +14,7 @@ use vmsync_core::{PageSize, PagerError, PagerErrorKind};
 use vmsync_pager_file::{FileStore, Options, inspect_on, verify_on};
 
 use crate::{
-    disk::{self, Fault, SimDisk},
+    disk::{self, Fault, Place, SimDisk},
     history::{Breach, Print, print},
     life::{Broken, Life, contents, options},
     limits::{READ_FAILS_ONCE_IN, READ_ONLY_ONCE_IN, READS_OF_LOOK, SUBSETS_ALL_MAX, SUBSETS_SAMPLED, TEARS},
@@ -137,6 +137,7 @@ fn look_while_a_read_fails(
         let (disk, number) = (SimDisk::new(image, 1 << 40), random.below(READS_OF_LOOK) as u64);
         disk.inject(Fault {
             operations: number..number + 1,
+            place: Place::Anywhere,
             failure: disk::Failure::Read,
         });
         (disk, format!("while read {number} fails"))

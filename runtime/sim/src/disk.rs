@@ -16,13 +16,13 @@ use vmsync_pager_file::disk::{Access, Disk, DiskFile, DiskLock, Result, Sharing}
 
 use crate::{
     canary::Canary,
-    platter::{Change, FileNumber, Image, write},
+    platter::{Change, FileNumber, Image, Tear, sectors, write},
 };
 
 /// How an operation fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// `EIO`: nothing is written; of a sync: pending writes are lost, torn or not, and count as clean.
+    /// `EIO`: some sectors are written; of a sync: pending writes are lost, torn or not, and count as clean.
     Io,
     /// `ENOSPC`, the same way.
     NoSpace,
@@ -37,13 +37,26 @@ pub enum Failure {
 /// What every operation of a killed process says.
 pub const KILLED: &str = "the process was killed:";
 
-/// Operations that fail, by number.
+/// Operations that fail: those of some numbers that are done to some place.
 #[derive(Clone, Debug)]
 pub struct Fault {
     /// Which: changes, or reads where these fail.
     pub operations: Range<u64>,
+    /// Where.
+    pub place: Place,
     /// How.
     pub failure: Failure,
+}
+
+/// What a fault hits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Everything.
+    Anywhere,
+    /// Files whose names begin and end so.
+    Files(&'static str, &'static str),
+    /// What makes a file longer: there is room for nothing more.
+    Room,
 }
 
 /// A disk in memory.
@@ -171,6 +184,21 @@ fn error(kind: PagerErrorKind, what: &str, name: &str) -> PagerError {
     PagerError::new(kind, format!("{what} {name}"))
 }
 
+/// A seed from a small number.
+fn scatter(number: u64) -> u64 {
+    number.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+impl Place {
+    fn has(self, name: &str, lengthens: impl FnOnce() -> bool) -> bool {
+        match self {
+            Self::Anywhere => true,
+            Self::Files(front, back) => name.starts_with(front) && name.ends_with(back),
+            Self::Room => lengthens(),
+        }
+    }
+}
+
 impl State {
     fn is_frozen(&self) -> bool {
         self.frozen_from.is_some_and(|from| self.operations >= from)
@@ -182,7 +210,10 @@ impl State {
         }
         let number = self.operations;
         self.operations += 1;
-        let hits = |fault: &&Fault| fault.failure != Failure::Read && fault.operations.contains(&number);
+        let hits = |fault: &&Fault| {
+            let counts = fault.failure != Failure::Read && fault.operations.contains(&number);
+            counts && fault.place.has(name, || self.lengthens(&change))
+        };
         let hit = self.faults.iter().find(hits);
         let Some(failure) = hit.map(|fault| fault.failure) else {
             self.apply(change);
@@ -194,11 +225,15 @@ impl State {
         let create = matches!(change, Change::Create(..));
         match (failure, change) {
             (Failure::FalseAlarm, change) => self.apply(change),
-            (_, Change::Sync(file)) => {
-                self.apply(Change::Lose(file, number.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
-            }
+            (_, Change::Sync(file)) => self.apply(Change::Lose(file, scatter(number))),
             (Failure::Short, Change::Write(file, offset, bytes)) => {
                 self.apply(Change::Write(file, offset, bytes[..bytes.len() / 2].into()));
+            }
+            (Failure::Io | Failure::NoSpace, Change::Write(file, offset, bytes)) => {
+                let tear = Tear::Some(scatter(number));
+                for (_, start, part) in sectors(offset, &bytes).filter(|(sector, ..)| tear.keeps(*sector)) {
+                    self.apply(Change::Write(file, start, part.into()));
+                }
             }
             _ => {}
         }
@@ -216,7 +251,10 @@ impl State {
     fn attempt_read(&mut self, name: &str) -> Result<bool> {
         let number = self.reads;
         self.reads += 1;
-        let hits = |fault: &Fault| fault.failure == Failure::Read && fault.operations.contains(&number);
+        let hits = |fault: &Fault| {
+            let counts = fault.failure == Failure::Read && fault.operations.contains(&number);
+            counts && fault.place.has(name, || false)
+        };
         if !self.faults.iter().any(hits) {
             return Ok(true);
         }
@@ -224,6 +262,14 @@ impl State {
         match self.bug.is_some_and(|bug| bug.ignores(Failure::Read, false)) {
             true => Ok(false),
             false => Err(error(PagerErrorKind::Io, "an injected error reading", name)),
+        }
+    }
+
+    fn lengthens(&self, change: &Change) -> bool {
+        match change {
+            Change::Write(file, offset, bytes) => offset + bytes.len() > self.files[file].len(),
+            Change::SetLength(file, length) => *length > self.files[file].len(),
+            _ => false,
         }
     }
 

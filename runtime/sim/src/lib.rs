@@ -30,10 +30,11 @@
 //! | lost, reordered unsynced writes | every subset of up to six pending changes, samples of more; names and lengths too |
 //! | torn write | first, last or any sectors of 512 bytes of one write arrive; every fourth seed has catalogs, every 32nd checksums of several |
 //! | killed process | at any operation, also of a recovery: its writes stay in the cache, unsynced; the next process goes on; then the power goes |
-//! | `EIO`, `ENOSPC` | one to four operations in a row change nothing and fail |
+//! | `EIO`, `ENOSPC` | one to four operations in a row fail; of a write any sectors arrive |
+//! | a bad file, a full disk | for 80 operations all that is done to one kind of file fails, or all that makes a file longer |
 //! | faults of an opening | the same, and failing reads, from before a life's first opening on; further attempts go on with what the failed one left |
 //! | short write | the first half arrives, and an error |
-//! | `EIO` of reads | one to four reads, lengths, lists or openings of files in a row fail, while tasks run; one, while a disk is verified or opened |
+//! | `EIO` of reads | one to four reads, lengths, lists or openings of files in a row fail, or for long those of one kind of file, while tasks run; one, while a disk is verified or opened |
 //! | false alarm | everything is done, and an error |
 //! | failed sync | some pending writes arrive, of some only sectors, the others never will; reads still see them all |
 //! | cut during recovery | a life begins with a recovery, and is cut everywhere as well |

@@ -20,12 +20,12 @@ use vmsync_pager_file::{Background, FileStore, Options};
 
 use crate::{
     canary::Canary,
-    disk::{Failure, Fault, KILLED, SimDisk},
+    disk::{Failure, Fault, KILLED, Place, SimDisk},
     history::{Breach, Contents, Entry, History, Object, Print, Step, print},
     limits::{
         ADDRESSES, AGAIN_ONCE_IN, ATTEMPTS, FAULT_OPERATIONS_MAX, FAULTS_MAX, KILL_ONCE_IN,
-        KILL_OPERATIONS_MAX, NEIGHBOURS_MAX, OPERATIONS_OF_LIFE, OPERATIONS_OF_OPENING, READS_OF_LIFE,
-        READS_OF_OPENING, SUMS_IN_SECTOR, TASKS, TURNS,
+        KILL_OPERATIONS_MAX, LASTING_ONCE_IN, LASTING_OPERATIONS, NEIGHBOURS_MAX, OPERATIONS_OF_LIFE,
+        OPERATIONS_OF_OPENING, READS_OF_LIFE, READS_OF_OPENING, SUMS_IN_SECTOR, TASKS, TURNS,
     },
     platter::{Change, Image},
     random::Random,
@@ -207,11 +207,35 @@ impl World {
         }
     }
 
-    /// A few in a row fail, the first of them `among` so many from `from` on.
+    /// A few in a row fail, the first of them `among` so many from `from` on; or for long, what is done to one place.
     fn inject_fault(&mut self, failure: Failure, from: u64, among: usize) {
+        const PLACES: [Place; 5] = [
+            Place::Files("STORE", ""),
+            Place::Files("journal-", ""),
+            Place::Files("object-", ""),
+            Place::Files("object-", ".sums"),
+            Place::Room,
+        ];
         let first = from + self.random.below(among) as u64;
-        let operations = first..first + 1 + self.random.below(FAULT_OPERATIONS_MAX) as u64;
-        self.disk.inject(Fault { operations, failure });
+        let lasts = self.random.once_in(LASTING_ONCE_IN);
+        let (place, count) = match lasts {
+            // A read needs no room.
+            true => {
+                let count = PLACES.len() - usize::from(failure == Failure::Read);
+                (PLACES[self.random.below(count)], LASTING_OPERATIONS)
+            }
+            false => (Place::Anywhere, 1 + self.random.below(FAULT_OPERATIONS_MAX)),
+        };
+        let failure = if place == Place::Room {
+            Failure::NoSpace
+        } else {
+            failure
+        };
+        self.disk.inject(Fault {
+            operations: first..first + count as u64,
+            place,
+            failure,
+        });
     }
 
     /// Opens the store; what it then holds must be allowed by the history.

@@ -50,6 +50,12 @@ pub const FAULTS_MAX: usize = 4;
 /// Operations that fail in one window, at most.
 pub const FAULT_OPERATIONS_MAX: usize = 4;
 
+/// One fault of so many lasts, at one place.
+pub const LASTING_ONCE_IN: usize = 4;
+
+/// For so many operations, wherever these are: more than a call and its retries take.
+pub const LASTING_OPERATIONS: usize = 80;
+
 /// Operations among which a life's faults begin: about as many as it has.
 pub const OPERATIONS_OF_LIFE: usize = 400;
 

@@ -63,7 +63,8 @@ pub enum Tear {
 }
 
 impl Tear {
-    fn keeps(self, sector: usize) -> bool {
+    /// Whether the sector with this number in the write arrives.
+    pub fn keeps(self, sector: usize) -> bool {
         match self {
             Self::Head(count) => sector < count,
             Self::Tail(count) => sector >= count,
@@ -215,7 +216,7 @@ pub fn write(content: &mut Vec<u8>, start: usize, bytes: &[u8]) {
 }
 
 /// The parts of a write that lie in one sector each: its number in the write, its offset, its bytes.
-fn sectors(offset: usize, bytes: &[u8]) -> impl Iterator<Item = (usize, usize, &[u8])> {
+pub fn sectors(offset: usize, bytes: &[u8]) -> impl Iterator<Item = (usize, usize, &[u8])> {
     let first = (SECTOR_BYTES - offset % SECTOR_BYTES).min(bytes.len());
     let (head, rest) = bytes.split_at(first);
     let starts = (offset + first..).step_by(SECTOR_BYTES);
