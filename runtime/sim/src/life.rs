@@ -23,9 +23,9 @@ use crate::{
     disk::{Failure, Fault, KILLED, Place, SimDisk},
     history::{Breach, Contents, Entry, History, Object, Print, Step, print},
     limits::{
-        ADDRESSES, AGAIN_ONCE_IN, ATTEMPTS, FAULT_OPERATIONS_MAX, FAULTS_MAX, KILL_ONCE_IN,
+        ADDRESSES, AGAIN_ONCE_IN, AT_ONCE_ONCE_IN, ATTEMPTS, FAULT_OPERATIONS_MAX, FAULTS_MAX, KILL_ONCE_IN,
         KILL_OPERATIONS_MAX, LASTING_ONCE_IN, LASTING_OPERATIONS, NEIGHBOURS_MAX, OPERATIONS_OF_LIFE,
-        OPERATIONS_OF_OPENING, READS_OF_LIFE, READS_OF_OPENING, SUMS_IN_SECTOR, TASKS, TURNS,
+        OPERATIONS_OF_OPENING, READS_OF_LIFE, READS_OF_OPENING, REMAP_ONCE_IN, SUMS_IN_SECTOR, TASKS, TURNS,
     },
     platter::{Change, Image},
     random::Random,
@@ -338,15 +338,23 @@ impl World {
             6..10 => return self.open(task),
             10 => self.discard(task),
             13 => return self.grow(task),
-            14 | 15 => return self.map(task),
             11 | 12 if self.shape.background == Background::Host => return self.tidy(),
             _ => {}
         }
         if self.tasks[task].open.is_empty() {
             return self.open(task);
         }
+        if self.random.once_in(REMAP_ONCE_IN) {
+            self.map(task)?;
+        }
         self.change_pages(task)?;
         self.start_call(task);
+        // Nobody else has a turn in between.
+        if self.random.once_in(AT_ONCE_ONCE_IN) {
+            while self.tasks[task].call.is_some() && !self.disk.is_frozen() {
+                self.go_on(task)?;
+            }
+        }
         Ok(())
     }
 

@@ -93,7 +93,13 @@ pub const KILL_ONCE_IN: usize = 30;
 pub const KILL_OPERATIONS_MAX: usize = 20;
 
 /// Addresses at which tasks map an object: so few that it comes back to one.
-pub const ADDRESSES: usize = 3;
+pub const ADDRESSES: usize = 2;
+
+/// One call of so many comes from another address, perhaps.
+pub const REMAP_ONCE_IN: usize = 3;
+
+/// One call of so many is sent at once, without turns of other tasks: what is queued is mostly still so.
+pub const AT_ONCE_ONCE_IN: usize = 3;
 
 /// One message of so many is a page of the call once more, with other bytes; and as many objects grow in the middle of a call.
 pub const AGAIN_ONCE_IN: usize = 12;
