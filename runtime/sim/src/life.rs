@@ -751,6 +751,7 @@ impl World {
             invalidate: self.random.once_in(4),
             pages,
             returned: 0,
+            failed: self.disk.failed(),
             addresses: BTreeMap::new(),
             objects,
             synchronized: 0,
@@ -820,14 +821,14 @@ impl World {
             nowait: false,
         };
         let (object, range) = (self.tasks[task].open[name].object, self.range(name));
-        let before = (self.disk.position(), self.disk.failed());
+        let start = self.disk.position();
         let answer = store.synchronize(call.id, object, range, flags);
         if more {
             answer.map_err(|error| lost(format!("a synchronize with more to come: {error}")))?;
             self.tasks[task].call = Some(call);
             return Ok(());
         }
-        self.conclude(task, &call, before, answer)
+        self.conclude(task, &call, start, answer)
     }
 
     /// Returns a page once more, which the task has stored to meanwhile.
@@ -889,7 +890,7 @@ impl World {
         &mut self,
         task: usize,
         call: &Call,
-        (start, failed): (usize, u64),
+        start: usize,
         answer: Result<(), PagerError>,
     ) -> Result<(), Broken> {
         let mut outcomes = vec![];
@@ -915,7 +916,8 @@ impl World {
         );
         let would = self.with(call);
         if let Some(Err(error)) = outcomes.pop() {
-            self.refused(failed, &error, &what)?;
+            // What was lost meanwhile, the call may rest on.
+            self.refused(call.failed, &error, &what)?;
             self.tasks[task].mark_dirty(&call.pages);
             return self.failed(start, &would, &what);
         }

@@ -107,6 +107,8 @@ pub struct Call {
     pub pages: Vec<(String, usize, Vec<u8>)>,
     /// How many of them were returned.
     pub returned: usize,
+    /// How many operations of the disk had failed when the call began.
+    pub failed: u64,
     /// Where objects were mapped when pages of them were returned last.
     pub addresses: BTreeMap<String, u64>,
     /// The objects to synchronize, and how many were.
