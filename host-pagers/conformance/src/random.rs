@@ -57,17 +57,17 @@ pub fn set_seed(seed: u64) {
     SEED.store(seed, Ordering::Relaxed);
 }
 
-/// The seeds to run: the one of `SEED`, else `count` fresh ones.
+/// The seeds to run: from the one of `SEED` on, which comes first, else fresh ones; `count` of them.
 ///
 /// # Panics
 /// When `SEED` is not a number.
 pub fn seeds(count: usize) -> Vec<u64> {
-    let set = SEED.load(Ordering::Relaxed);
-    if set != 0 {
-        return vec![set];
-    }
-    if let Ok(text) = std::env::var("SEED") {
-        return vec![text.parse().expect("SEED is a number")];
+    let set = Some(SEED.load(Ordering::Relaxed)).filter(|set| *set != 0);
+    let given = || Some(std::env::var("SEED").ok()?.parse().expect("SEED is a number"));
+    if let Some(first) = set.or_else(given) {
+        let mut more = Random::new(first);
+        let more = std::iter::repeat_with(|| more.number() >> 16);
+        return std::iter::once(first).chain(more).take(count).collect();
     }
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let mut fresh = Random::new(now.map_or(0, |elapsed| elapsed.as_nanos() as u64));
