@@ -3,11 +3,11 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use common::{Edit, NAMES, PAGE, PAGES, State, client, contents, open, power_cuts};
 use vmsync_core::{
-    PageSize, PagerErrorKind,
+    PageSize, PagerError, PagerErrorKind,
     abi::VmProt,
     pager::{InitRequest, Pager, SynchronizeFlags},
 };
@@ -30,62 +30,124 @@ struct Expected {
     failed: Vec<State>,
 }
 
-fn open_clients(store: &Arc<FileStore>, expected: &mut Expected) -> Vec<Client> {
+/// A store after its calls, still open.
+struct Ran {
+    store: Arc<FileStore>,
+    clients: Vec<Client>,
+    expected: Expected,
+    /// Operations of the disk that the calls took.
+    operations: u64,
+}
+
+/// Does `work`, which may only fail where an operation of the disk does that is in `failing`.
+fn attempt<T>(
+    disk: &MemoryDisk,
+    failing: &Range<u64>,
+    work: impl FnOnce() -> Result<T, PagerError>,
+) -> Result<Option<T>, String> {
+    let start = disk.operations();
+    let error = match work() {
+        Ok(done) => return Ok(Some(done)),
+        Err(error) => error,
+    };
+    let failed = start.max(failing.start) < disk.operations().min(failing.end);
+    match failed && matches!(error.kind, PagerErrorKind::Io | PagerErrorKind::NoSpace) {
+        true => Ok(None),
+        false => Err(format!("nothing has failed, and yet: {error}")),
+    }
+}
+
+fn open_clients(
+    disk: &MemoryDisk,
+    failing: &Range<u64>,
+    store: &Arc<FileStore>,
+    expected: &mut Expected,
+) -> Result<Vec<Client>, String> {
     let mut clients = Vec::new();
     for name in NAMES {
-        // A fault may hit the creation; the next attempt works or fails as well, a few times.
-        let opened = (0..8).find_map(|_| client(store, name, PAGES).ok());
-        clients.push(opened.expect("an object opens when the disk works again"));
+        // A fault may hit the creation, and as many attempts as it has operations.
+        let client = loop {
+            if let Some(client) = attempt(disk, failing, || client(store, name, PAGES))? {
+                break client;
+            }
+        };
+        clients.push(client);
         expected
             .committed
             .entry(name.into())
             .or_insert(vec![0; PAGE * PAGES as usize]);
         expected.failed.clear();
     }
-    clients
+    Ok(clients)
 }
 
 /// Runs calls; those that fail leave no trace in what is supplied.
-fn run(disk: &MemoryDisk, random: &mut Random, fault: Option<Fault>) -> Result<(Expected, u64), String> {
+fn run(disk: &MemoryDisk, random: &mut Random, fault: Option<Fault>) -> Result<Ran, String> {
     let mut expected = Expected {
         committed: State::new(),
         failed: Vec::new(),
     };
     let store = open(disk).map_err(|error| format!("a fresh disk: {error}"))?;
     let base = disk.operations();
+    let mut failing = 0..0;
     if let Some(fault) = fault {
-        disk.inject(Fault {
-            after: base + fault.after,
-            ..fault
-        });
+        let after = base + fault.after;
+        failing = after..after + fault.count;
+        disk.inject(Fault { after, ..fault });
     }
-    let clients = open_clients(&store, &mut expected);
+    let clients = open_clients(disk, &failing, &store, &mut expected)?;
     for step in 0..14 {
         let mut edit = Edit::random(random, &expected.committed);
         edit.synchronous = true;
         let after = edit.applied(&expected.committed);
         if step % 5 == 4 {
-            let _ = store.checkpoint();
+            attempt(disk, &failing, || store.checkpoint())?;
         }
-        match edit.run(&clients) {
-            Ok(()) if edit.pages.is_empty() => {}
-            Ok(()) => {
+        match attempt(disk, &failing, || edit.run(&clients))? {
+            Some(()) if edit.pages.is_empty() => {}
+            Some(()) => {
                 expected = Expected {
                     committed: after,
                     failed: Vec::new(),
                 }
             }
-            Err(_) => expected.failed.push(after),
+            None => expected.failed.push(after),
         }
         let found = contents(&store).map_err(|error| format!("step {step} does not read: {error}"))?;
         if found != expected.committed {
             return Err(format!("step {step}: what is supplied is not what was committed"));
         }
     }
-    let operations = disk.operations() - base;
+    Ok(Ran {
+        store,
+        clients,
+        expected,
+        operations: disk.operations() - base,
+    })
+}
+
+/// A healed disk is used again: one more call works.
+fn go_on(disk: &MemoryDisk, random: &mut Random, ran: Ran) -> Result<(), String> {
+    disk.heal();
+    let edit = loop {
+        let edit = Edit::random(random, &ran.expected.committed);
+        if !edit.pages.is_empty() {
+            break edit;
+        }
+    };
+    let edit = Edit {
+        synchronous: true,
+        ..edit
+    };
+    edit.run(&ran.clients)
+        .map_err(|error| format!("the disk works again, and yet: {error}"))?;
+    let expected = Expected {
+        committed: edit.applied(&ran.expected.committed),
+        failed: Vec::new(),
+    };
     // A process that ends here, without a clean close: its locks go, its memory with them.
-    std::mem::forget(store);
-    Ok((expected, operations))
+    std::mem::forget(ran.store);
+    examine(disk, &expected, random)
 }
 
 /// What a power cut or a kill leaves behind `run` is what was committed, or the last failed calls.
@@ -110,16 +172,18 @@ fn examine(disk: &MemoryDisk, expected: &Expected, random: &mut Random) -> Resul
 fn fail_everywhere(failure: Failure, count: u64) {
     for seed in seeds(1) {
         println!("{failure:?} x {count}: SEED={seed}");
-        let (_, operations) = run(&MemoryDisk::new(), &mut Random::new(seed), None).unwrap();
-        for after in 0..operations {
+        let ran = run(&MemoryDisk::new(), &mut Random::new(seed), None).unwrap();
+        for after in 0..ran.operations {
             let (disk, mut random) = (MemoryDisk::new(), Random::new(seed));
             let fault = Fault {
                 after,
                 count,
                 failure,
             };
-            let outcome = run(&disk, &mut random, Some(fault))
-                .and_then(|(expected, _)| examine(&disk, &expected, &mut random));
+            let outcome = run(&disk, &mut random, Some(fault)).and_then(|ran| {
+                examine(&disk, &ran.expected, &mut random)?;
+                go_on(&disk, &mut random, ran)
+            });
             if let Err(why) = outcome {
                 panic!("SEED={seed}: {failure:?} of {count} operations from {after} on: {why}");
             }
