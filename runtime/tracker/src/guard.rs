@@ -98,7 +98,7 @@ pub struct HostAccessGuard {
 
 impl HostAccessGuard {
     /// Guards the memory at `base`, which has `bytes_reserved` bytes, and of which nothing is accessible yet. `None`: with
-    /// [`GUARDED_MEMORIES_MAX`] others the memory would go unguarded, so its owner must not use it.
+    /// `GUARDED_MEMORIES_MAX` others the memory would go unguarded, so its owner must not use it.
     pub fn new(base: *mut u8, bytes_reserved: usize) -> Option<Self> {
         let index = SLOTS.iter().position(|slot| {
             slot.start.load(Ordering::Relaxed) == 0
