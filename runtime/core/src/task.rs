@@ -6,7 +6,7 @@
 //!                         '--- sync.rs      vm_msync, lock_request, eviction
 //! ```
 //!
-//! A host keeps one `Task` per instance and calls it with the instance's [`TaskMemory`](crate::memory::TaskMemory).
+//! A host keeps one `Task` per instance and calls it with the instance's [`TaskMemory`].
 //! Calls that need no pager to commit answer at once; `vm_msync`, `vm_deallocate` and a pager's `lock_request` answer
 //! with an [`Msync`](crate::msync::Msync) for the host to drive, and [`Task::conclude`] then turns its result into what
 //! the guest sees.
