@@ -403,13 +403,19 @@ impl GuestMemory {
             let open = MprotectFlags::READ | MprotectFlags::WRITE;
             let range = self.page_size.byte_range(*run);
             self.set_protection(range, open)?;
-            self.reservation.guard.open(addresses(range));
-            self.write_protected.remove(*run);
-            for tracked in self.tracked.within(*run).runs() {
-                self.watch(*tracked);
-            }
+            self.opened(*run);
         }
         Ok(())
+    }
+
+    /// Stores to `run`, which was write-protected, do not trap any more: they are watched for.
+    fn opened(&mut self, run: PageRange) {
+        let range = self.page_size.byte_range(run);
+        self.reservation.guard.open(addresses(range));
+        self.write_protected.remove(run);
+        for tracked in self.tracked.within(run).runs() {
+            self.watch(*tracked);
+        }
     }
 
     /// Watches `run`, which is tracked and was let go of, from now on. Where that fails it counts as stored to whenever somebody asks.
@@ -553,14 +559,23 @@ impl TaskMemory for GuestMemory {
     fn fill(&mut self, offset: u64, bytes: &[u8]) -> Result<(), MemoryError> {
         let range = ByteRange::new(offset, offset + bytes.len() as u64);
         let closed = self.write_protected.within(self.page_range(range));
+        let mut result = Ok(());
         for run in closed.runs() {
-            let run = self.page_size.byte_range(*run);
-            self.set_protection(run, MprotectFlags::READ | MprotectFlags::WRITE)?;
+            let open = MprotectFlags::READ | MprotectFlags::WRITE;
+            result = result.and_then(|()| self.set_protection(self.page_size.byte_range(*run), open));
         }
-        self.write(offset, bytes);
+        if result.is_ok() {
+            self.write(offset, bytes);
+        }
+        // Also where that failed: some of it may be open.
         for run in closed.runs() {
-            self.set_protection(self.page_size.byte_range(*run), MprotectFlags::READ)?;
+            let protected = self.set_protection(self.page_size.byte_range(*run), MprotectFlags::READ);
+            if protected.is_err() {
+                self.opened(*run);
+            }
+            result = result.and(protected);
         }
+        result?;
         self.clear(range)
     }
 
@@ -628,5 +643,55 @@ impl GuestMemory {
             // SAFETY: the advice does not change what the memory holds.
             let _ = unsafe { madvise(at, length, advice) };
         }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    const P: u64 = 4096;
+
+    /// What the kernel allows at `address`, as `/proc/self/maps` spells it.
+    fn access(address: usize) -> String {
+        let text = std::fs::read_to_string("/proc/self/maps").expect("Linux tells");
+        let access = text.lines().find_map(|line| {
+            let (ends, rest) = line.split_once(' ')?;
+            let (start, end) = ends.split_once('-')?;
+            let [start, end] = [start, end].map(|end| usize::from_str_radix(end, 16).expect("hexadecimal"));
+            (start..end).contains(&address).then(|| rest[..3].to_owned())
+        });
+        access.unwrap_or_default()
+    }
+
+    #[test]
+    fn pages_that_could_not_be_filled_are_read_only_again() {
+        let pages = |start: u64, end: u64| ByteRange::new(start * P, end * P);
+        let reservation = Arc::new(Reservation::new(8 * P as usize, 0).expect("address space"));
+        let mut linear = Linear {
+            reservation: reservation.clone(),
+        };
+        linear.grow_to(8 * P as usize).expect("it is reserved");
+        let page_size = PageSize::new(P).expect("a page");
+        let memory = GuestMemory::new(reservation.clone(), TrackerKind::Compare, page_size, None);
+        let mut memory = memory.expect("it works everywhere");
+        memory.map_zero(pages(0, 8), true).expect("memory");
+        memory.map_zero(pages(3, 4), false).expect("memory");
+        for page in [1, 3, 5] {
+            memory
+                .protect(pages(page, page + 1), VmProt::READ)
+                .expect("mappings");
+        }
+        // Where nothing is mapped, nothing can be opened.
+        let (at, length) = memory.pointer(pages(3, 4));
+        // SAFETY: a page of this test's memory, which nobody uses.
+        unsafe { munmap(at, length) }.expect("it is there");
+        assert!(memory.fill(0, &[1; 8 * P as usize]).is_err());
+        let base = reservation.base.as_ptr().addr();
+        let found = [1, 2, 5].map(|page| access(base + page * P as usize));
+        assert_eq!(found, ["r--", "rw-", "r--"]);
+        let mut dirty = PageSet::new();
+        memory.collect(pages(0, 3), &mut dirty).expect("it compares");
+        assert!(dirty.is_empty(), "nothing was stored: {dirty:?}");
     }
 }
