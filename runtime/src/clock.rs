@@ -3,9 +3,10 @@
 //! A task that waits seldom waits so long, so an alarm costs two short looks at a map, and one thread looks at all of them
 //! every tick. It begins with the first alarm, and sleeps while there are none.
 //!
-//! Invariant: an alarm that is due is told within a tick.
+//! Invariant: an alarm that is due is told within a tick, whatever becomes of others.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     task::Waker,
     thread,
@@ -58,26 +59,29 @@ impl Clock {
         }
     }
 
-    /// An alarm at `deadline`, which wakes nobody yet.
-    pub fn alarm(&self, deadline: Instant) -> Alarm<'_> {
+    /// An alarm at `deadline`, which wakes nobody yet. `None` where there is no thread to look at it: who waits has to look.
+    pub fn alarm(&self, deadline: Instant) -> Option<Alarm<'_>> {
         let mut state = self.shared.lock();
-        let key = state.next;
-        state.next += 1;
-        state.alarms.insert(key, (deadline, None));
         if !state.has_thread {
             let shared = self.shared.clone();
             let thread = thread::Builder::new().name("vmsync-clock".into());
             match thread.spawn(move || shared.run()) {
                 Ok(_) => state.has_thread = true,
-                Err(error) => tracing::warn!(%error, "no thread for time-outs: the next call tries again"),
+                Err(error) => {
+                    tracing::warn!(%error, "no thread for time-outs: the next call tries again");
+                    return None;
+                }
             }
         }
+        let key = state.next;
+        state.next += 1;
+        state.alarms.insert(key, (deadline, None));
         let asleep = state.asleep;
         drop(state);
         if asleep {
             self.shared.changed.notify_one();
         }
-        Alarm { clock: self, key }
+        Some(Alarm { clock: self, key })
     }
 }
 
@@ -127,7 +131,13 @@ impl Shared {
             let due = state.alarms.values_mut().filter(|(deadline, _)| *deadline <= now);
             let wakers: Vec<Waker> = due.filter_map(|(_, waker)| waker.take()).collect();
             drop(state);
-            wakers.into_iter().for_each(Waker::wake);
+            for waker in wakers {
+                // An executor that panics is none of the others' business.
+                let woken = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+                if woken.is_err() {
+                    tracing::warn!("a task's waker has panicked");
+                }
+            }
             state = self.lock();
         }
     }
@@ -155,12 +165,17 @@ mod tests {
         // The second time the thread has been asleep.
         for _ in 0..2 {
             let begun = Instant::now();
-            let given_up = clock.alarm(begun + Duration::from_millis(1));
+            let alarm = |after| {
+                clock
+                    .alarm(begun + Duration::from_millis(after))
+                    .expect("a thread")
+            };
+            let given_up = alarm(1);
             given_up.set(Waker::noop());
             drop(given_up);
             assert!(clock.shared.lock().alarms.is_empty(), "nobody is told of it");
             let due = begun + Duration::from_millis(50);
-            let alarm = clock.alarm(due);
+            let alarm = alarm(50);
             alarm.set(&waker);
             let when = told.recv_timeout(Duration::from_secs(60)).expect("it is told");
             assert!(when >= due, "too early");
@@ -171,5 +186,30 @@ mod tests {
             drop(alarm);
         }
         assert!(clock.shared.lock().alarms.is_empty());
+    }
+
+    struct Panics;
+
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("as the test says");
+        }
+    }
+
+    #[test]
+    fn a_waker_that_panics_leaves_the_others_theirs() {
+        let clock = Clock::new(Duration::from_millis(8));
+        let (sender, told) = mpsc::channel();
+        let wakers = [Waker::from(Arc::new(Panics)), Waker::from(Arc::new(Told(sender)))];
+        for _ in 0..2 {
+            let now = Instant::now();
+            let alarms = wakers.each_ref().map(|waker| {
+                let alarm = clock.alarm(now).expect("a thread");
+                alarm.set(waker);
+                alarm
+            });
+            told.recv_timeout(Duration::from_secs(60)).expect("it is told");
+            drop(alarms);
+        }
     }
 }

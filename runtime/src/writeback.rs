@@ -50,15 +50,17 @@ pub(crate) async fn drive(
             let in_time = match waiter {
                 Waiter::Thread => object.0.wait(events, deadline),
                 Waiter::Task if Instant::now() >= deadline => false,
-                Waiter::Task => {
-                    alarm
-                        .get_or_insert_with(|| host.clock().alarm(deadline))
-                        .set(context.waker());
-                    if object.0.wake_after(events, context.waker()) {
-                        return task::Poll::Pending;
+                Waiter::Task => match alarm.get_or_insert_with(|| host.clock().alarm(deadline)) {
+                    Some(alarm) => {
+                        alarm.set(context.waker());
+                        if object.0.wake_after(events, context.waker()) {
+                            return task::Poll::Pending;
+                        }
+                        true
                     }
-                    true
-                }
+                    // Late for others, but not for ever.
+                    None => object.0.wait(events, deadline),
+                },
             };
             if !in_time {
                 return task::Poll::Ready(msync.time_out(memory));
