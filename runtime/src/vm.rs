@@ -443,6 +443,7 @@ impl Vm {
             create: flags.contains(OpenFlags::CREATE) && grant.rights.contains(OpenFlags::CREATE),
             write: grant.rights.contains(OpenFlags::WRITE),
         };
+        self.attached()?.task.has_port()?;
         let opened = self.host.open_object(&grant.pager, &grant.object, request);
         let object = opened.map_err(|error| {
             // Asking whether an object is there is no failure.

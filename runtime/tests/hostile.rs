@@ -616,6 +616,9 @@ fn ports_without_end_meet_a_limit() {
             results[1023..1025],
             [KernReturn::Success, KernReturn::ResourceShortage]
         );
+        // What the guest gets no port for is not made.
+        assert_eq!(guest.try_open(b"c", P, 7).0, KernReturn::ResourceShortage);
+        assert!(rig.other.take_log().is_empty(), "no pager was asked");
     });
 }
 

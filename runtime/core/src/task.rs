@@ -114,11 +114,18 @@ impl<O: ObjectHandle> Task<O> {
 
     // --- objects ---------------------------------------------------------------------------------------------
 
+    /// Whether the task has a port left: to be asked before a pager is asked to open, or make, an object.
+    pub fn has_port(&self) -> Result<(), KernReturn> {
+        if self.objects.len() >= OPEN_OBJECTS_MAX || self.next_port == u32::MAX {
+            Err(KernReturn::ResourceShortage)
+        } else {
+            Ok(())
+        }
+    }
+
     /// Gives the task a port for `object`.
     pub fn open_object(&mut self, object: O, rights: OpenFlags) -> Result<u32, KernReturn> {
-        if self.objects.len() >= OPEN_OBJECTS_MAX || self.next_port == u32::MAX {
-            return Err(KernReturn::ResourceShortage);
-        }
+        self.has_port()?;
         let port = self.next_port;
         self.next_port += 1;
         let errors = object.with(|object| object.errors.sample());
