@@ -85,7 +85,9 @@ pub fn add_to_linker_memory64<T: 'static>(
 ///
 /// Only syncs yield (`vm_msync`, `mach_vm_msync`, and `vm_behavior_set` where it is one). Opening an object, mapping it, and
 /// giving up pages that their pager wants back take the thread as long as the pager does. So does a sync of a pager that has
-/// no thread of its own to spare ([`pager::SynchronizeFlags::nowait`](crate::pager::SynchronizeFlags::nowait)).
+/// no thread of its own to spare ([`pager::SynchronizeFlags::nowait`](crate::pager::SynchronizeFlags::nowait)). A mapping that makes
+/// the memory grow asks the store's limiter without waiting: one that is asynchronous ([`wasmtime::Store::limiter_async`]) refuses
+/// it, and the guest gets NO_SPACE.
 ///
 /// # Errors
 /// When the names are defined already.
