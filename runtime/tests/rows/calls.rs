@@ -4,7 +4,7 @@ use vmsync::KernReturn;
 
 use crate::{
     flags::SYNC,
-    harness::{BASE, Guest, P, each, each_width, guest::Window},
+    harness::{BASE, Guest, P, Width, each, each_width, guest::Window},
 };
 
 #[test]
@@ -31,6 +31,23 @@ fn vm_allocate_places_zeroed_memory() {
         guest.store8(behind + 3 * P - 1, 1);
         assert_eq!(guest.deallocate(BASE + 8 * P, 2 * P), KernReturn::Success);
         assert_eq!(guest.allocate(0, 2 * P, 1), (KernReturn::Success, BASE + 8 * P));
+    });
+}
+
+#[test]
+fn vm_region_tells_a_size_of_memory_that_ends_where_addresses_do() {
+    each(|rig| {
+        let text = Width::Bits32.wat().replace(" 64)", " 65536)");
+        let mut guest = Guest::from(rig.sandbox.instantiate(text.as_bytes()).expect("4 GiB"));
+        let (address, size, ..) = guest.region(0).expect("memory");
+        assert_eq!(
+            (address, size),
+            (0, (1 << 32) - P),
+            "as many pages as a word can say"
+        );
+        assert_eq!(guest.deallocate(0xffff_f000, P), KernReturn::Success);
+        let (address, size, ..) = guest.region(0).expect("memory");
+        assert_eq!((address, size), (0, (1 << 32) - P));
     });
 }
 

@@ -374,7 +374,8 @@ impl<O: ObjectHandle> Task<O> {
         result
     }
 
-    /// `vm_region`: the first region at or above `address`.
+    /// `vm_region`: the first region at or above `address`. Of one that is as long as there are addresses, which the guest's words
+    /// cannot say, the last page is left out.
     pub fn region(&self, address: u64) -> Result<Region, KernReturn> {
         let entry = self
             .map
@@ -402,8 +403,12 @@ impl<O: ObjectHandle> Task<O> {
             behavior: entry.behavior as i32,
             user_wired_count: entry.wired,
         };
+        let mut range = self.page_size.byte_range(entry.pages);
+        if range.len() >= self.address_end {
+            range.end -= self.page_size.bytes();
+        }
         Ok(Region {
-            range: self.page_size.byte_range(entry.pages),
+            range,
             info,
             port: port.unwrap_or(PORT_NULL),
         })
