@@ -211,7 +211,7 @@ impl<'a, T: 'static, G: Get<T>> Call<'a, T, G> {
         if request.size == 0 {
             return Err(KernReturn::InvalidArgument);
         }
-        let placement = self.vm().place(request.size, mask)?;
+        let placement = self.vm().place(request.size, mask, request.port)?;
         self.grow(placement.memory_size)?;
         request.address = placement.address;
         let mapped = self.vm().vm_map(request);

@@ -17,7 +17,7 @@
 use indexmap::IndexMap;
 use vmsync_core::{
     ByteRange, KernReturn, PageRange, PagerError, PagerErrorKind,
-    abi::{Behavior, ObjectInfo, OpenFlags, VmProt, VmSync},
+    abi::{Behavior, ObjectInfo, OpenFlags, PORT_NULL, VmProt, VmSync},
     limits::OBJECT_BYTES_MAX,
     msync::Msync,
     object::ObjectHandle,
@@ -342,16 +342,20 @@ impl Vm {
         }
     }
 
-    pub(crate) fn place(&mut self, size: u64, mask: u64) -> Result<Placement, KernReturn> {
-        self.attached()?.task.place(size, mask)
+    /// Where ANYWHERE puts a region of the object `port`.
+    pub(crate) fn place(&mut self, size: u64, mask: u64, port: u32) -> Result<Placement, KernReturn> {
+        let lowest = self.lowest(port);
+        self.attached()?.task.place(size, mask, lowest)
+    }
+
+    /// Below it no region of the object `port` may begin: nobody sees an instrumented guest's stores to its shadow stack.
+    fn lowest(&self, port: u32) -> u64 {
+        let marks = self.marks.filter(|_| port != PORT_NULL);
+        marks.map_or(0, Marks::stack_end)
     }
 
     pub(crate) fn vm_map(&mut self, request: &MapRequest) -> Result<(), KernReturn> {
-        if request.port != 0
-            && self
-                .marks
-                .is_some_and(|marks| request.address < marks.stack_end())
-        {
+        if request.address < self.lowest(request.port) {
             tracing::warn!("a mapping over the shadow stack of an instrumented guest was refused");
             return Err(KernReturn::NoSpace);
         }

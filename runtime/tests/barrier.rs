@@ -68,6 +68,42 @@ const STACK: &str = r#"(module
     (i32.store (global.get $stack) (i32.const 1))
     (global.set $stack (i32.add (global.get $stack) (i32.const 16)))))"#;
 
+/// The same, which gives up the page of null pointers and maps where the host likes.
+const HOLE: &str = r#"(module
+  (import "vmsync1" "memory_object_open" (func $open (param i32 i32 i64 i32 i32) (result i32)))
+  (import "vmsync1" "vm_map" (func $map (param i32 i32 i32 i32 i32 i32 i64 i32 i32 i32 i32) (result i32)))
+  (import "vmsync1" "vm_allocate" (func $allocate (param i32 i32 i32 i32) (result i32)))
+  (import "vmsync1" "vm_deallocate" (func $deallocate (param i32 i32 i32) (result i32)))
+  (memory (export "memory") 2)
+  (global $stack (export "__stack_pointer") (mut i32) (i32.const 8192))
+  (data (i32.const 65536) "region")
+  (func (export "use")
+    (global.set $stack (i32.sub (global.get $stack) (i32.const 16)))
+    (i32.store (global.get $stack) (i32.const 1))
+    (global.set $stack (i32.add (global.get $stack) (i32.const 16))))
+  (func (export "start") (result i32)
+    (local $result i32)
+    (local.set $result (call $deallocate (i32.const 1) (i32.const 0) (i32.const 4096)))
+    (i32.or (local.get $result)
+      (call $open (i32.const 65536) (i32.const 6) (i64.const 4096) (i32.const 7) (i32.const 65552))))
+  (func (export "map") (result i32)
+    (call $map (i32.const 1) (i32.const 65560) (i32.const 4096) (i32.const 0) (i32.const 1)
+      (i32.load (i32.const 65552)) (i64.const 0) (i32.const 0) (i32.const 3) (i32.const 3) (i32.const 1)))
+  (func (export "allocate") (result i32)
+    (call $allocate (i32.const 1) (i32.const 65560) (i32.const 4096) (i32.const 1)))
+  (func (export "address") (result i32) (i32.load (i32.const 65560))))"#;
+
+#[test]
+fn an_object_is_not_offered_the_stack() {
+    let mut guest = sandbox().instantiate(HOLE.as_bytes()).expect("a good guest");
+    let mut call = |name: &str| guest.call::<(), i32>(name, ()).expect("no trap");
+    assert_eq!(call("start"), 0);
+    assert_eq!(call("map"), 0);
+    assert_eq!(call("address"), 2 << 16, "behind everything");
+    // Memory without an object may lie there.
+    assert_eq!((call("allocate"), call("address")), (0, 0));
+}
+
 fn instrumented(page_size_shift: u32, suspect_bytes: u32) -> Vec<u8> {
     let options = vmsync::instrument::Options {
         page_size_shift,

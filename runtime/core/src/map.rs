@@ -255,15 +255,15 @@ impl<O: Clone + PartialEq> VmMap<O> {
         }
     }
 
-    /// The lowest hole of `pages` pages whose first page is a multiple of `align` pages.
-    pub fn find_hole(&self, pages: u64, align: u64) -> Option<PageRange> {
+    /// The lowest hole of `pages` pages, none of them below `lowest`, whose first page is a multiple of `align` pages.
+    pub fn find_hole(&self, pages: u64, align: u64, lowest: u64) -> Option<PageRange> {
         let mut start = 0;
         let ends = self
             .entries
             .values()
             .map(|entry| (entry.pages.start, entry.pages.end));
         for (hole_end, next) in ends.chain([(self.end, self.end)]) {
-            let from = u64::next_multiple_of(start, align);
+            let from = u64::max(start, lowest).checked_next_multiple_of(align)?;
             if let Some(range) = PageRange::at(from, pages)
                 && range.end <= hole_end
             {
@@ -342,9 +342,11 @@ mod tests {
         assert_eq!(layout(&map), [(0, 4, false), (4, 6, true), (10, 16, false)]);
         assert!(!map.covers(PageRange::new(4, 7)));
         assert!(map.covers(PageRange::new(2, 6)));
-        assert_eq!(map.find_hole(4, 1), Some(PageRange::new(6, 10)));
-        assert_eq!(map.find_hole(2, 8), Some(PageRange::new(8, 10)));
-        assert_eq!(map.find_hole(5, 1), None);
+        assert_eq!(map.find_hole(4, 1, 0), Some(PageRange::new(6, 10)));
+        assert_eq!(map.find_hole(2, 8, 0), Some(PageRange::new(8, 10)));
+        assert_eq!(map.find_hole(5, 1, 0), None);
+        assert_eq!(map.find_hole(2, 1, 7), Some(PageRange::new(7, 9)));
+        assert_eq!(map.find_hole(4, 1, 7), None);
     }
 
     #[test]

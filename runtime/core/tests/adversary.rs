@@ -130,8 +130,8 @@ fn every_call(guest: &mut Guest, port: u32, address: u64, size: u64) {
         task.note_store(range);
     }
     let _ = task.region(address);
-    let _ = task.place(size, address);
-    let _ = task.place(address, size.wrapping_sub(1));
+    let _ = task.place(size, address, 0);
+    let _ = task.place(address, size.wrapping_sub(1), address);
     for offset in [0, P, size, address] {
         let wanted = MapRequest {
             address,
@@ -196,9 +196,13 @@ fn any_page_size_and_memory_size_has_a_place() {
                 task.observe_size(memory);
                 for size in EDGES {
                     for mask in EDGES {
-                        if let Ok(place) = task.place(size, mask) {
+                        for lowest in [0, size] {
+                            let Ok(place) = task.place(size, mask, lowest) else {
+                                continue;
+                            };
                             assert!(place.address & mask == 0 && place.memory_size <= address_end);
                             assert!(place.address + size <= place.memory_size);
+                            assert!(place.address >= lowest);
                         }
                     }
                 }

@@ -551,7 +551,7 @@ impl World {
                 self.model.grow(task, pages);
             }
             Step::Place { size, mask } => {
-                let place = self.guests[task].task.place(size, mask);
+                let place = self.guests[task].task.place(size, mask, 0);
                 let found = place.map(|place| (place.address, place.memory_size));
                 assert_eq!(found, self.model.place(task, size, mask));
             }

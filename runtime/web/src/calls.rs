@@ -243,8 +243,9 @@ impl Vm {
         if request.size == 0 {
             return Err(KernReturn::InvalidArgument);
         }
+        let lowest = self.lowest(request.port);
         let attached = self.attached()?;
-        let placement = attached.task.place(request.size, mask)?;
+        let placement = attached.task.place(request.size, mask, lowest)?;
         if !attached.memory.grow_to(placement.memory_size) {
             return Err(KernReturn::NoSpace);
         }
@@ -257,8 +258,13 @@ impl Vm {
         mapped
     }
 
+    /// Below it no region of the object `port` may begin: nobody sees the guest's stores to its shadow stack.
+    fn lowest(&self, port: u32) -> u64 {
+        if port == PORT_NULL { 0 } else { self.stack_end }
+    }
+
     fn map_fixed(&mut self, request: &MapRequest) -> Result<(), KernReturn> {
-        if request.port != PORT_NULL && request.address < self.stack_end {
+        if request.address < self.lowest(request.port) {
             return Err(KernReturn::NoSpace);
         }
         if request.overwrite {

@@ -93,16 +93,19 @@ struct Checked<O> {
 }
 
 impl<O: ObjectHandle> Task<O> {
-    /// Where ANYWHERE puts `size` bytes at a multiple of `mask + 1`: the lowest hole, or behind linear memory.
-    pub fn place(&self, size: u64, mask: u64) -> Result<Placement, KernReturn> {
+    /// Where ANYWHERE puts `size` bytes at a multiple of `mask + 1`: the lowest hole that does not begin below the address
+    /// `lowest`, or behind linear memory.
+    pub fn place(&self, size: u64, mask: u64, lowest: u64) -> Result<Placement, KernReturn> {
         let align = mask.checked_add(1).filter(|align| align.is_power_of_two());
         let align = align
             .ok_or(KernReturn::InvalidArgument)?
             .max(self.page_size.bytes());
         let size = self.page_size.round_up(size).ok_or(KernReturn::NoSpace)?;
+        let lowest = self.page_size.round_up(lowest).ok_or(KernReturn::NoSpace)?;
         let bytes = |page| self.page_size.byte_range(PageRange::new(0, page)).end;
         let align_pages = self.page_size.page_of(align);
-        if let Some(hole) = self.map.find_hole(self.page_size.page_of(size), align_pages) {
+        let [pages, first] = [size, lowest].map(|bytes| self.page_size.page_of(bytes));
+        if let Some(hole) = self.map.find_hole(pages, align_pages, first) {
             let memory_size = bytes(self.map.end());
             return Ok(Placement {
                 address: bytes(hole.start),
@@ -110,6 +113,7 @@ impl<O: ObjectHandle> Task<O> {
             });
         }
         let address = bytes(self.map.end())
+            .max(lowest)
             .checked_next_multiple_of(align)
             .ok_or(KernReturn::NoSpace)?;
         let memory_size = address.checked_add(size).ok_or(KernReturn::NoSpace)?;
