@@ -67,11 +67,11 @@ pub fn print(contents: &Contents) -> Print {
 
 /// Whether what was `found` may be `state`.
 pub fn allows(state: &Print, found: &Print) -> bool {
-    let allows = |((name, (size, sum, entry)), (other, found)): (
-        (_, &(usize, u64, Entry)),
-        (_, &(usize, u64, Entry)),
-    )| { name == other && (*size, *sum) == (found.0, found.1) && entry.allows(&found.2) };
-    state.len() == found.len() && state.iter().zip(found).all(allows)
+    let allows = |(name, (size, sum, entry)): (&String, &(usize, u64, Entry))| {
+        let found = found.get(name);
+        found.is_some_and(|found| (*size, *sum) == (found.0, found.1) && entry.allows(&found.2))
+    };
+    state.len() == found.len() && state.iter().all(allows)
 }
 
 /// What a task, or the store, did.
