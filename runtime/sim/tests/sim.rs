@@ -5,8 +5,9 @@ use vmsync_sim::{canary::Canary, run::run};
 #[test]
 fn no_power_cut_breaks_a_promise() {
     let (mut cuts, mut faults, mut detected) = (0, 0, 0);
-    // Seeds in whose runs power is cut, operations fail, and damage is done; with long names, and with large pages.
-    for seed in [2, 3, 14] {
+    // Seeds in whose runs power is cut, operations fail, and damage is done; with long names, and with pages of 16
+    // and 64 KiB. (An object of many pages, as in seed 13, takes a minute without optimisation.)
+    for seed in [2, 3, 14, 94] {
         let outcome = run(seed, None);
         if let Some((breach, why)) = outcome.violation {
             panic!("{breach:?}: seed {seed}: {why}");
