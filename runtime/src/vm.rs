@@ -18,7 +18,7 @@ use indexmap::IndexMap;
 use vmsync_core::{
     ByteRange, KernReturn, PageRange, PagerError, PagerErrorKind,
     abi::{Behavior, ObjectInfo, OpenFlags, PORT_NULL, VmProt, VmSync},
-    limits::OBJECT_BYTES_MAX,
+    limits::{LOCK_REQUESTS_MAX, OBJECT_BYTES_MAX},
     msync::Msync,
     object::ObjectHandle,
     page::PageSize,
@@ -322,19 +322,26 @@ impl Vm {
         }
     }
 
-    /// Carries out what pagers have asked for since the guest was last here.
+    /// Carries out what pagers have asked for since the guest was last here: no more than one object's can wait, as a pager may
+    /// ask for more meanwhile. One that lets it time out is not waited for again now.
     async fn serve_lock_requests(&mut self, waiter: Waiter) {
         let Some(Attached { task, memory }) = &mut self.attached else {
             return;
         };
         let mut served = Vec::new();
-        while let Some((object, request)) = task.next_lock_request() {
+        for _ in 0..LOCK_REQUESTS_MAX {
+            let Some((object, request)) = task.next_lock_request() else {
+                break;
+            };
             let call = self.host.next_call();
             if let Ok(mut msync) = task.lock_request(&object, &request, call, memory) {
                 let mut unserved = Unserved(Some((object, request)));
-                drive(&mut msync, memory, &self.host, waiter).await;
+                let result = drive(&mut msync, memory, &self.host, waiter).await;
                 unserved.0 = None;
                 served.push(msync);
+                if result == KernReturn::Aborted {
+                    break;
+                }
             }
         }
         for msync in served {
