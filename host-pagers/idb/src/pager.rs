@@ -3,11 +3,14 @@
 //! Invariants:
 //! - what a call returned stays with its call until its last `synchronize`;
 //! - answers are sent while no lock is held;
+//! - one transaction is under way at a time, of all calls that came during the one before it; where it fails, everything behind it
+//!   fails: a call does not return again what its guest took for safe;
 //! - one opener at a time writes an object.
 
 use std::{
     cell::RefCell,
     collections::HashMap,
+    mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -47,8 +50,10 @@ struct State {
     opened: HashMap<ObjectId, Opened>,
     calls: HashMap<CallId, Call>,
     version: u64,
-    /// Transactions that have not ended.
-    running: usize,
+    /// Calls that wait for the transaction under way, in order.
+    queue: Vec<Begun>,
+    /// There is one.
+    writing: bool,
     /// Why an asynchronous call was lost, until [`IdbPager::take_failure`].
     failure: Option<PagerError>,
 }
@@ -64,6 +69,16 @@ struct Opened {
 struct Call {
     returns: Vec<(ObjectId, u64, Page)>,
     answers: Vec<Answer>,
+    /// Why something was lost since it began.
+    lost: Option<PagerError>,
+}
+
+/// A call on its way to the database.
+struct Begun {
+    call: CallId,
+    writes: Writes,
+    answers: Vec<Answer>,
+    synchronous: bool,
 }
 
 struct Answer {
@@ -110,7 +125,8 @@ impl IdbPager {
             opened: HashMap::new(),
             calls: HashMap::new(),
             version,
-            running: 0,
+            queue: Vec::new(),
+            writing: false,
             failure: None,
         };
         let shared = Arc::new(Shared {
@@ -125,9 +141,9 @@ impl IdbPager {
         Promise::new(&mut |resolve, _| WAITING.with_borrow_mut(|waiting| waiting.push(resolve)))
     }
 
-    /// Whether transactions are under way.
+    /// Whether calls are on their way to the database.
     pub fn is_busy(&self) -> bool {
-        self.shared.lock().running > 0
+        self.shared.lock().writing
     }
 
     /// Why an asynchronous call was lost since the last time that this was asked, if one was. Its clients were told.
@@ -152,40 +168,58 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts the transaction of a call whose pages are in the mirror.
-    fn start(self: &Arc<Self>, call: CallId, writes: &Writes, answers: Vec<Answer>, synchronous: bool) {
-        self.lock().running += 1;
-        // Both ways out need them, and only one is taken.
-        let answers = Arc::new(Mutex::new(Some(answers)));
-        let (shared, taken) = (self.clone(), answers.clone());
+    /// Has a call whose pages are in the mirror written, behind those that came before it.
+    fn start(self: &Arc<Self>, begun: Begun) {
+        self.lock().queue.push(begun);
+        self.write_queued();
+    }
+
+    /// Starts the transaction of all calls that wait, unless one is under way.
+    fn write_queued(self: &Arc<Self>) {
+        let (group, writes) = {
+            let mut state = self.lock();
+            if state.writing || state.queue.is_empty() {
+                return;
+            }
+            state.writing = true;
+            let mut group = mem::take(&mut state.queue);
+            let mut writes = Writes::default();
+            for begun in &mut group {
+                writes.objects.append(&mut begun.writes.objects);
+                writes.pages.append(&mut begun.writes.pages);
+            }
+            (group, writes)
+        };
+        // Both ways out need it, and only one is taken.
+        let group = Arc::new(Mutex::new(Some(group)));
+        let (shared, taken) = (self.clone(), group.clone());
         let ended = move |result: Result<(), PagerError>| {
             let taken = taken.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some(answers) = taken {
-                shared.end(call, answers, synchronous, result);
+            if let Some(group) = taken {
+                shared.end(group, result);
             }
         };
-        if let Err(error) = self.database.write(writes, Box::new(ended)) {
-            let taken = answers.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some(answers) = taken {
-                self.end(call, answers, synchronous, Err(error));
+        if let Err(error) = self.database.write(&writes, Box::new(ended)) {
+            let taken = group.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(group) = taken {
+                self.end(group, Err(error));
             }
         }
     }
 
-    fn end(&self, call: CallId, answers: Vec<Answer>, synchronous: bool, result: Result<(), PagerError>) {
+    /// The transaction of `group` has ended. What is lost is told to whoever took it for queued first, then to who waits.
+    fn end(self: &Arc<Self>, mut group: Vec<Begun>, result: Result<(), PagerError>) {
         let readers = {
             let mut state = self.lock();
-            state.running -= 1;
+            state.writing = false;
             match &result {
                 Ok(()) => {
-                    state.mirror.keep(call);
+                    group.iter().for_each(|begun| state.mirror.keep(begun.call));
                     Vec::new()
                 }
                 Err(error) => {
-                    if !synchronous {
-                        state.failure = Some(error.clone());
-                    }
-                    state.take_out(call, &answers)
+                    group.append(&mut state.queue);
+                    state.lose(&group, error)
                 }
             }
         };
@@ -194,14 +228,17 @@ impl Shared {
                 control.write_behind_failed(range, error.clone());
             }
         }
-        for Answer { control, range } in answers {
-            match (&result, synchronous) {
-                // A refusal means that the runtime gave the request up (a time-out); the commit stands.
-                (_, true) => drop(control.synchronize_completed(range, result.clone())),
-                (Err(error), false) => control.write_behind_failed(range, error.clone()),
-                (Ok(()), false) => {}
+        let (waiting, queued): (Vec<_>, Vec<_>) = group.into_iter().partition(|begun| begun.synchronous);
+        for Answer { control, range } in queued.into_iter().flat_map(|begun| begun.answers) {
+            if let Err(error) = &result {
+                control.write_behind_failed(range, error.clone());
             }
         }
+        for Answer { control, range } in waiting.into_iter().flat_map(|begun| begun.answers) {
+            // A refusal means that the runtime gave the request up (a time-out); the commit stands.
+            drop(control.synchronize_completed(range, result.clone()));
+        }
+        self.write_queued();
         wake();
     }
 }
@@ -279,6 +316,20 @@ impl State {
         Ok(())
     }
 
+    /// Takes out what `group` returned, and has calls fail that began before; who has to be told beside those that made the calls.
+    fn lose(&mut self, group: &[Begun], error: &PagerError) -> Vec<Answer> {
+        for call in self.calls.values_mut() {
+            call.lost.get_or_insert_with(|| error.clone());
+        }
+        if group.iter().any(|begun| !begun.synchronous) {
+            self.failure = Some(error.clone());
+        }
+        let newest_first = group.iter().rev();
+        newest_first
+            .flat_map(|begun| self.take_out(begun.call, &begun.answers))
+            .collect()
+    }
+
     /// Takes out what `call` returned; who else has an object of it open, and may have read what was queued: whoever made the
     /// call may have closed it since.
     fn take_out(&mut self, call: CallId, answers: &[Answer]) -> Vec<Answer> {
@@ -343,8 +394,13 @@ impl Pager for IdbPager {
                 objects: vec![(name.clone(), entry)],
                 pages: Vec::new(),
             };
-            // Nobody waits for it: transactions are in order, and one that commits pages carries the size again.
-            self.shared.start(CallId(0), &writes, Vec::new(), true);
+            // Nobody waits for it: calls are in order, and one that commits pages carries the size again.
+            self.shared.start(Begun {
+                call: CallId(0),
+                writes,
+                answers: Vec::new(),
+                synchronous: true,
+            });
         }
         Ok(attributes)
     }
@@ -403,6 +459,14 @@ impl Pager for IdbPager {
                 return Ok(());
             }
             let entry = state.calls.remove(&call).unwrap_or_default();
+            if let Some(PagerError { kind, message }) = entry.lost.filter(|_| !entry.returns.is_empty()) {
+                return refuse(
+                    kind,
+                    format!(
+                        "a call before it is lost, and it may be a mix without that: sync again: {message}"
+                    ),
+                );
+            }
             (state.accept(call, entry.returns), entry.answers)
         };
         if !flags.synchronous {
@@ -412,7 +476,12 @@ impl Pager for IdbPager {
             }
         }
         // Also without pages: a synchronous call is durable when everything before it is.
-        self.shared.start(call, &writes, answers, flags.synchronous);
+        self.shared.start(Begun {
+            call,
+            writes,
+            answers,
+            synchronous: flags.synchronous,
+        });
         Ok(())
     }
 

@@ -27,19 +27,23 @@ export const OLD = 'delete StorageManager.prototype.getDirectory;\n';
 /** Takes locks from workers, which pages have that were loaded over https. */
 export const NO_LOCKS = `Object.defineProperty(navigator, 'locks', { value: undefined });\n`;
 
-/** Fails the transactions of IndexedDB while a page says so (`fail`), as a full disk does; 'late': when it says so no more. */
+/** Fails the transactions of IndexedDB while a page says so (`fail`), as a full disk does; 'late': when it says so no more;
+ * 'first': the first alone, and then. */
 export const FAILING_TRANSACTIONS = `{
   let failing = false;
+  let first;
   const known = new BroadcastChannel('known');
   new BroadcastChannel('fail').onmessage = ({ data }) => {
     failing = data;
+    first = undefined;
     known.postMessage(data);
   };
   const { commit } = IDBTransaction.prototype;
   IDBTransaction.prototype.commit = function () {
-    if (!failing) return commit.call(this);
+    if (!failing || (failing === 'first' && first)) return commit.call(this);
+    first = this;
     const end = () => {
-      if (failing !== 'late') return this.abort();
+      if (failing !== 'late' && failing !== 'first') return this.abort();
       // It lives as long as it has requests.
       this.objectStore('objects').get('').onsuccess = end;
     };

@@ -253,6 +253,25 @@ test('who opens an object while a call is queued that IndexedDB fails then is to
   assert.equal(await checksum(page), queued);
 });
 
+test('a call behind one that IndexedDB fails is not stored without it', async (context) => {
+  const page = await openPage(await openBrowser(context, FAILING_TRANSACTIONS));
+  await openFill(page, 'idb');
+  await page.evaluate(() => guest.invoke('dirty', 10, 1n));
+  assert.equal(await page.evaluate(() => guest.invoke('sync_all')), 0);
+  const durable = await checksum(page);
+  await fail(page, 'first');
+  for (const [pages, seed] of [[10, 3n], [1, 5n]]) {
+    await page.evaluate(([pages, seed]) => guest.invoke('dirty', pages, seed), [pages, seed]);
+    assert.equal(await page.evaluate(() => guest.invoke('sync_async')), 0);
+  }
+  await fail(page, false);
+  // Until both have ended; that may have been told already.
+  await page.evaluate(() => box.flush().catch(() => {}));
+  await page.evaluate(() => box.terminate());
+  await openFill(page, 'idb');
+  assert.equal(await checksum(page), durable);
+});
+
 test('what IndexedDB fails of asynchronous calls fails the flush that waits for it, and the closing', async (context) => {
   const page = await openPage(await openBrowser(context, FAILING_TRANSACTIONS));
   await openFill(page, 'idb');
