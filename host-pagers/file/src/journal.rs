@@ -361,40 +361,27 @@ impl Journal {
     /// A segment of at least `needed` bytes, whose length and name are durable: a free one, else a new one. Those that failed
     /// come last, and are not replaced without end.
     fn take_segment(&mut self, needed: u64) -> Result<Segment> {
-        let mut outcome = self.take_free(needed, false);
+        if let Some(free) = self.take_free(needed, false) {
+            return Ok(free);
+        }
         let failed = self.free.iter().filter(|segment| segment.failed).count();
-        if !matches!(outcome, Some(Ok(_))) && failed <= SEGMENTS_FAILED_MAX {
-            outcome = Some(self.plan(needed).make(self.disk.as_ref()));
+        if failed > SEGMENTS_FAILED_MAX
+            && let Some(free) = self.take_free(needed, true)
+        {
+            return Ok(free);
         }
-        match outcome {
-            Some(Ok(segment)) => Ok(segment),
-            Some(Err(error)) => self.take_free(needed, true).and_then(Result::ok).ok_or(error),
-            None => {
-                let again = self.take_free(needed, true);
-                again.unwrap_or_else(|| self.plan(needed).make(self.disk.as_ref()))
-            }
-        }
+        let made = self.plan(needed).make(self.disk.as_ref());
+        made.or_else(|error| self.take_free(needed, true).ok_or(error))
     }
 
-    /// A free one of at least `needed` bytes that can be used, of those that `failed` or of the others; the last error where none
-    /// can.
-    fn take_free(&mut self, needed: u64, failed: bool) -> Option<Result<Segment>> {
-        let mut outcome = None;
-        let fits = |segment: &Segment| segment.capacity >= needed && segment.failed == failed;
-        let candidates: Vec<u64> = self
-            .free
-            .iter()
-            .filter(|one| fits(one))
-            .map(|one| one.slot)
-            .collect();
-        for slot in candidates {
-            let index = self.free.iter().position(|one| one.slot == slot)?;
-            match self.free[index].make_usable(self.disk.as_ref()) {
-                Ok(()) => return Some(Ok(self.free.remove(index))),
-                Err(error) => outcome = Some(Err(error)),
-            }
-        }
-        outcome
+    /// A free one of at least `needed` bytes that can be used, of those that `failed` or of the others.
+    fn take_free(&mut self, needed: u64, failed: bool) -> Option<Segment> {
+        let disk = self.disk.as_ref();
+        let mut free = self.free.iter_mut();
+        let usable = free.position(|segment| {
+            segment.capacity >= needed && segment.failed == failed && segment.make_usable(disk).is_ok()
+        });
+        usable.map(|index| self.free.remove(index))
     }
 
     /// A new segment of at least `needed` bytes.
