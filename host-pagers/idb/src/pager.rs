@@ -236,7 +236,7 @@ impl Shared {
         }
         for Answer { control, range } in waiting.into_iter().flat_map(|begun| begun.answers) {
             // A refusal means that the runtime gave the request up (a time-out); the commit stands.
-            drop(control.synchronize_completed(range, result.clone()));
+            let _ = control.synchronize_completed(range, result.clone());
         }
         self.write_queued();
         wake();
