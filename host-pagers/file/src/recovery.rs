@@ -1,7 +1,7 @@
 //! Opening a store: from whatever a crash left to the state after the last durable call.
 //!
 //! ```text
-//!   lock -> superblock -> scan the journal -> catalog -> images: extend, replay, check -> remove strays
+//!   lock -> superblock -> scan the journal -> catalog -> remove strays -> images: extend, replay, check
 //! ```
 //!
 //! Invariants:
@@ -48,7 +48,7 @@ pub(crate) struct Recovered {
     pub(crate) catalog: Catalog,
     /// What the journal holds records of.
     pub(crate) touched: Touched,
-    /// Replayed pages that are not in the images: of a read-only store.
+    /// Replayed pages that are not in the images: of a read-only store, or where there is no room for them.
     pub(crate) ahead: Ahead,
 }
 

@@ -515,7 +515,7 @@ impl<O: ObjectHandle> Msync<O> {
         self.fail_groups();
     }
 
-    /// What was lost since the marks were read has pages that this call did not return: committed without them it would be a
+    /// What was lost since the ranges were reserved may have pages that this call did not return: committed without them it would be a
     /// mix.
     fn fail_lost(&mut self) {
         let call = self.call;
