@@ -224,7 +224,7 @@ impl Shared {
         let Err(error) = self.roll(&mut journal, length) else {
             return Ok(journal);
         };
-        if journal.has_room(length) {
+        if journal.fits(length) {
             return Ok(journal);
         }
         let error = within("the journal cannot go on in a fresh segment", error);

@@ -180,11 +180,17 @@ impl Journal {
         self.sealed().iter().map(|live| live.segment.capacity).sum()
     }
 
-    /// Whether a record with a body of `length` bytes goes into the active segment. One that was made for a large call takes no
-    /// more of small ones than others do.
+    /// Whether a record with a body of `length` bytes should go into the active segment. One that was made for a large call takes
+    /// no more of small ones than others do.
     pub(crate) fn has_room(&self, length: usize) -> bool {
+        let end = self.begun + self.segment_bytes;
+        self.fits(length) && self.live.last().is_some_and(|last| last.end < end)
+    }
+
+    /// Whether it could.
+    pub(crate) fn fits(&self, length: usize) -> bool {
         let active = self.live.last().filter(|_| self.active);
-        active.is_some_and(|last| has_room(last, length) && last.end < self.begun + self.segment_bytes)
+        active.is_some_and(|last| has_room(last, length))
     }
 
     /// Whether a replay would find no call.
@@ -399,7 +405,8 @@ impl Journal {
 
     /// Whether a segment should be made for the next roll-over: there is none, and the active one is half full.
     pub(crate) fn wants_spare(&self) -> bool {
-        let half_full = |last: &Live| last.end > last.segment.capacity / 2;
+        let end = self.begun + self.segment_bytes;
+        let half_full = |last: &Live| last.end > last.segment.capacity.min(end) / 2;
         let is_spare = |segment: &Segment| segment.capacity >= self.segment_bytes && !segment.failed;
         self.active
             && !self.planned

@@ -36,9 +36,7 @@ impl Entry {
         (self.address.is_none() || self.address == said.address)
             && (self.version.is_none() || self.version == said.version)
     }
-}
 
-impl Entry {
     /// Forgets what `other` says differently.
     pub fn forget_unless(&mut self, other: &Self) {
         if self.address != other.address {
