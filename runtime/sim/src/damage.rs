@@ -3,7 +3,8 @@
 //!
 //! A damaged disk passes if opening or verifying tells, or if it holds what it held before: then no live byte was hit.
 //! One exception: the journal's last record, when it is damaged, looks as a torn one does, for which the state before it is
-//! right. So what hits a sector or block of it passes where what is left was a state of the store.
+//! right. So what hits a sector or block of it passes where what is left is what a disk holds that the record, and those before
+//! it that were hit as well, never reached; and that was a state of the store.
 
 use std::{ops::Range, sync::Arc};
 
@@ -67,7 +68,7 @@ pub struct Seen {
     pub torn: u64,
 }
 
-/// Damages copies of `image`, which holds `state`; `earlier` are the states that a loss of the journal's end may leave. Where
+/// Damages copies of `image`, which holds `state`; `earlier` are the states that it held before. Where
 /// one kind is `untold`, it is the only one, nobody verifies, and behind a broken header or record opening sees nothing.
 ///
 /// # Errors
@@ -119,8 +120,8 @@ pub fn damage(
             Finding::Holds(found) if found == *state => seen.harmless += 1,
             Finding::Holds(found)
                 if damage.is_local()
-                    && spoilt.is_of_the_end(image)
-                    && earlier.iter().any(|state| allows(state, &found)) =>
+                    && earlier.iter().any(|state| allows(state, &found))
+                    && spoilt.leaves(image, page_size)? == Some(Finding::Holds(found.clone())) =>
             {
                 seen.torn += 1
             }
@@ -154,12 +155,24 @@ struct Spoilt {
 }
 
 impl Spoilt {
-    /// Whether it reaches into the last record of the newest segment of `image`: what is left looks as after a power cut.
-    fn is_of_the_end(&self, image: &Image) -> bool {
-        newest_segment(image).is_some_and(|(name, bytes)| {
-            let last = records(bytes).last().copied().unwrap_or(0);
-            *name == self.name && self.bytes.end > last
-        })
+    /// What `image` holds if the newest segment's records, from the first that was hit on, never reached the disk. `None` where
+    /// the last of them was not hit: then records are whole behind one that is not, as no power cut leaves them.
+    fn leaves(&self, image: &Image, page_size: PageSize) -> Result<Option<Finding>, Broken> {
+        let Some((name, bytes)) = newest_segment(image).filter(|(name, _)| **name == self.name) else {
+            return Ok(None);
+        };
+        let records = records(bytes);
+        let hit = records.iter().rfind(|start| **start <= self.bytes.start);
+        let (Some(first), Some(last)) = (hit.or(records.first()), records.last()) else {
+            return Ok(None);
+        };
+        if self.bytes.end <= *last {
+            return Ok(None);
+        }
+        let mut cut = image.clone();
+        let content = cut.get_mut(name).expect("the newest segment");
+        Arc::make_mut(content)[*first..].fill(0);
+        find(&cut, page_size, Look::Open).map(Some)
     }
 }
 

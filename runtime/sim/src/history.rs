@@ -116,6 +116,18 @@ pub struct History {
 }
 
 impl History {
+    /// One that begins with `state`, which is durable; `None`: there is no store.
+    pub fn from(state: Option<Print>) -> Self {
+        let step = Step {
+            start: 0,
+            end: 0,
+            promised: true,
+            state,
+            what: "what was there before".into(),
+        };
+        Self { steps: vec![step] }
+    }
+
     /// The steps whose states a cut before change `index` may leave.
     pub fn allowed(&self, index: usize) -> &[Step] {
         let promised = |step: &Step| step.promised && step.end <= index;

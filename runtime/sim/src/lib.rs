@@ -37,7 +37,7 @@
 //! | `EIO` of reads | one to four reads, lengths, lists or openings of files in a row fail, or for long those of one kind of file, while tasks run; one, while a disk is verified or opened |
 //! | false alarm | everything is done, and an error |
 //! | failed sync | some pending writes arrive, of some only sectors, the others never will; reads still see them all |
-//! | cut during recovery | a life begins with a recovery, and is cut everywhere as well |
+//! | cut during recovery | a life begins with a recovery, and is cut everywhere as well; so are three behind it, each of what a cut of the one before left |
 //!
 //! To be told, by opening or verifying, or to hit nothing that counts:
 //!
@@ -48,8 +48,8 @@
 //! | phantom write | a sector that reads as zeroes |
 //! | truncation, loss | a file is cut, or missing |
 //!
-//! The journal's end is the exception: a damaged last record looks torn, and an earlier state is accepted, of however
-//! many calls before. The images may tell nevertheless, and mostly do; a mix is never accepted.
+//! The journal's end is the exception: a damaged last record looks torn, and the state before it is accepted, or before the
+//! first record that the same damage hit. The images may tell nevertheless, and mostly do; a mix is never accepted.
 //! A store that has no image yet, or none whose name survived, and loses `STORE`, looks like an interrupted creation:
 //! that is accepted as well.
 //!

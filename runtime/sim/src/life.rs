@@ -125,18 +125,11 @@ impl Life {
             tasks: (0..TASKS).map(|_| Task::default()).collect(),
             supplied: Contents::new(),
             firm: Contents::new(),
-            history: History::default(),
+            history: History::from(state),
             random: Random::new(seed),
             numbers: 1 << 32,
             faulty,
         };
-        world.history.steps.push(Step {
-            start: 0,
-            end: 0,
-            promised: true,
-            state,
-            what: "the life before".into(),
-        });
         world.begin()?;
         for turn in 0..TURNS {
             world
@@ -151,6 +144,23 @@ impl Life {
             trace: world.disk.take_trace(),
             history: world.history,
             faults,
+        })
+    }
+
+    /// Opens the disk `base`, which holds `state`, and closes it.
+    ///
+    /// # Errors
+    /// That it does not open.
+    pub fn recovery(base: &Image, state: &Print, page_size: PageSize, seed: u64) -> Result<Self, Broken> {
+        let disk = SimDisk::traced(base, seed);
+        let store = FileStore::open_on(Arc::new(disk.clone()), &options(page_size));
+        drop(store.map_err(|error| lost(format!("the store does not open: {error}")))?);
+        Ok(Self {
+            page_size,
+            base: base.clone(),
+            trace: disk.take_trace(),
+            history: History::from(Some(state.clone())),
+            faults: 0,
         })
     }
 }

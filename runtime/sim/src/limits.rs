@@ -74,6 +74,9 @@ pub const READ_FAILS_ONCE_IN: usize = 32;
 /// Reads of which one fails then: about as many as looking takes.
 pub const READS_OF_LOOK: usize = 64;
 
+/// Recoveries that follow each other behind a life, each of what a power cut left of the one before.
+pub const RECOVERIES: usize = 3;
+
 /// One cut of so many also gets its disks damaged.
 pub const DAMAGE_ONCE_IN: usize = 16;
 

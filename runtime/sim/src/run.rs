@@ -1,6 +1,8 @@
-//! [`run`]: everything that one seed stands for: some lives on one disk, each cut everywhere and damaged.
+//! [`run`]: everything that one seed stands for: some lives on one disk, each cut everywhere and damaged, and with recoveries
+//! behind it that are cut as well.
 
 use twox_hash::XxHash3_64;
+use vmsync_core::PageSize;
 
 use crate::{
     canary::Canary,
@@ -8,7 +10,7 @@ use crate::{
     damage::{Damage, Seen, damage},
     history::{Breach, Print, Step},
     life::{Broken, Life},
-    limits::{DAMAGE_ONCE_IN, LIVES},
+    limits::{DAMAGE_ONCE_IN, LIVES, RECOVERIES},
     platter::{Change, Choice, Image, Platter},
     random::Random,
     shape::Shape,
@@ -95,9 +97,44 @@ impl Outcome {
         past.extend(life.history.steps.into_iter().filter_map(|step| step.state));
         let left = left.expect("every index was met");
         match find(&left, life.page_size, Look::Verify)? {
-            Finding::Holds(found) => Ok((left, Some(found))),
+            Finding::Holds(found) => {
+                self.cut_recoveries((&left, life.page_size), &found, canary, random)?;
+                Ok((left, Some(found)))
+            }
             _ => Ok((left, None)),
         }
+    }
+
+    /// Cuts the recovery of `image`, which holds `state`, everywhere; and the recovery of what one of those cuts leaves; and so on.
+    fn cut_recoveries(
+        &mut self,
+        (image, page_size): (&Image, PageSize),
+        state: &Print,
+        canary: Option<Canary>,
+        random: &mut Random,
+    ) -> Result<(), Broken> {
+        let mut image = image.clone();
+        for number in 0..RECOVERIES {
+            let mut life = Life::recovery(&image, state, page_size, random.number())?;
+            if let Some(canary) = canary {
+                canary.spoil(&mut life);
+            }
+            let next = random.below(life.trace.len() + 1);
+            let cut = cut_everywhere(&life, random, &mut self.counts, |index, platter, random| {
+                if index == next {
+                    let choices = choices(platter, random);
+                    image = platter.cut(&choices[random.below(choices.len())]);
+                }
+                Ok(())
+            });
+            cut.map_err(|failure| {
+                (
+                    failure.broken.0,
+                    format!("recovery {number}, {}", told(&life, &failure)),
+                )
+            })?;
+        }
+        Ok(())
     }
 }
 
