@@ -297,8 +297,7 @@ impl Journal {
         {
             // The header may have arrived, and then voids whatever would be appended to the segment before it.
             (self.active, self.unnamed) = (false, false);
-            segment.failed = true;
-            self.free.push(segment);
+            self.keep_failed(segment);
             return Err(error);
         }
         segment.failed = false;
@@ -364,16 +363,19 @@ impl Journal {
         Ok(())
     }
 
-    /// A segment of at least `needed` bytes, whose length and name are durable: a free one, else a new one. Those that failed
-    /// come last, and are not replaced without end.
+    /// A file that failed is used again where nothing else can be. Of many there is no need: the disk may be bad where they are.
+    fn keep_failed(&mut self, mut segment: Segment) {
+        let failed = self.free.iter().filter(|segment| segment.failed).count();
+        if failed >= SEGMENTS_FAILED_MAX {
+            return segment.remove(self.disk.as_ref());
+        }
+        segment.failed = true;
+        self.free.push(segment);
+    }
+
+    /// A segment of at least `needed` bytes, whose length and name are durable: a free one, else a new one, else one that failed.
     fn take_segment(&mut self, needed: u64) -> Result<Segment> {
         if let Some(free) = self.take_free(needed, false) {
-            return Ok(free);
-        }
-        let failed = self.free.iter().filter(|segment| segment.failed).count();
-        if failed > SEGMENTS_FAILED_MAX
-            && let Some(free) = self.take_free(needed, true)
-        {
             return Ok(free);
         }
         let made = self.plan(needed).make(self.disk.as_ref());

@@ -39,7 +39,7 @@ pub const BACK_PRESSURE: u64 = 4;
 /// removed.
 pub const SEGMENTS_FREE_MAX: usize = 4;
 
-/// Journal files that failed and were replaced by new ones: with more of them it is not the file.
+/// Free segments that are kept although they failed, for a disk that has no room for others. More are removed.
 pub const SEGMENTS_FAILED_MAX: usize = 1;
 
 /// A group is closed at so many bytes: above it the write takes longer than the sync that it would share.

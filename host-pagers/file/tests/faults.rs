@@ -496,7 +496,7 @@ fn a_disk_that_keeps_failing_is_not_filled() {
         let store = open(&disk).unwrap();
         let object = client(&store, "object", PAGES).unwrap();
         object.commit_full(0, 1);
-        disk.refuse(Some((file, from)));
+        disk.refuse(&[(file, from)]);
         let commit = |byte: u8| {
             let call = Client::call();
             object.give(call, 0, &[byte; PAGE]).unwrap();
@@ -511,7 +511,7 @@ fn a_disk_that_keeps_failing_is_not_filled() {
             .into_iter()
             .filter(|name| name.starts_with("journal-"));
         assert!(journals.count() <= 6, "{file}: {:?}", disk.list());
-        disk.refuse(None);
+        disk.refuse(&[]);
         commit(77).unwrap();
         drop((object, store));
         assert_eq!(verify_on(&disk).unwrap().problems, []);
@@ -519,7 +519,7 @@ fn a_disk_that_keeps_failing_is_not_filled() {
     }
 }
 
-/// All journal files of a store that is not open.
+/// All journal files there are.
 fn journals(disk: &MemoryDisk) -> Vec<String> {
     let mut names = disk.list().unwrap();
     names.retain(|name| name.starts_with("journal-"));
@@ -540,15 +540,45 @@ fn a_free_journal_file_that_fails_is_left_alone() {
     assert!(names.len() > 1);
     for name in &names {
         let disk = disk.after_kill();
-        disk.refuse(Some((name, 0)));
+        disk.refuse(&[(name, 0)]);
         let store = open(&disk).unwrap();
         let object = client(&store, "object", PAGES).unwrap();
         object.commit_full(0, 99);
         drop((object, store));
-        disk.refuse(None);
+        disk.refuse(&[]);
         let store = open(&disk).unwrap();
         client(&store, "object", PAGES).unwrap().assert_full(0, 99);
     }
+}
+
+/// All of them lie in a bad region, say.
+#[test]
+fn journal_files_that_fail_are_replaced() {
+    let disk = MemoryDisk::new();
+    let store = open(&disk).unwrap();
+    let object = client(&store, "object", PAGES).unwrap();
+    for number in 0..60 {
+        object.commit_full(number % PAGES, number as u8);
+    }
+    store.checkpoint().unwrap();
+    let bad = journals(&disk);
+    assert!(bad.len() > 2, "{bad:?}");
+    let bad: Vec<_> = bad.iter().map(|name| (name.as_str(), 0)).collect();
+    disk.refuse(&bad);
+    let commit = || {
+        let call = Client::call();
+        object.give(call, 0, &[99; PAGE]).unwrap();
+        object.sync(call, 0, 1)
+    };
+    // One call finds out for each of them.
+    let works = (0..=bad.len()).position(|_| commit().is_ok());
+    assert!(works.is_some(), "{:?}", disk.list());
+    drop((object, store));
+    disk.refuse(&[]);
+    assert_eq!(verify_on(&disk).unwrap().problems, []);
+    client(&open(&disk).unwrap(), "object", PAGES)
+        .unwrap()
+        .assert_full(0, 99);
 }
 
 /// A large one that is used again would otherwise take small calls for ever, without a checkpoint.

@@ -97,7 +97,7 @@ pub struct Hold(MemoryDisk);
 struct Held {
     name: Option<String>,
     waiting: usize,
-    refused: Option<(String, u64)>,
+    refused: Vec<(String, u64)>,
     full: Option<String>,
 }
 
@@ -171,8 +171,9 @@ impl MemoryDisk {
     }
 
     /// Has writes from an offset on to files whose names begin so fail, until it is others or none.
-    pub fn refuse(&self, writes: Option<(&str, u64)>) {
-        lock(&self.shared.held).refused = writes.map(|(front, offset)| (front.to_owned(), offset));
+    pub fn refuse(&self, writes: &[(&str, u64)]) {
+        let owned = |(front, offset): &(&str, u64)| ((*front).to_owned(), *offset);
+        lock(&self.shared.held).refused = writes.iter().map(owned).collect();
     }
 
     /// Has the disk be full for writes to files whose names begin so, until it is others or none.
@@ -567,8 +568,8 @@ impl DiskFile for MemoryFile {
         if full.is_some_and(|front| self.name.starts_with(&front)) {
             return Err(error(PagerErrorKind::NoSpace, "no room for", &self.name));
         }
-        let refused = lock(&self.disk.shared.held).refused.clone();
-        if refused.is_some_and(|(front, from)| self.name.starts_with(&front) && offset >= from) {
+        let refused = |(front, from): &(String, u64)| self.name.starts_with(front) && offset >= *from;
+        if lock(&self.disk.shared.held).refused.iter().any(refused) {
             return Err(error(PagerErrorKind::Io, "refused to write to", &self.name));
         }
         let fault = lock(&self.disk.shared.platter).next_failure();
