@@ -13,6 +13,8 @@
 //! - a segment whose activation was interrupted has no calls, and counts as free;
 //! - the one that a closed store names has no calls, so that what lies behind its snapshot is not read.
 
+use vmsync_core::PagerErrorKind;
+
 use crate::{
     disk::{Access, Disk, DiskFile},
     layout::{
@@ -93,7 +95,11 @@ pub(crate) fn open_segments(
         let Some(FileKind::Segment(slot)) = file_kind(&name) else {
             continue;
         };
-        let file = disk.open(&name, access)?;
+        let file = match disk.open(&name, access) {
+            // A spare that was being made, and found no room. One that counts is missed by those who need it.
+            Err(error) if error.kind == PagerErrorKind::NotFound => continue,
+            opened => opened?,
+        };
         let mut bytes = [0; ENCODED_BYTES];
         let count = file.read_at(0, &mut bytes)?;
         let found = SegmentHeader::decode(&bytes[..count], seed);
