@@ -8,7 +8,7 @@
 //!
 //! Invariants:
 //! - there is one leader at a time, and it stops being so also when it panics;
-//! - answers are given while no lock is held and nobody leads on their behalf;
+//! - completions are given while no lock is held and nobody leads on their behalf;
 //! - a call fails with its whole group and with everything that is queued or returned behind it, and then no page of it
 //!   is shown;
 //! - that what was reported as queued is lost is told before anything else is committed, so that no later call succeeds

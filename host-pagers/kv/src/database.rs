@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! - a store has the format and the page size that it was opened for, or it does not open;
-//! - after a failed sync the database is not used again (see `backend.rs`);
+//! - after a commit's sync failed the database is not used again (see `backend.rs`);
 //! - a file that is opened for writing is read as it is on the disk, where the system can be told so;
 //! - nobody waits for another lock while holding `slot` for writing.
 
