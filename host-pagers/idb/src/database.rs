@@ -1,4 +1,4 @@
-//! The database: opening it, reading all of it, and one transaction for a call.
+//! The database: opening it, reading all of it, and one transaction.
 //!
 //! ```text
 //!   objects   name -> { size, version, address (absent: none) }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   IdbPager: Pager --> mirror (every page of the store, in memory) --data_request--> guest
-//!        |  one transaction of durability "strict" for each call
+//!        |  one transaction of durability "strict" for all calls that came during the one before it
 //!        v
 //!   database.rs: object stores `objects` (by name) and `pages` (by object and page)
 //! ```
@@ -11,8 +11,8 @@
 //! and kept. Completions arrive later, from the event loop: the runtime must let it run ([`IdbPager::changed`]).
 //!
 //! Invariants:
-//! - a call is one transaction: all of it or nothing;
-//! - the mirror shows what was accepted; a transaction that fails takes its pages back, where no later call changed them, and
+//! - a call is in one transaction: all of it or nothing;
+//! - the mirror shows what was accepted; a transaction that fails takes back the pages of its calls, and of those behind them, and
 //!   everybody who may have read them is told;
 //! - a request is answered as durable only from the transaction's `complete`, which under "strict" follows the flush.
 //!

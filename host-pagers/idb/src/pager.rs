@@ -3,13 +3,14 @@
 //! Invariants:
 //! - what a call returned stays with its call until its last `synchronize`;
 //! - answers are sent while no lock is held;
-//! - one transaction is under way at a time, of all calls that came during the one before it; where it fails, everything behind it
-//!   fails: a call does not return again what its guest took for safe;
+//! - one transaction is under way at a time, of all calls that came during the one before it; where it fails, every call behind it
+//!   fails: a call does not return again what its guest took for safe. That an object was made or has grown is no guest's call:
+//!   the next transaction has it again;
 //! - one opener at a time writes an object.
 
 use std::{
     cell::RefCell,
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -52,6 +53,8 @@ struct State {
     version: u64,
     /// Calls that wait for the transaction under way, in order.
     queue: Vec<Begun>,
+    /// Objects that were made or have grown since the last transaction.
+    resized: BTreeSet<ObjectName>,
     /// There is one.
     writing: bool,
     /// Why an asynchronous call was lost, until [`IdbPager::take_failure`].
@@ -71,6 +74,12 @@ struct Call {
     answers: Vec<Answer>,
     /// Why something was lost since it began.
     lost: Option<PagerError>,
+}
+
+/// What one transaction writes for.
+struct Group {
+    calls: Vec<Begun>,
+    resized: BTreeSet<ObjectName>,
 }
 
 /// A call on its way to the database.
@@ -126,6 +135,7 @@ impl IdbPager {
             calls: HashMap::new(),
             version,
             queue: Vec::new(),
+            resized: BTreeSet::new(),
             writing: false,
             failure: None,
         };
@@ -174,21 +184,28 @@ impl Shared {
         self.write_queued();
     }
 
-    /// Starts the transaction of all calls that wait, unless one is under way.
+    /// Starts the transaction of all that waits, unless one is under way.
     fn write_queued(self: &Arc<Self>) {
         let (group, writes) = {
             let mut state = self.lock();
-            if state.writing || state.queue.is_empty() {
+            if state.writing || (state.queue.is_empty() && state.resized.is_empty()) {
                 return;
             }
             state.writing = true;
-            let mut group = mem::take(&mut state.queue);
+            let mut calls = mem::take(&mut state.queue);
             let mut writes = Writes::default();
-            for begun in &mut group {
+            for begun in &mut calls {
                 writes.objects.append(&mut begun.writes.objects);
                 writes.pages.append(&mut begun.writes.pages);
             }
-            (group, writes)
+            let resized = mem::take(&mut state.resized);
+            // Behind the calls, of which all are in it: so the mirror has what is to count.
+            let objects = &state.mirror.objects;
+            let entries = resized
+                .iter()
+                .filter_map(|name| Some((name.clone(), objects.get(name)?.without_pages())));
+            writes.objects.extend(entries);
+            (Group { calls, resized }, writes)
         };
         // Both ways out need it, and only one is taken.
         let group = Arc::new(Mutex::new(Some(group)));
@@ -208,18 +225,20 @@ impl Shared {
     }
 
     /// The transaction of `group` has ended. What is lost is told to whoever took it for queued first, then to who waits.
-    fn end(self: &Arc<Self>, mut group: Vec<Begun>, result: Result<(), PagerError>) {
+    fn end(self: &Arc<Self>, group: Group, result: Result<(), PagerError>) {
+        let Group { mut calls, resized } = group;
         let readers = {
             let mut state = self.lock();
             state.writing = false;
             match &result {
                 Ok(()) => {
-                    group.iter().for_each(|begun| state.mirror.keep(begun.call));
+                    calls.iter().for_each(|begun| state.mirror.keep(begun.call));
                     Vec::new()
                 }
                 Err(error) => {
-                    group.append(&mut state.queue);
-                    state.lose(&group, error)
+                    state.resized.extend(resized);
+                    calls.append(&mut state.queue);
+                    state.lose(&calls, error)
                 }
             }
         };
@@ -228,7 +247,7 @@ impl Shared {
                 control.write_behind_failed(range, error.clone());
             }
         }
-        let (waiting, queued): (Vec<_>, Vec<_>) = group.into_iter().partition(|begun| begun.synchronous);
+        let (waiting, queued): (Vec<_>, Vec<_>) = calls.into_iter().partition(|begun| begun.synchronous);
         for Answer { control, range } in queued.into_iter().flat_map(|begun| begun.answers) {
             if let Err(error) = &result {
                 control.write_behind_failed(range, error.clone());
@@ -238,7 +257,10 @@ impl Shared {
             // A refusal means that the runtime gave the request up (a time-out); the commit stands.
             let _ = control.synchronize_completed(range, result.clone());
         }
-        self.write_queued();
+        // What failed alone would fail again, and so on without end: it waits for the next call.
+        if result.is_ok() {
+            self.write_queued();
+        }
         wake();
     }
 }
@@ -316,15 +338,15 @@ impl State {
         Ok(())
     }
 
-    /// Takes out what `group` returned, and has calls fail that began before; who has to be told beside those that made the calls.
-    fn lose(&mut self, group: &[Begun], error: &PagerError) -> Vec<Answer> {
+    /// Takes out what `calls` returned, and has calls fail that began before; who has to be told beside those that made the calls.
+    fn lose(&mut self, calls: &[Begun], error: &PagerError) -> Vec<Answer> {
         for call in self.calls.values_mut() {
             call.lost.get_or_insert_with(|| error.clone());
         }
-        if group.iter().any(|begun| !begun.synchronous) {
+        if calls.iter().any(|begun| !begun.synchronous) {
             self.failure = Some(error.clone());
         }
-        let newest_first = group.iter().rev();
+        let newest_first = calls.iter().rev();
         newest_first
             .flat_map(|begun| self.take_out(begun.call, &begun.answers))
             .collect()
@@ -380,7 +402,6 @@ impl Pager for IdbPager {
         let grows = stored.size < request.size_min;
         stored.size = stored.size.max(request.size_min);
         let attributes = stored.attributes();
-        let entry = stored.without_pages();
         let opened = Opened {
             name: name.clone(),
             write: request.write,
@@ -388,20 +409,12 @@ impl Pager for IdbPager {
             address: None,
         };
         state.opened.insert(object, opened);
-        drop(state);
         if is_new || grows {
-            let writes = Writes {
-                objects: vec![(name.clone(), entry)],
-                pages: Vec::new(),
-            };
-            // Nobody waits for it: calls are in order, and one that commits pages carries the size again.
-            self.shared.start(Begun {
-                call: CallId(0),
-                writes,
-                answers: Vec::new(),
-                synchronous: true,
-            });
+            state.resized.insert(name.clone());
         }
+        drop(state);
+        // Nobody waits for it: whatever is durable behind it has the size, too.
+        self.shared.write_queued();
         Ok(attributes)
     }
 

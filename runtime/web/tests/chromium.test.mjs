@@ -272,6 +272,35 @@ test('a call behind one that IndexedDB fails is not stored without it', async (c
   assert.equal(await checksum(page), durable);
 });
 
+for (const mode of [true, 'late']) {
+  const when = mode === 'late' ? 'queued behind a call that IndexedDB fails' : 'what IndexedDB fails';
+  test(`that an object was made is stored with the next call where it was ${when}`, async (context) => {
+    const page = await openPage(await openBrowser(context, FAILING_TRANSACTIONS));
+    await openFill(page, 'idb');
+    await page.evaluate(() => guest.invoke('dirty', 10, 1n));
+    assert.equal(await page.evaluate(() => guest.invoke('sync_all')), 0);
+    await fail(page, mode);
+    await page.evaluate(() => guest.invoke('dirty', 10, 2n));
+    assert.equal(await page.evaluate(() => guest.invoke('sync_async')), 0);
+    await page.evaluate(async () => {
+      await box.mapObject('fill', { object: 'other' });
+      const other = await box.instantiate('../guests/fill.wasm');
+      if ((await other.invoke('map', 8192n)) !== 0) throw new Error('map');
+    });
+    if (mode === 'late') await fail(page, true);
+    // Until all of it has ended; that may have been told already.
+    await page.evaluate(() => box.flush().catch(() => {}));
+    await fail(page, false);
+    const told = await page.evaluate(() => guest.invoke('sync_all'));
+    assert.ok(told < 0, `${told}`);
+    assert.equal(await page.evaluate(() => guest.invoke('sync_all')), 0);
+    await page.evaluate(() => box.terminate());
+    await openFill(page, 'idb');
+    const objects = await page.evaluate(() => box.objects());
+    assert.deepEqual(objects.map(({ name, bytes }) => [name, bytes]), [['fill', 1 << 20], ['other', 8192]]);
+  });
+}
+
 test('what IndexedDB fails of asynchronous calls fails the flush that waits for it, and the closing', async (context) => {
   const page = await openPage(await openBrowser(context, FAILING_TRANSACTIONS));
   await openFill(page, 'idb');
