@@ -55,6 +55,13 @@ pub(crate) struct Writes {
     pub pages: Vec<(ObjectName, u64, Page)>,
 }
 
+impl Writes {
+    /// Bytes of its pages.
+    pub fn bytes(&self) -> usize {
+        self.pages.iter().map(|(_, _, page)| page.len()).sum()
+    }
+}
+
 /// An error of the browser.
 fn failed(what: &str, error: &JsValue) -> PagerError {
     let text = |name: &str| {

@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 mod database;
+mod limits;
 mod mirror;
 mod pager;
 

@@ -28,6 +28,7 @@ use wasm_bindgen::JsValue;
 
 use crate::{
     database::{Database, Writes},
+    limits::QUEUE_BYTES_MAX,
     mirror::{Mirror, PAGE_SIZE, Page, Stored},
 };
 
@@ -53,6 +54,8 @@ struct State {
     version: u64,
     /// Calls that wait for the transaction under way, in order.
     queue: Vec<Begun>,
+    /// Bytes of their pages, and of those under way.
+    queued_bytes: usize,
     /// Objects that were made or have grown since the last transaction.
     resized: BTreeSet<ObjectName>,
     /// There is one.
@@ -80,6 +83,8 @@ struct Call {
 struct Group {
     calls: Vec<Begun>,
     resized: BTreeSet<ObjectName>,
+    /// Bytes of its pages.
+    bytes: usize,
 }
 
 /// A call on its way to the database.
@@ -135,6 +140,7 @@ impl IdbPager {
             calls: HashMap::new(),
             version,
             queue: Vec::new(),
+            queued_bytes: 0,
             resized: BTreeSet::new(),
             writing: false,
             failure: None,
@@ -180,7 +186,11 @@ impl Shared {
 
     /// Has a call whose pages are in the mirror written, behind those that came before it.
     fn start(self: &Arc<Self>, begun: Begun) {
-        self.lock().queue.push(begun);
+        {
+            let mut state = self.lock();
+            state.queued_bytes += begun.writes.bytes();
+            state.queue.push(begun);
+        }
         self.write_queued();
     }
 
@@ -205,7 +215,15 @@ impl Shared {
                 .iter()
                 .filter_map(|name| Some((name.clone(), objects.get(name)?.without_pages())));
             writes.objects.extend(entries);
-            (Group { calls, resized }, writes)
+            let bytes = writes.bytes();
+            (
+                Group {
+                    calls,
+                    resized,
+                    bytes,
+                },
+                writes,
+            )
         };
         // Both ways out need it, and only one is taken.
         let group = Arc::new(Mutex::new(Some(group)));
@@ -226,16 +244,22 @@ impl Shared {
 
     /// The transaction of `group` has ended. What is lost is told to whoever took it for queued first, then to who waits.
     fn end(self: &Arc<Self>, group: Group, result: Result<(), PagerError>) {
-        let Group { mut calls, resized } = group;
+        let Group {
+            mut calls,
+            resized,
+            bytes,
+        } = group;
         let readers = {
             let mut state = self.lock();
             state.writing = false;
             match &result {
                 Ok(()) => {
+                    state.queued_bytes -= bytes;
                     calls.iter().for_each(|begun| state.mirror.keep(begun.call));
                     Vec::new()
                 }
                 Err(error) => {
+                    state.queued_bytes = 0;
                     state.resized.extend(resized);
                     calls.append(&mut state.queue);
                     state.lose(&calls, error)
@@ -463,7 +487,7 @@ impl Pager for IdbPager {
         range: ByteRange,
         flags: SynchronizeFlags,
     ) -> Result<(), PagerError> {
-        let (writes, answers) = {
+        let (writes, answers, synchronous) = {
             let mut state = self.shared.lock();
             let control = state.checked(object, range.start, range.len())?.0.control.clone();
             let entry = state.calls.entry(call).or_default();
@@ -480,9 +504,11 @@ impl Pager for IdbPager {
                     ),
                 );
             }
-            (state.accept(call, entry.returns), entry.answers)
+            // Rather than wait for room, an asynchronous call is answered when it is durable.
+            let synchronous = flags.synchronous || state.queued_bytes > QUEUE_BYTES_MAX;
+            (state.accept(call, entry.returns), entry.answers, synchronous)
         };
-        if !flags.synchronous {
+        if !synchronous {
             for Answer { control, range } in &answers {
                 // As above.
                 let _ = control.synchronize_completed(*range, Ok(()));
@@ -493,7 +519,7 @@ impl Pager for IdbPager {
             call,
             writes,
             answers,
-            synchronous: flags.synchronous,
+            synchronous,
         });
         Ok(())
     }

@@ -22,8 +22,8 @@ export interface SandboxOptions {
    * Where the store is. `auto` (default in pages): `opfs`, the page's own file system, or where that is missing `idb`,
    * IndexedDB. `folder` (default in Node). `memory`: it ends with the sandbox.
    *
-   * In IndexedDB a guest's own SYNC needs an engine that can suspend it (JSPI); elsewhere it answers ABORTED, and
-   * `guest.sync()` by the page works.
+   * In IndexedDB a guest's own SYNC needs an engine that can suspend it (JSPI), and so does an ASYNC while more than 64 MiB are
+   * queued; elsewhere it answers ABORTED, and `guest.sync()` by the page works.
    */
   storage?: 'auto' | 'opfs' | 'idb' | 'folder' | 'memory';
   /** Keep the marks of stores in the guest's own memory. Default: only where the engine has no multi-memory. */

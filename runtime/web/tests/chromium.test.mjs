@@ -301,6 +301,35 @@ for (const mode of [true, 'late']) {
   });
 }
 
+test('an asynchronous call behind too many bytes in IndexedDB is answered when it has an outcome', async (context) => {
+  const page = await openPage(await openBrowser(context, FAILING_TRANSACTIONS));
+  await openFill(page, 'idb');
+  await fail(page, 'late');
+  const results = await page.evaluate(async (bytesMax) => {
+    await guest.observe();
+    let bytes = 0;
+    box.addEventListener('sync', ({ detail }) => (bytes += detail.pages * 4096));
+    const sync = async (seed) => {
+      await guest.invoke('dirty', 1000, seed);
+      return guest.invoke('sync_async');
+    };
+    for (let seed = 1n; bytes <= bytesMax; seed += 1n) {
+      const result = await sync(seed);
+      if (result !== 0) throw new Error(`${result} behind ${bytes} bytes`);
+    }
+    // The worker hears of it when it has taken the call.
+    box.addEventListener('syncstart', () => new BroadcastChannel('fail').postMessage(false), { once: true });
+    return [await sync(0n), await guest.invoke('sync_all')];
+  }, 64 << 20);
+  assert.ok(results[0] < 0, `${results}`);
+  // It told of those before it, too.
+  assert.equal(results[1], 0);
+  const durable = await checksum(page);
+  await page.evaluate(() => box.terminate());
+  await openFill(page, 'idb');
+  assert.equal(await checksum(page), durable);
+});
+
 test('what IndexedDB fails of asynchronous calls fails the flush that waits for it, and the closing', async (context) => {
   const page = await openPage(await openBrowser(context, FAILING_TRANSACTIONS));
   await openFill(page, 'idb');
