@@ -54,10 +54,7 @@ pub(crate) enum Answer {
 impl Answer {
     /// Whether `control` gets it.
     pub(crate) fn is_for(&self, control: &Arc<dyn MemoryObjectControl>) -> bool {
-        match self {
-            Self::Control { control: own, .. } => Arc::as_ptr(own).addr() == Arc::as_ptr(control).addr(),
-            Self::Waiter(_) => false,
-        }
+        matches!(self, Self::Control { control: own, .. } if Arc::ptr_eq(own, control))
     }
 
     /// Tells the result.

@@ -100,13 +100,6 @@ struct Answer {
     range: ByteRange,
 }
 
-impl Answer {
-    /// Whether `control` gets it.
-    fn is_for(&self, control: &Arc<dyn MemoryObjectControl>) -> bool {
-        Arc::as_ptr(&self.control).addr() == Arc::as_ptr(control).addr()
-    }
-}
-
 fn refuse<T>(kind: PagerErrorKind, message: String) -> Result<T, PagerError> {
     Err(PagerError::new(kind, message))
 }
@@ -385,7 +378,10 @@ impl State {
             let control = control.clone();
             Some(Answer { control, range })
         });
-        let is_answered = |reader: &Answer| answers.iter().any(|answer| answer.is_for(&reader.control));
+        let is_answered = |reader: &Answer| {
+            let mut answers = answers.iter();
+            answers.any(|answer| Arc::ptr_eq(&answer.control, &reader.control))
+        };
         readers.filter(|reader| !is_answered(reader)).collect()
     }
 
