@@ -175,9 +175,11 @@ impl Journal {
         self.sealed().iter().map(|live| live.end).sum()
     }
 
-    /// What these take of the disk.
+    /// What these take of the disk. One that was made for a large call and has small ones counts as any other: the rest of it is taken
+    /// as long as it is kept, in use or free.
     pub(crate) fn sealed_capacity(&self) -> u64 {
-        self.sealed().iter().map(|live| live.segment.capacity).sum()
+        let counts = |live: &Live| live.segment.capacity.min(live.end.max(self.segment_bytes));
+        self.sealed().iter().map(counts).sum()
     }
 
     /// Whether a record with a body of `length` bytes should go into the active segment. One that was made for a large call takes

@@ -87,3 +87,33 @@ fn a_host_tidies_when_nothing_waits() {
     client.assert_full(1, 7);
     client.close();
 }
+
+/// The journal file that was made for a large call is used again. It counts as what is in it: the checkpoint is left to the host.
+#[test]
+fn small_calls_in_a_large_journal_file_wait_for_no_checkpoint() {
+    let options = Options {
+        background: Background::Host,
+        checkpoint_bytes: 128 << 10,
+        ..small()
+    };
+    let disk = Arc::new(MemoryDisk::new());
+    let store = FileStore::open_on(disk.clone(), &options).unwrap();
+    let pages = 300;
+    let client = Client::open(&Fixture::ephemeral(store.clone()), "object", pages);
+    let call = Client::call();
+    client.give(call, 0, &vec![1; pages as usize * 4096]).unwrap();
+    client.sync(call, 0, pages).unwrap();
+    client.commit_full(0, 2);
+    store.tidy().unwrap();
+    let checkpoints = store.stats().checkpoints;
+    let file_size = |number: u64| {
+        disk.content(&format!("journal-{number}"))
+            .map(|content| content.len())
+    };
+    let made = (0..).take_while(|number| file_size(*number).is_some()).count();
+    // More than two files have room for, and less than four.
+    (0..56).for_each(|number| client.commit_full(number, 3));
+    assert_eq!(store.stats().checkpoints, checkpoints);
+    assert!(file_size(made as u64).is_some(), "the large file is not the last");
+    client.close();
+}
