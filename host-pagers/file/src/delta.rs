@@ -208,11 +208,14 @@ impl Shared {
     /// Locks the queue, and sees to it that `delta` makes of what is supplied what came back.
     ///
     /// # Errors
-    /// Something was lost since pages of it came back; another call changed one of them, which the runtime's order of calls
-    /// excludes; the disk's, looking.
+    /// The store has panicked; something was lost since pages of it came back; another call changed one of them, which the
+    /// runtime's order of calls excludes; the disk's, looking.
     pub(crate) fn lock_if_fresh(&self, delta: &mut Delta) -> Result<MutexGuard<'_, Queue>> {
         delta.close_part();
         let queue = lock(&self.queue);
+        if let Some(error) = &queue.broken {
+            return Err(error.clone());
+        }
         if let Some(error) = queue.lost_since(delta.epoch) {
             let what = "a call before it is lost, and it may be a mix without that: sync again";
             return Err(within(what, error.clone()));

@@ -437,6 +437,33 @@ fn a_checkpoint_that_takes_long_keeps_no_call_waiting() {
     wait_for("the checkpoint ends", &|| store.stats().checkpoints > 0);
 }
 
+/// Who is told of a loss may panic. That is what the store tells from then on: a sync again would not help.
+#[test]
+fn a_panic_while_a_loss_is_told_is_told_from_then_on() {
+    let disk = MemoryDisk::new();
+    let store = FileStore::open_on(Arc::new(disk.clone()), &tiny()).unwrap();
+    let object = client(&store, "object", 1).unwrap();
+    let request = InitRequest {
+        page_size: PageSize::KIB_4,
+        size_min: 0,
+        create: false,
+        write: false,
+    };
+    let name = ObjectName::new("object").unwrap();
+    let (reader, _answers) = WhoAnswers::new();
+    store.init(ObjectId(u64::MAX), &name, request, reader).unwrap();
+    disk.inject(Fault {
+        after: disk.operations(),
+        count: 1,
+        failure: Failure::Io,
+    });
+    let call = Client::call();
+    object.give_full(call, 0, 1);
+    object.synchronize(call, (0, 1), SYNCHRONOUS).unwrap();
+    let error = object.try_commit_full(0, 2).unwrap_err();
+    assert!(error.message.contains("open it again"), "{error}");
+}
+
 /// The delay of a queued call counts from when it was queued, whatever comes behind it.
 #[test]
 fn calls_that_follow_each_other_quickly_are_written_all_the_same() {
