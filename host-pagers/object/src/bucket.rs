@@ -32,7 +32,7 @@ use vmsync_pager_group::Result;
 use crate::{
     layout::manifest::SegmentName,
     limits::{KEYS_REMOVED_AT_ONCE, PAUSE_FIRST, PAUSE_MAX, REQUEST_WAIT_MAX, sending},
-    location::Location,
+    location::{Location, MANIFESTS, SEGMENTS},
 };
 
 /// Why a request failed.
@@ -138,7 +138,7 @@ impl Bucket {
         // The newest comes first in a listing.
         self.prefix
             .clone()
-            .join("manifest")
+            .join(MANIFESTS)
             .join(format!("{:016x}", !number))
     }
 
@@ -150,7 +150,7 @@ impl Bucket {
         } = name;
         self.prefix
             .clone()
-            .join("segment")
+            .join(SEGMENTS)
             .join(format!("{epoch:016x}-{writer:016x}-{number:016x}"))
     }
 
@@ -266,7 +266,7 @@ impl Bucket {
         if !self.sorted {
             return Ok(self.manifests(deadline).await?.into_keys().next_back());
         }
-        let folder = &self.prefix.clone().join("manifest");
+        let folder = &self.prefix.clone().join(MANIFESTS);
         self.repeat(deadline, move || async move {
             self.counts.lists.fetch_add(1, Ordering::Relaxed);
             let mut objects = self.store.list(Some(folder));
@@ -283,7 +283,7 @@ impl Bucket {
 
     /// The numbers of all manifests, rising, and when each was written, by the store's clock.
     pub(crate) async fn manifests(&self, deadline: Instant) -> Result<BTreeMap<u64, SystemTime>> {
-        let objects = self.list("manifest", deadline).await?;
+        let objects = self.list(MANIFESTS, deadline).await?;
         let written = objects.into_iter().filter_map(|object| {
             let number = self.manifest_number(&object.location)?;
             Some((number, object.last_modified.into()))
@@ -293,7 +293,7 @@ impl Bucket {
 
     pub(crate) async fn segments(&self, deadline: Instant) -> Result<Vec<SegmentName>> {
         Ok(self
-            .list("segment", deadline)
+            .list(SEGMENTS, deadline)
             .await?
             .iter()
             .filter_map(|object| self.segment_name(&object.location))

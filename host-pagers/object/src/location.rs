@@ -21,6 +21,12 @@ use vmsync_pager_group::Result;
 
 use crate::limits::{CONNECT_WAIT_MAX, REQUEST_WAIT_MAX, SEGMENTS_WAIT_MAX};
 
+/// Where the keys of manifests are, under the prefix.
+pub(crate) const MANIFESTS: &str = "manifest";
+
+/// Those of segments.
+pub(crate) const SEGMENTS: &str = "segment";
+
 /// An object store and a prefix in it.
 #[derive(Clone)]
 pub struct Location {
@@ -91,7 +97,8 @@ impl Location {
         let path = url
             .to_file_path()
             .map_err(|()| refuse(format!("{url} names no folder")))?;
-        make_folder(&path).map_err(|error| refuse(format!("{}: {error}", path.display())))?;
+        let made = make_folder(&path).and_then(|()| make_own_folders(&path));
+        made.map_err(|error| refuse(format!("{}: {error}", path.display())))?;
         let store = LocalFileSystem::new_with_prefix(&path).map_err(|error| refuse(error.to_string()))?;
         Ok(Self {
             store: Arc::new(store.with_fsync(true)),
@@ -118,6 +125,21 @@ fn make_folder(path: &std::path::Path) -> io::Result<()> {
             // Somebody else may own the folder that it lies in.
             Err(error) if missing == 0 && error.kind() == ErrorKind::PermissionDenied => {}
             synced => synced?,
+        }
+    }
+    Ok(())
+}
+
+/// The folders that a store has in its own. The first object in one would make it, too; but where its name could not be synced then,
+/// the next try would find it there.
+fn make_own_folders(store: &std::path::Path) -> io::Result<()> {
+    for folder in [MANIFESTS, SEGMENTS] {
+        if let Err(error) = make_folder(&store.join(folder)) {
+            match error.kind() {
+                // Who only reads need not be able to.
+                ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {}
+                _ => return Err(error),
+            }
         }
     }
     Ok(())
@@ -181,4 +203,27 @@ fn azure(url: &str) -> Built {
         builder = builder.with_config(AzureConfigKey::Client(key), value);
     }
     Ok(Arc::new(builder.build()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_folders_of_a_store_are_there_before_its_first_object() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("file://{}/a/store", folder.path().display());
+        // Twice, as they may be there.
+        for _ in 0..2 {
+            Location::new(&url).unwrap();
+            for own in [MANIFESTS, SEGMENTS] {
+                assert!(folder.path().join("a/store").join(own).is_dir());
+            }
+        }
+    }
+
+    #[test]
+    fn the_folder_that_lies_in_none_is_there() {
+        make_folder(std::path::Path::new("/")).unwrap();
+    }
 }
