@@ -223,3 +223,96 @@ impl Shared {
 
 /// Bytes of one page's checksum in an object's sums.
 pub(crate) const SUM_BYTES: u64 = 8;
+
+#[cfg(test)]
+mod tests {
+    use std::{mem, sync::Arc};
+
+    use vmsync_core::{PageSize, pager::InitRequest};
+    use vmsync_pager_conformance::Client;
+
+    use super::*;
+    use crate::{
+        disk::memory::MemoryDisk,
+        store::{Background, FileStore, Options},
+        verify::verify_on,
+    };
+
+    fn open(disk: &MemoryDisk) -> Arc<FileStore> {
+        let options = Options {
+            background: Background::Caller,
+            ..Options::default()
+        };
+        FileStore::open_on(Arc::new(disk.clone()), &options).unwrap()
+    }
+
+    fn client(store: &Arc<FileStore>, name: &str) -> Client {
+        let request = InitRequest {
+            page_size: PageSize::KIB_4,
+            size_min: 2 * 4096,
+            create: true,
+            write: true,
+        };
+        Client::open_with(store.clone(), name, request).unwrap()
+    }
+
+    fn seal(store: &FileStore) {
+        store.shared.roll(&mut lock(&store.shared.journal), 0).unwrap();
+    }
+
+    #[test]
+    fn a_checkpoint_that_fails_forgets_nothing_that_was_sealed_meanwhile() {
+        let disk = MemoryDisk::new();
+        let store = open(&disk);
+        let (first, second) = (client(&store, "first"), client(&store, "second"));
+        first.commit_full(0, 1);
+        seal(&store);
+        let mut work = mem::take(&mut lock(&store.shared.queue).sealed);
+        work.get_mut(&1).unwrap().suspect = true;
+        first.commit_full(0, 2);
+        second.commit_full(0, 3);
+        seal(&store);
+        first.commit_full(1, 4);
+        store.shared.restore(work);
+        {
+            let mut queue = lock(&store.shared.queue);
+            assert!(queue.sealed[&1].suspect && !queue.sealed[&2].suspect);
+            // One that works clears this, and not what the active segment has.
+            queue.sealed.get_mut(&1).unwrap().suspect = false;
+        }
+        seal(&store);
+        assert!(lock(&store.shared.queue).sealed[&1].suspect);
+        store.checkpoint().unwrap();
+        let cut = disk.after_power_cut(&mut |_, _| false);
+        assert_eq!(verify_on(&cut).unwrap().problems, []);
+        let store = open(&cut);
+        let (first, second) = (client(&store, "first"), client(&store, "second"));
+        first.assert_full(0, 2);
+        first.assert_full(1, 4);
+        second.assert_full(0, 3);
+    }
+
+    #[test]
+    fn the_length_of_a_suspect_image_is_set_again() {
+        let disk = MemoryDisk::new();
+        let store = open(&disk);
+        let _object = client(&store, "object");
+        seal(&store);
+        lock(&store.shared.queue).sealed.get_mut(&1).unwrap().suspect = true;
+        disk.tamper("object-1", |content| content.truncate(4096));
+        store.shared.checkpoint_sealed().unwrap();
+        assert_eq!(disk.content("object-1").unwrap().len(), 2 * 4096);
+    }
+
+    #[test]
+    fn a_page_of_a_suspect_image_may_have_changed_since_it_was_sealed() {
+        let store = open(&MemoryDisk::new());
+        let object = client(&store, "object");
+        object.commit_full(0, 1);
+        seal(&store);
+        lock(&store.shared.queue).sealed.get_mut(&1).unwrap().suspect = true;
+        object.commit_full(0, 2);
+        store.shared.checkpoint_sealed().unwrap();
+        object.assert_full(0, 2);
+    }
+}
