@@ -244,6 +244,27 @@ fn a_failed_call_that_arrived_is_void_after_a_later_one() {
     );
 }
 
+/// The same where the later call changes nothing, and so has no record of its own.
+#[test]
+fn a_failed_call_that_arrived_is_void_after_one_without_changes() {
+    let disk = MemoryDisk::new();
+    let store = open(&disk).unwrap();
+    let object = client(&store, "object", PAGES).unwrap();
+    object.commit_full(0, 1);
+    disk.inject(Fault {
+        after: disk.operations() + 1,
+        count: 1,
+        failure: Failure::FalseAlarm,
+    });
+    assert!(object.try_commit_full(0, 2).is_err(), "its sync failed");
+    object.sync(Client::call(), 0, PAGES).expect("an empty call");
+    for all in [false, true] {
+        let left = disk.after_power_cut(&mut |_, _| all);
+        let found = contents(&open(&left).unwrap()).unwrap();
+        assert_eq!(found["object"][0], 1, "{all}");
+    }
+}
+
 /// A call fails though its record arrived, and the process dies before what makes the record void is synced. A later call
 /// without changes succeeds, so the failed one is history: no power cut may bring it back.
 #[test]
@@ -383,6 +404,38 @@ fn an_image_that_fails_after_the_record_is_caught_up() {
     object.assert_full(0, 2);
     store.settle_image(object.object, object.range(0, 1)).unwrap();
     assert_eq!(disk.content("object-1").unwrap()[0], 2);
+}
+
+/// Were calls to succeed in a segment that the superblock does not name, nobody would miss it.
+#[test]
+fn no_call_succeeds_in_a_segment_that_the_superblock_does_not_name() {
+    let disk = MemoryDisk::new();
+    let store = open(&disk).unwrap();
+    let object = client(&store, "object", PAGES).unwrap();
+    disk.refuse(&[("STORE", 0)]);
+    let works = |number: u8| object.try_commit_full(u64::from(number) % PAGES, number).is_ok();
+    let first = (1..10).find(|number| !works(*number)).expect("a segment is full");
+    assert!((first + 1..10).all(|number| !works(number)));
+    disk.refuse(&[]);
+    assert!(works(10));
+}
+
+/// It is the only place that has the page when the power goes: a checkpoint that cannot write it frees no record, though the
+/// image's sync would work.
+#[test]
+fn a_page_that_its_image_refuses_stays_in_the_journal() {
+    let disk = MemoryDisk::new();
+    let store = open(&disk).unwrap();
+    let object = client(&store, "object", PAGES).unwrap();
+    // Behind the bytes of the checksums' file.
+    disk.refuse(&[("object-1", PAGE as u64)]);
+    object.commit_full(1, 7);
+    assert_eq!(store.checkpoint().unwrap_err().kind, PagerErrorKind::Io);
+    disk.refuse(&[]);
+    let cut = disk.after_power_cut(&mut |_, _| false);
+    assert_eq!(verify_on(&cut).unwrap().problems, []);
+    let found = contents(&open(&cut).unwrap()).unwrap();
+    assert_eq!(found["object"][PAGE], 7);
 }
 
 /// After a failed sync of an image at a checkpoint the next one writes the pages again.
@@ -693,6 +746,36 @@ fn the_address_of_the_last_mapping_is_that_of_the_last_call() {
     store.flush().unwrap_err();
     object.commit_full(0, 5);
     assert_eq!(address(), Some(0x2_0000));
+}
+
+/// Calls that are queued behind the record that failed fail with it: they may be differences to what is not there.
+#[test]
+fn what_is_queued_behind_a_record_that_fails_fails_too() {
+    // Two of them are too much for one record.
+    const MANY: u64 = 1280;
+    let disk = MemoryDisk::new();
+    let store = open(&disk).unwrap();
+    let object = client(&store, "object", MANY).unwrap();
+    for byte in [1, 2] {
+        let call = Client::call();
+        object.give(call, 0, &vec![byte; PAGE * MANY as usize]).unwrap();
+        let flags = SynchronizeFlags {
+            synchronous: false,
+            more: false,
+            nowait: false,
+        };
+        object.synchronize(call, (0, MANY), flags).unwrap();
+        object.recorder.wait(object.range(0, MANY)).unwrap();
+    }
+    disk.inject(Fault {
+        after: disk.operations(),
+        count: 1,
+        failure: Failure::Io,
+    });
+    assert_eq!(store.flush().unwrap_err().kind, PagerErrorKind::Io);
+    assert_eq!(object.recorder.take_write_behind_failures().len(), 2);
+    store.flush().unwrap();
+    object.assert_full(0, 0);
 }
 
 #[test]
