@@ -354,3 +354,46 @@ fn a_header_that_came_back_is_noticed() {
     assert!(error.message.contains(newest), "{error}");
     assert!(!verify_on(&stale).unwrap().problems.is_empty());
 }
+
+/// A page of which the journal has some bytes rests on the image's others, and a later read on the rest of the file.
+#[test]
+fn an_image_that_replay_cannot_rest_on_is_told_by_opening() {
+    for spoil in [
+        |image: &mut Vec<u8>| image[PAGE / 2] ^= 1,
+        |image: &mut Vec<u8>| image.truncate(PAGE),
+    ] {
+        let disk = MemoryDisk::new();
+        let store = open(&disk).unwrap();
+        let object = client(&store, "object", PAGES).unwrap();
+        object.commit_full(0, 1);
+        store.checkpoint().unwrap();
+        let mut page = object.read(0, 1);
+        page[0] = 2;
+        let call = Client::call();
+        object.give(call, 0, &page).unwrap();
+        object.sync(call, 0, 1).unwrap();
+        let killed = disk.after_kill();
+        killed.tamper("object-1", spoil);
+        let opened = open(&killed).map(drop);
+        assert_eq!(opened.unwrap_err().kind, PagerErrorKind::Damaged);
+    }
+}
+
+#[test]
+fn a_broken_record_hides_none_behind_it_however_long_it_is() {
+    let disk = MemoryDisk::new();
+    let options = Options {
+        segment_bytes: 4 << 20,
+        ..common::tiny()
+    };
+    let store = FileStore::open_on(Arc::new(disk.clone()), &options).unwrap();
+    let object = client(&store, "object", 512).unwrap();
+    let call = Client::call();
+    object.give(call, 0, &vec![1; 512 * PAGE]).unwrap();
+    object.sync(call, 0, 512).unwrap();
+    object.commit_full(0, 2);
+    let killed = disk.after_kill();
+    killed.tamper("journal-0", |content| content[1 << 20] ^= 1);
+    let opened = open(&killed).map(drop);
+    assert_eq!(opened.unwrap_err().kind, PagerErrorKind::Damaged);
+}
