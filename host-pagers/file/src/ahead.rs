@@ -338,4 +338,20 @@ mod tests {
         ahead.forget(1);
         assert_eq!((ahead.durable(), ahead.durable_bytes()), (0, 0));
     }
+
+    #[test]
+    fn a_page_that_changed_since_is_not_kept_as_it_was() {
+        let image = MemoryDisk::new().open("image", Access::Create).unwrap();
+        let name = ObjectName::new("object").unwrap();
+        let object = Arc::new(Object::new(1, &name, image, 0, PageSize::KIB_4));
+        let mut ahead = Ahead::default();
+        let (old, new) = (vec![1; PAGE], vec![2; PAGE]);
+        ahead.settle(&changed(&object, 0, &old, (0, 8)), 1);
+        let newer = ahead.newer(1, PageRange::new(0, 1));
+        ahead.settle(&changed(&object, 0, &new, (0, 8)), 2);
+        ahead.keep_whole((1, 0), &newer[0], &old);
+        let mut supplied = vec![0; PAGE];
+        ahead.newer(1, PageRange::new(0, 1))[0].put(&mut supplied);
+        assert_eq!(supplied[..8], [2; 8]);
+    }
 }
