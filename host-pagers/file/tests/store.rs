@@ -220,6 +220,22 @@ fn a_page_that_comes_back_twice_counts_as_it_came_last() {
     assert_eq!(verify(folder.path()).unwrap().problems, []);
 }
 
+/// What the first time changed is back as it was the third time, when the second changed something else.
+#[test]
+fn a_page_that_comes_back_three_times_counts_as_it_came_last() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FileStore::open(folder.path(), &small()).unwrap();
+    let object = client(&store, "object", PAGES).unwrap();
+    let call = Client::call();
+    let mut page = vec![0; PAGE];
+    for (front, back) in [(1, 0), (1, 1), (0, 1)] {
+        (page[0], page[PAGE - 1]) = (front, back);
+        object.give(call, 0, &page).unwrap();
+    }
+    object.sync(call, 0, PAGES).unwrap();
+    assert_eq!(object.read(0, 1), page);
+}
+
 #[test]
 fn a_large_call_spans_more_than_a_segment() {
     let folder = tempfile::tempdir().unwrap();
