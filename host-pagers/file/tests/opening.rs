@@ -231,6 +231,35 @@ fn a_kill_and_then_a_power_cut_lose_nothing() {
     }
 }
 
+/// A store that was closed is opened without a sync, also where a process was killed since while it made a journal file: a
+/// call that goes there is durable, and so is the file's name.
+#[test]
+fn a_call_in_a_journal_file_that_a_killed_process_made_is_not_lost() {
+    let commit = |store: &Arc<FileStore>, byte: u8| {
+        let object = client(store, "large", 8).unwrap();
+        let call = Client::call();
+        // No file that is there has room for it.
+        object.give(call, 0, &[byte; 8 * PAGE]).unwrap();
+        object.sync(call, 0, 8).unwrap();
+    };
+    let disk = MemoryDisk::new();
+    let store = open(&disk).unwrap();
+    client(&store, "large", 8).unwrap().close();
+    drop(store);
+    let closed = disk.trace().len();
+    let store = open(&disk).unwrap();
+    commit(&store, 1);
+    let trace = disk.trace();
+    for killed in closed..=trace.len() {
+        let disk = replayed(&MemoryDisk::new(), &trace[..killed]);
+        let store = open(&disk).unwrap();
+        commit(&store, 2);
+        let left = disk.after_power_cut(&mut |_, _| false);
+        let found = contents(&open(&left).unwrap()).unwrap();
+        assert_eq!(found["large"], [2; 8 * PAGE], "killed at {killed}");
+    }
+}
+
 /// A process is killed while it makes a store: what it wrote, and the names, stay in the cache. The next one opens that and
 /// makes an object, and the power goes meanwhile. An image without a superblock would be refused as damage.
 #[test]
