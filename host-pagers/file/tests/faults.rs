@@ -661,6 +661,7 @@ fn a_store_on_a_full_disk_opens() {
     let disk = MemoryDisk::new();
     let store = open(&disk).unwrap();
     let object = client(&store, "object", PAGES).unwrap();
+    disk.fill_up(Some("object-"));
     object.commit_full(1, 7);
     let disk = disk.after_kill();
     drop((object, store));
