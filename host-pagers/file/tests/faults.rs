@@ -502,7 +502,6 @@ fn a_page_that_was_lost_from_the_cache_is_not_passed_as_whole() {
     panic!("the checkpoint behind a failed sync of the image took a page for whole that was not");
 }
 
-/// An asynchronous call that fails later is told, once, for each of its ranges, and leaves nothing.
 /// A bug in a disk, or in the store: whoever calls is told, waits for nobody, and what was committed is there.
 #[test]
 fn after_a_panic_nothing_is_committed_until_the_store_is_opened_again() {
@@ -550,11 +549,7 @@ fn a_disk_that_keeps_failing_is_not_filled() {
         let object = client(&store, "object", PAGES).unwrap();
         object.commit_full(0, 1);
         disk.refuse(&[(file, from)]);
-        let commit = |byte: u8| {
-            let call = Client::call();
-            object.give(call, 0, &[byte; PAGE]).unwrap();
-            object.sync(call, 0, 1)
-        };
+        let commit = |byte: u8| object.try_commit_full(0, byte);
         // Until the journal goes on in another file, which the superblock has to name.
         let failed = (0..40).map(&commit).filter(Result::is_err).count();
         assert!(failed > 20, "{file}: {failed}");
@@ -618,14 +613,9 @@ fn journal_files_that_fail_are_replaced() {
     assert!(bad.len() > 2, "{bad:?}");
     let bad: Vec<_> = bad.iter().map(|name| (name.as_str(), 0)).collect();
     disk.refuse(&bad);
-    let commit = || {
-        let call = Client::call();
-        object.give(call, 0, &[99; PAGE]).unwrap();
-        object.sync(call, 0, 1)
-    };
     // One call finds out for each of them.
-    let works = (0..=bad.len()).position(|_| commit().is_ok());
-    assert!(works.is_some(), "{:?}", disk.list());
+    let works = (0..=bad.len()).any(|_| object.try_commit_full(0, 99).is_ok());
+    assert!(works, "{:?}", disk.list());
     drop((object, store));
     disk.refuse(&[]);
     assert_eq!(verify_on(&disk).unwrap().problems, []);
@@ -784,6 +774,7 @@ fn what_is_queued_behind_a_record_that_fails_fails_too() {
     }
 }
 
+/// An asynchronous call that fails later is told, once, for each of its ranges, and leaves nothing.
 #[test]
 fn a_failed_queued_call_is_told() {
     let disk = MemoryDisk::new();
