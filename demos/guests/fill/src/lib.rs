@@ -47,14 +47,14 @@ pub extern "C" fn map(size: u64) -> i32 {
     }))
 }
 
-/// Stores 8 bytes, drawn from `seed`, into each of `pages` random pages (some may be drawn twice).
+/// Stores 8 bytes, drawn from `seed`, into each of `pages` random pages (some may be drawn twice). Seeds 0 and 1 are one.
 #[unsafe(no_mangle)]
 pub extern "C" fn dirty(pages: u32, seed: u64) -> i32 {
     with_region(|region| {
         let words = region.view_mut_slice::<u64>().expect("the region is writable");
         let words_per_page = PAGE_BYTES / size_of::<u64>();
         let page_count = (words.len() / words_per_page) as u64;
-        let mut random = Random(seed | 1);
+        let mut random = Random(seed.max(1));
         for _ in 0..pages {
             let (page, value) = ((random.next() % page_count) as usize, random.next());
             words[page * words_per_page + (value % words_per_page as u64) as usize] = value;
