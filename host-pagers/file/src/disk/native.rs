@@ -132,6 +132,10 @@ fn failed(what: &str, path: &Path, errno: Errno) -> PagerError {
         Errno::NOENT => (PagerErrorKind::NotFound, ""),
         Errno::NOSPC => (PagerErrorKind::NoSpace, ": free some space on that disk"),
         Errno::DQUOT => (PagerErrorKind::NoSpace, ": raise the quota or free some space"),
+        Errno::FBIG => (
+            PagerErrorKind::NoSpace,
+            ": raise the limit of the size of files (ulimit -f)",
+        ),
         Errno::ROFS => (PagerErrorKind::Denied, ": open the store read-only"),
         Errno::ACCESS | Errno::PERM => (PagerErrorKind::Denied, ": check who may write there"),
         _ => (PagerErrorKind::Io, ""),

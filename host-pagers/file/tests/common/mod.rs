@@ -2,7 +2,7 @@
 //! a power cut may leave.
 #![allow(dead_code)]
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
 use vmsync_core::{
     PageSize, PagerError,
@@ -13,6 +13,7 @@ use vmsync_pager_conformance::{Client, random::Random};
 use vmsync_pager_file::{
     Background, FileStore, Options,
     disk::memory::{Change, MemoryDisk},
+    verify,
 };
 
 pub const PAGE: usize = 4096;
@@ -112,6 +113,17 @@ impl Edit {
         }
     }
 
+    /// A random synchronous call that changes something of `state`.
+    pub fn of_something(random: &mut Random, state: &State) -> Self {
+        loop {
+            let mut edit = Self::random(random, state);
+            edit.synchronous = true;
+            if edit.applied(state) != *state {
+                return edit;
+            }
+        }
+    }
+
     /// `state` after the call.
     pub fn applied(&self, state: &State) -> State {
         let mut after = state.clone();
@@ -150,6 +162,70 @@ impl Edit {
             outcome = outcome.and(client.recorder.wait(client.range(0, PAGES)));
         }
         outcome
+    }
+}
+
+/// What a store keeps whose calls may fail: what must be there, and what may be instead until the next call that works.
+pub struct Kept {
+    pub committed: State,
+    pub failed: Vec<State>,
+}
+
+impl Kept {
+    /// All objects, before the first call.
+    pub fn zeroes() -> Self {
+        let zeroes = |name: &&str| ((*name).into(), vec![0; PAGE * PAGES as usize]);
+        Self {
+            committed: NAMES.iter().map(zeroes).collect(),
+            failed: Vec::new(),
+        }
+    }
+
+    /// Makes `edit`. What is supplied afterwards is what was committed.
+    pub fn run(&mut self, store: &Arc<FileStore>, clients: &[Client], edit: &Edit) -> Result<(), PagerError> {
+        let after = edit.applied(&self.committed);
+        let outcome = edit.run(clients);
+        match &outcome {
+            Ok(()) => (self.committed, self.failed) = (after, Vec::new()),
+            Err(_) => self.failed.push(after),
+        }
+        assert!(contents(store).unwrap() == self.committed, "what is supplied");
+        outcome
+    }
+
+    pub fn may_be(&self, found: &State) -> bool {
+        *found == self.committed || self.failed.contains(found)
+    }
+
+    /// Reads what a kill leaves of the store in `folder`: its files as other processes see them.
+    #[track_caller]
+    pub fn assert_left(&self, folder: &Path) {
+        let copy = tempfile::tempdir_in(folder.parent().unwrap()).unwrap();
+        copy_store(folder, copy.path());
+        assert_eq!(verify(copy.path()).unwrap().problems, []);
+        // A reader waits for no sync.
+        let options = Options {
+            read_only: true,
+            ..tiny()
+        };
+        self.assert_opened(copy.path(), &options);
+    }
+
+    #[track_caller]
+    pub fn assert_opened(&self, folder: &Path, options: &Options) {
+        let found = contents(&FileStore::open(folder, options).unwrap()).unwrap();
+        assert!(
+            self.may_be(&found),
+            "neither what was committed nor what failed since"
+        );
+    }
+}
+
+/// Copies the files of the store in `folder`, be it open.
+pub fn copy_store(folder: &Path, copy: &Path) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
     }
 }
 
