@@ -1,6 +1,7 @@
 //! The contract: what calls promise, in rows, one test or more for each, named by the row's id.
 //!
-//! Rows that need more than the core (a crash at every step of a store, the POSIX shim) are tested where they live.
+//! Rows that need more than the core are tested where they live: F1, a crash at every step of a store, in
+//! `runtime/tests/rows`, B1 and B2, the POSIX shim, in `guest-sdk/c/tests`.
 
 #[path = "../harness/mod.rs"]
 mod harness;
