@@ -5,6 +5,7 @@ mod common;
 
 use std::{
     fs,
+    io::Write,
     path::{Path, PathBuf},
     process::Command,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -13,7 +14,7 @@ use std::{
 use common::{PAGE, client, contents};
 use vmsync_core::{PagerError, PagerErrorKind};
 use vmsync_pager_conformance::Client;
-use vmsync_pager_file::{Background, FileStore, Options, verify};
+use vmsync_pager_file::{Background, FileStore, Options, inspect, verify};
 
 /// Pages of the object that the tests fill.
 const PAGES: u64 = 2048;
@@ -152,6 +153,95 @@ fn a_full_file_system_works_again_when_there_is_room() {
     drop((object, store));
     assert_eq!(verify(&folder).unwrap().problems, []);
     assert_pages(&FileStore::open(&folder, &options()).unwrap(), durable + 20);
+}
+
+/// Takes all the room that there is.
+fn fill(ballast: &Path) {
+    let mut file = fs::File::create(ballast).unwrap();
+    // The first is refused when less is left than that.
+    for piece in [1 << 16, 1] {
+        while file.write_all(&vec![1; piece]).is_ok() {}
+    }
+    let _ = file.sync_all();
+}
+
+/// Copies the store in `folder` as a power cut may leave it: what calls wrote into images was never synced.
+fn cut_off(folder: &Path, copy: &Path) {
+    fs::create_dir(copy).unwrap();
+    for entry in fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        let copied = copy.join(entry.file_name());
+        if entry.file_name().to_str().unwrap().starts_with("object-") {
+            let length = entry.metadata().unwrap().len();
+            fs::File::create(copied).unwrap().set_len(length).unwrap();
+        } else {
+            fs::copy(entry.path(), copied).unwrap();
+        }
+    }
+}
+
+/// The next process finds no room at all: the store opens, tells no call that it was written, and goes on when there is some.
+fn recover_without_room(mount: &Mount) {
+    let options = Options {
+        checkpoint_bytes: 64 << 20,
+        ..options()
+    };
+    let (folder, ballast) = (mount.folder.join("store"), mount.folder.join("ballast"));
+    {
+        let first = mount.folder.join("first");
+        let store = FileStore::open(&first, &options).unwrap();
+        let object = client(&store, "object", PAGES).unwrap();
+        for page in 0..20 {
+            write_page(&object, page, 1 + page as u8).unwrap();
+        }
+        cut_off(&first, &folder);
+        drop((object, store));
+        fs::remove_dir_all(first).unwrap();
+    }
+    assert!(
+        inspect(&folder).unwrap().journal.calls > 20,
+        "the creation, and each page"
+    );
+    fill(&ballast);
+    let mut durable = 20;
+    for _ in 0..3 {
+        let store = FileStore::open(&folder, &options).unwrap();
+        assert_pages(&store, durable);
+        let object = client(&store, "object", PAGES).unwrap();
+        let (refused, error) = write_until_it_fails_from(&object, durable);
+        assert_eq!(error.kind, PagerErrorKind::NoSpace, "{error}");
+        durable = refused;
+        assert_pages(&store, durable);
+        drop((object, store));
+        assert_eq!(verify(&folder).unwrap().problems, []);
+    }
+    let store = FileStore::open(&folder, &options).unwrap();
+    let object = client(&store, "object", PAGES).unwrap();
+    fs::remove_file(&ballast).unwrap();
+    for page in durable..durable + 20 {
+        write_page(&object, page, 1 + page as u8).unwrap();
+    }
+    drop((object, store));
+    assert_eq!(verify(&folder).unwrap().problems, []);
+    assert_pages(&FileStore::open(&folder, &options).unwrap(), durable + 20);
+}
+
+#[test]
+fn a_store_recovers_on_a_full_file_system() {
+    let _alone = alone();
+    let place = tempfile::tempdir().unwrap();
+    match Mount::new(place.path(), "small", &["-t", "tmpfs", "-o", "size=4m"], "tmpfs") {
+        Some(mount) => recover_without_room(&mount),
+        None => skip("a tmpfs"),
+    }
+    let image = place.path().join("image");
+    let mounted = make_ext4(&image, 8)
+        .then(|| Mount::new(place.path(), "disk", &["-o", "loop"], image.to_str().unwrap()))
+        .flatten();
+    match mounted {
+        Some(mount) => recover_without_room(&mount),
+        None => skip("a loop mount of ext4"),
+    }
 }
 
 /// What the journal needs is in the journal: segments whose pages are in the images can be used again.
