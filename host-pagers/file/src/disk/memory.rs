@@ -329,19 +329,23 @@ impl MemoryDisk {
         platter.faults.iter().find(hits).map(|fault| fault.failure)
     }
 
-    fn change(&self, change: Change) {
+    /// Changes names, or what is in the file `of`: that goes nowhere where the name has gone, be it a moment ago.
+    fn change(&self, change: Change, of: Option<&MemoryFile>) {
         let mut platter = lock(&self.shared.platter);
+        if of.is_some_and(|file| !file.is_named(&platter)) {
+            return;
+        }
         platter.apply(&change);
         platter.trace.push(change);
     }
 
     /// A changing operation without a middle.
-    fn attempt(&self, name: &str, change: Change) -> Result<()> {
+    fn attempt(&self, name: &str, change: Change, of: Option<&MemoryFile>) -> Result<()> {
         match self.begin() {
-            None => self.change(change),
+            None => self.change(change, of),
             Some(Failure::NoSpace) => return Err(error(PagerErrorKind::NoSpace, "no space for", name)),
             Some(Failure::FalseAlarm) => {
-                self.change(change);
+                self.change(change, of);
                 return Err(error(PagerErrorKind::Io, "injected false alarm on", name));
             }
             Some(Failure::Panic) => panic!("injected panic on {name}"),
@@ -435,12 +439,10 @@ impl Disk for MemoryDisk {
         let file = match found {
             Some(file) => file,
             None if access == Access::Create => {
-                self.attempt(name, Change::Create(name.into()))?;
-                lock(&self.shared.platter)
-                    .files
-                    .get(name)
-                    .cloned()
-                    .expect("created just now")
+                self.attempt(name, Change::Create(name.into()), None)?;
+                // Somebody else may have removed the name again.
+                let created = lock(&self.shared.platter).files.get(name).cloned();
+                created.unwrap_or_default()
             }
             None => return Err(error(PagerErrorKind::NotFound, "no file", name)),
         };
@@ -456,7 +458,7 @@ impl Disk for MemoryDisk {
         if !lock(&self.shared.platter).files.contains_key(name) {
             return Err(error(PagerErrorKind::NotFound, "no file", name));
         }
-        self.attempt(name, Change::Remove(name.into()))
+        self.attempt(name, Change::Remove(name.into()), None)
     }
 
     fn list(&self) -> Result<Vec<String>> {
@@ -464,7 +466,7 @@ impl Disk for MemoryDisk {
     }
 
     fn sync_names(&self) -> Result<()> {
-        self.attempt("the folder", Change::SyncNames)
+        self.attempt("the folder", Change::SyncNames, None)
     }
 
     fn lock(&self, sharing: Sharing) -> Result<Box<dyn DiskLock>> {
@@ -518,8 +520,7 @@ impl Drop for Hold {
 
 impl MemoryFile {
     /// Whether the name still leads to this file; changes of a removed one go nowhere.
-    fn is_named(&self) -> bool {
-        let platter = lock(&self.disk.shared.platter);
+    fn is_named(&self, platter: &Platter) -> bool {
         platter
             .files
             .get(&self.name)
@@ -541,10 +542,10 @@ impl MemoryFile {
         if self.access == Access::Read {
             return Err(error(PagerErrorKind::Denied, "opened for reading:", &self.name));
         }
-        if !self.is_named() {
+        if !self.is_named(&lock(&self.disk.shared.platter)) {
             return Ok(());
         }
-        self.disk.attempt(&self.name, change)
+        self.disk.attempt(&self.name, change, Some(self))
     }
 }
 
@@ -576,7 +577,8 @@ impl DiskFile for MemoryFile {
         if fault == Some(Failure::Short) && bytes.len() > 1 {
             self.disk.begin();
             let half = bytes[..bytes.len() / 2].to_vec();
-            self.disk.change(Change::Write(self.name.clone(), offset, half));
+            self.disk
+                .change(Change::Write(self.name.clone(), offset, half), Some(self));
             return Err(error(PagerErrorKind::Io, "injected short write to", &self.name));
         }
         self.attempt(Change::Write(self.name.clone(), offset, bytes.to_vec()))
@@ -585,8 +587,8 @@ impl DiskFile for MemoryFile {
     fn sync(&self) -> Result<()> {
         let outcome = self.attempt(Change::Sync(self.name.clone()));
         // As Linux does: after a failed write-back the pages count as clean.
-        if outcome.is_err() && self.is_named() && self.access != Access::Read {
-            self.disk.change(Change::Lose(self.name.clone()));
+        if outcome.is_err() && self.access != Access::Read {
+            self.disk.change(Change::Lose(self.name.clone()), Some(self));
         }
         outcome
     }
