@@ -14,7 +14,7 @@
 //! synchronous, together with all that was accepted of its objects before; a page that was given away as precious
 //! reads as [`LOST`] until it comes back.
 //!
-//! Not in the model: limits on the number of entries and ports, two calls at one time, stores during a call.
+//! Not in the model: limits on the number of entries and ports, stores of a task during its own call.
 
 mod map;
 mod msync;
@@ -29,6 +29,7 @@ use alloc::{
 use crate::{
     KernReturn, PagerErrorKind,
     abi::{Behavior, Inherit, VmProt},
+    model::msync::Call,
     page::PageSize,
 };
 
@@ -176,6 +177,8 @@ struct Held {
     returns: Vec<(usize, u64, Bytes)>,
     asked: Vec<(usize, Vec<u64>)>,
     synchronous: bool,
+    /// The task whose call waits for the answer.
+    waiter: Option<usize>,
 }
 
 /// Everything.
@@ -189,6 +192,8 @@ pub struct Model {
     /// What goes wrong.
     pub faults: Faults,
     held: Vec<Held>,
+    /// Calls that have begun, by task.
+    calls: BTreeMap<usize, Call>,
 }
 
 impl Model {
@@ -200,6 +205,7 @@ impl Model {
             objects: Vec::new(),
             faults: Faults::default(),
             held: Vec::new(),
+            calls: BTreeMap::new(),
         }
     }
 
@@ -365,6 +371,7 @@ impl Model {
             return;
         }
         self.make_dirty(object, &lost);
+        self.lose_under_way(object, &lost);
         self.record(object, kind.write_back());
     }
 
@@ -393,12 +400,16 @@ impl Model {
         self.held = rest;
         let answered: Vec<Held> = answered;
         for held in answered {
-            let failed = self.faults.completions.contains_key(&pager);
-            if !failed {
+            let error = self.faults.completions.get(&pager).copied();
+            if error.is_none() {
                 self.commit(&held);
             }
+            if let Some(task) = held.waiter {
+                let objects = held.asked.iter().map(|(object, _)| *object).collect();
+                self.answer(task, &objects, error);
+            }
             for (object, pages) in &held.asked {
-                if failed {
+                if error.is_some() && held.waiter.is_none() {
                     self.make_dirty(*object, &pages.iter().copied().collect());
                 }
                 for page in pages {
@@ -412,6 +423,10 @@ impl Model {
     pub fn destroy(&mut self, object: usize) {
         self.objects[object].gone = true;
         self.objects[object].owed.clear();
+        let tasks: Vec<usize> = self.calls.keys().copied().collect();
+        for task in tasks {
+            self.answer(task, &BTreeSet::from([object]), Some(PagerErrorKind::Gone));
+        }
     }
 
     /// The pager changes a page behind everybody's back.
@@ -425,6 +440,7 @@ impl Model {
     pub fn crash(&mut self) {
         self.tasks.clear();
         self.held.clear();
+        self.calls.clear();
         self.faults = Faults::default();
         for object in &mut self.objects {
             object.accepted.clone_from(&object.durable);

@@ -15,7 +15,8 @@ use proptest::{
 use vmsync_core::{
     ByteRange, KernReturn, PagerErrorKind,
     abi::{Behavior, Inherit, OpenFlags, VmProt, VmSync},
-    model::{Faults, Kind, Model, Outcome, Share},
+    model::{Faults, Kind, Model, Outcome, ReturnedPage, Share},
+    msync::Msync,
     object::ObjectHandle,
     pager::{LockRequest, MemoryObjectControl, ReturnPages},
     task::MapRequest,
@@ -138,6 +139,16 @@ enum Step {
     },
     Terminate,
     Crash,
+    /// A call that is left to wait for `pager`.
+    Begin {
+        span: Span,
+        flags: u32,
+        pager: usize,
+    },
+    /// The task's call ends: with the pagers' answers, or without.
+    End {
+        answered: bool,
+    },
 }
 
 fn edges() -> impl Strategy<Value = u64> {
@@ -201,6 +212,16 @@ fn window() -> impl Strategy<Value = Span> {
     prop_oneof![4 => few, 1 => span()]
 }
 
+/// A call over much that may wait for a pager.
+fn begun() -> impl Strategy<Value = (Span, u32, usize)> {
+    let all = Just(Span {
+        address: 0,
+        size: PAGES * P,
+    });
+    let flags = select(vec![0x01, 0x02, 0x02, 0x06, 0x05]);
+    (prop_oneof![4 => all, 1 => span()], flags, 0..3usize)
+}
+
 fn calls() -> impl Strategy<Value = Step> {
     let offset = prop_oneof![6 => (0..5u64).prop_map(|page| page * P), 1 => edges()];
     let map = (window(), 0..6usize, offset, any::<u8>(), access());
@@ -216,6 +237,8 @@ fn calls() -> impl Strategy<Value = Step> {
             .prop_map(|(object, rights)| Step::Open { object, rights }),
         2 => (0..6usize).prop_map(|port| Step::Close { port }),
         2 => span().prop_map(|span| Step::Deallocate { span }),
+        6 => begun().prop_map(|(span, flags, pager)| Step::Begin { span, flags, pager }),
+        4 => prop::bool::weighted(0.7).prop_map(|answered| Step::End { answered }),
         2 => (span(), any::<bool>(), protection())
             .prop_map(|(span, maximum, protection)| Step::Protect { span, maximum, protection }),
         2 => (span(), any::<bool>()).prop_map(|(span, wired)| Step::Wire { span, wired }),
@@ -280,6 +303,8 @@ struct World {
     ports: [Vec<u32>; 2],
     /// Objects that each task maps at first, a bit for each.
     mapped: [u8; 2],
+    /// The call of each slot's task that waits for pagers; until it ends the task does nothing else.
+    calls: [Option<Msync<Object>>; 2],
 }
 
 impl World {
@@ -303,6 +328,7 @@ impl World {
             slots: [0; 2],
             ports: Default::default(),
             mapped: [mapped & 0xf, mapped >> 4],
+            calls: [None, None],
         };
         world.boot();
         world
@@ -378,8 +404,11 @@ impl World {
 
     fn check(&mut self, outcome: &Outcome, found: KernReturn) {
         assert_eq!(found, outcome.result);
-        let mut expected: Vec<_> = outcome
-            .returned
+        self.check_returned(&outcome.returned);
+    }
+
+    fn check_returned(&mut self, expected: &[ReturnedPage]) {
+        let mut expected: Vec<_> = expected
             .iter()
             .map(|page| (self.objects[page.object].id(), page.page, page.dirty))
             .collect();
@@ -394,6 +423,20 @@ impl World {
     }
 
     fn step(&mut self, slot: usize, step: &Step) {
+        match *step {
+            Step::End { answered } => return self.end(slot, answered),
+            // Whoever takes a task down drops its call.
+            Step::Terminate => self.end(slot, false),
+            Step::Crash => (0..2).for_each(|slot| self.end(slot, false)),
+            Step::Fault { .. }
+            | Step::Heal
+            | Step::FlushQueue { .. }
+            | Step::FailQueue { .. }
+            | Step::Overwrite { .. }
+            | Step::Destroy { .. } => {}
+            _ if self.calls[slot].is_some() => return,
+            _ => {}
+        }
         let task = self.slots[slot];
         let guest = &mut self.guests[task];
         match *step {
@@ -455,6 +498,57 @@ impl World {
         }
     }
 
+    /// Begins a call; it waits where `pager` has to do with it, or another that hangs.
+    fn begin(&mut self, slot: usize, span: Span, flags: VmSync, pager: usize) {
+        let task = self.slots[slot];
+        let hung = !self.model.faults.hangs.insert(pager);
+        self.pagers[pager].script(|script| script.hold = true);
+        let guest = &mut self.guests[task];
+        let started = guest.start_bytes(span.address, span.size, flags);
+        let begun = self
+            .model
+            .begin_msync(task, span.address, span.size, flags, u64::MAX);
+        match (started, begun) {
+            (Ok(mut msync), Ok(returned)) if self.model.waits(task) => {
+                assert!(guest.blocks(&mut msync), "it does not wait");
+                self.check_returned(&returned);
+                self.calls[slot] = Some(msync);
+            }
+            (started, begun) => {
+                let found =
+                    started.map_or_else(|error| error, |mut msync| guest.finish_impatient(&mut msync));
+                let outcome = begun.map_or_else(|outcome| outcome, |_| self.model.end_msync(task));
+                self.check(&outcome, found);
+            }
+        }
+        if !hung {
+            self.model.faults.hangs.remove(&pager);
+            self.pagers[pager].script(|script| script.hold = false);
+        }
+    }
+
+    /// Ends the call of the slot's task, if there is one.
+    fn end(&mut self, slot: usize, answered: bool) {
+        let Some(mut msync) = self.calls[slot].take() else {
+            return;
+        };
+        if answered {
+            for (index, pager) in self.pagers.iter().enumerate() {
+                pager.release();
+                self.model.answer_late(index);
+            }
+        }
+        let task = self.slots[slot];
+        let guest = &mut self.guests[task];
+        let found = if answered {
+            guest.finish(&mut msync)
+        } else {
+            guest.finish_impatient(&mut msync)
+        };
+        let outcome = self.model.end_msync(task);
+        assert_eq!(found, outcome.result, "the call that has begun before");
+    }
+
     /// Calls that a pager takes part in.
     fn step_of_pagers(&mut self, slot: usize, step: &Step) {
         let task = self.slots[slot];
@@ -478,6 +572,7 @@ impl World {
                 let outcome = self.model.msync(task, span.address, span.size, flags, word_end);
                 self.check(&outcome, found);
             }
+            Step::Begin { span, flags, pager } => self.begin(slot, span, VmSync(flags), pager),
             Step::Deallocate { span } => {
                 let begun = guest
                     .task

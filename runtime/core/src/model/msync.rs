@@ -61,24 +61,62 @@ pub(super) struct Run {
     supply_error: Option<PagerErrorKind>,
     returned: Vec<u64>,
     dropped: Vec<u64>,
+    /// Its pager owes the answer.
+    waits: bool,
+    /// The pager has lost some of what it had of it since the call began.
+    lost: bool,
+}
+
+/// What one call has begun to do to pages of a task.
+#[derive(Clone, Debug)]
+struct Begun {
+    task: usize,
+    runs: Vec<Run>,
+    effect: Effect,
+    returned: Vec<ReturnedPage>,
+    /// An earlier call's range is in the way.
+    blocked: bool,
+}
+
+/// A `vm_msync` that has begun: the task that called is at rest until it has ended.
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    begun: Begun,
+    /// The answer where nothing fails.
+    good: KernReturn,
 }
 
 impl Model {
     /// `vm_msync`; `word_end` is one behind the highest address that the call's words can hold.
     pub fn msync(&mut self, task: usize, address: u64, size: u64, flags: VmSync, word_end: u64) -> Outcome {
+        match self.begin_msync(task, address, size, flags, word_end) {
+            Ok(_) => self.end_msync(task),
+            Err(outcome) => outcome,
+        }
+    }
+
+    /// The same up to where it would wait: what it has returned, or its outcome where it has nothing to do with pagers.
+    ///
+    /// # Errors
+    /// The outcome.
+    pub fn begin_msync(
+        &mut self,
+        task: usize,
+        address: u64,
+        size: u64,
+        flags: VmSync,
+        word_end: u64,
+    ) -> Result<Vec<ReturnedPage>, Outcome> {
         let both = VmSync::ASYNCHRONOUS | VmSync::SYNCHRONOUS;
         if flags.has_unknown() || flags.contains(both) {
-            return refused(KernReturn::InvalidArgument);
+            return Err(refused(KernReturn::InvalidArgument));
         }
         if size == 0 {
-            return refused(KernReturn::Success);
+            return Err(refused(KernReturn::Success));
         }
-        let (pages, whole) = match self.allocated(task, address, size, word_end) {
-            Ok(found) => found,
-            Err(error) => return refused(error),
-        };
+        let (pages, whole) = self.allocated(task, address, size, word_end).map_err(refused)?;
         if pages.is_empty() {
-            return refused(KernReturn::InvalidAddress);
+            return Err(refused(KernReturn::InvalidAddress));
         }
         let good = if !whole && flags.contains(VmSync::CONTIGUOUS) {
             KernReturn::InvalidAddress
@@ -87,12 +125,12 @@ impl Model {
         };
         if flags.contains(VmSync::KILLPAGES) {
             self.kill(task, address, size);
-            return refused(good);
+            return Err(refused(good));
         }
         let asks = flags.intersects(both);
         let invalidate = flags.contains(VmSync::INVALIDATE);
         if !asks && !invalidate {
-            return refused(good);
+            return Err(refused(good));
         }
         let effect = Effect {
             returns_dirty: asks,
@@ -103,9 +141,28 @@ impl Model {
             synchronous: !flags.contains(VmSync::ASYNCHRONOUS),
         };
         let runs = self.runs(task, &pages);
-        let objects: BTreeSet<usize> = runs.iter().map(|run| run.object).collect();
-        let order: Vec<usize> = runs.iter().map(|run| run.object).collect();
-        let (error, returned) = self.clean(task, runs, effect);
+        let begun = self.begin(task, runs, effect);
+        let returned = begun.returned.clone();
+        self.calls.insert(task, Call { begun, good });
+        Ok(returned)
+    }
+
+    /// Whether the task's call waits for a pager's answer.
+    pub fn waits(&self, task: usize) -> bool {
+        let call = self.calls.get(&task);
+        call.is_some_and(|call| call.begun.runs.iter().any(|run| run.waits))
+    }
+
+    /// The task's call comes to its end: where pagers have not answered yet, the host gives up.
+    ///
+    /// # Panics
+    /// When it has begun none.
+    pub fn end_msync(&mut self, task: usize) -> Outcome {
+        let Call { begun, good } = self.calls.remove(&task).expect("a call has begun");
+        let order: Vec<usize> = begun.runs.iter().map(|run| run.object).collect();
+        let objects: BTreeSet<usize> = order.iter().copied().collect();
+        let asks = begun.effect.asks;
+        let (error, returned) = self.end(begun);
         let mut result = error.unwrap_or(good);
         if asks {
             let told = self.tell(task, &objects, &order);
@@ -227,6 +284,8 @@ impl Model {
                     supply_error: None,
                     returned: Vec::new(),
                     dropped: Vec::new(),
+                    waits: false,
+                    lost: false,
                 }),
             }
         }
@@ -244,22 +303,52 @@ impl Model {
     pub(super) fn clean(
         &mut self,
         task: usize,
-        mut runs: Vec<Run>,
+        runs: Vec<Run>,
         effect: Effect,
     ) -> (Option<KernReturn>, Vec<ReturnedPage>) {
-        if self.is_blocked(task, &mut runs) {
-            return (
-                runs.iter()
-                    .find_map(|run| run.error)
-                    .map(PagerErrorKind::write_back),
-                Vec::new(),
-            );
+        let begun = self.begin(task, runs, effect);
+        self.end(begun)
+    }
+
+    /// Returns, and asks the pagers.
+    fn begin(&mut self, task: usize, mut runs: Vec<Run>, effect: Effect) -> Begun {
+        let blocked = self.is_blocked(task, &mut runs);
+        let mut returned = Vec::new();
+        if !blocked {
+            returned = self.return_pages(task, &mut runs, effect);
+            self.spread(&mut runs);
+            let pagers: BTreeSet<usize> = runs.iter().map(|run| self.objects[run.object].pager).collect();
+            for pager in pagers {
+                self.ask(task, pager, &mut runs, effect);
+            }
         }
-        let returned = self.return_pages(task, &mut runs, effect);
-        self.spread(&mut runs);
-        let pagers: BTreeSet<usize> = runs.iter().map(|run| self.objects[run.object].pager).collect();
-        for pager in pagers {
-            self.ask(task, pager, &mut runs, effect);
+        Begun {
+            task,
+            runs,
+            effect,
+            returned,
+            blocked,
+        }
+    }
+
+    /// Gives up what was not answered, and drops.
+    fn end(&mut self, begun: Begun) -> (Option<KernReturn>, Vec<ReturnedPage>) {
+        let Begun {
+            task,
+            mut runs,
+            effect,
+            returned,
+            blocked,
+        } = begun;
+        if blocked {
+            let error = runs.iter().find_map(|run| run.error);
+            return (error.map(PagerErrorKind::write_back), returned);
+        }
+        for run in runs.iter_mut().filter(|run| run.waits) {
+            run.error = Some(PagerErrorKind::TimedOut);
+        }
+        for held in self.held.iter_mut().filter(|held| held.waiter == Some(task)) {
+            held.waiter = None;
         }
         self.spread(&mut runs);
         if !effect.synchronous {
@@ -269,7 +358,7 @@ impl Model {
                 }
             }
         }
-        for run in runs.iter_mut().filter(|run| run.error.is_none()) {
+        for run in runs.iter_mut().filter(|run| run.error.is_none() && !run.lost) {
             self.drop_pages(task, run, effect);
         }
         let write_back = runs
@@ -339,10 +428,10 @@ impl Model {
         all
     }
 
-    /// What fails for one run fails for every run that goes to the same pager.
+    /// What fails for one run that is written fails for every such run that goes to the same pager.
     fn spread(&self, runs: &mut [Run]) {
         let mut first = BTreeMap::new();
-        for run in runs.iter() {
+        for run in runs.iter().filter(|run| run.writer) {
             if let Some(kind) = run.error {
                 first.entry(self.objects[run.object].pager).or_insert(kind);
             }
@@ -366,13 +455,11 @@ impl Model {
         }
         let fault = self.faults.synchronizes.get(&pager).copied();
         let hangs = self.faults.hangs.contains(&pager);
-        let failure = fault.or(if hangs {
-            Some(PagerErrorKind::TimedOut)
-        } else {
-            self.faults.completions.get(&pager).copied()
-        });
+        let hangs = hangs && fault.is_none();
+        let failure = fault.or(self.faults.completions.get(&pager).copied().filter(|_| !hangs));
         for run in &mut asked {
             run.error = failure;
+            run.waits = hangs;
         }
         let bytes_of = |address: &u64| self.page(task, *address).bytes.clone();
         let numbers = |pages: &[u64]| -> Vec<u64> {
@@ -386,6 +473,7 @@ impl Model {
             returns: Vec::new(),
             asked: Vec::new(),
             synchronous: effect.synchronous,
+            waiter: Some(task),
         };
         for run in &asked {
             held.asked.push((run.object, numbers(&run.pages)));
@@ -395,7 +483,7 @@ impl Model {
             held.returns
                 .extend(pages.map(|(page, bytes)| (run.object, page, bytes)));
         }
-        if fault.is_none() && hangs {
+        if hangs {
             for (object, pages) in &held.asked {
                 self.objects[*object].owed.extend(pages);
             }
@@ -403,6 +491,30 @@ impl Model {
         } else if failure.is_none() {
             self.commit(&held);
         }
+    }
+
+    /// What the pager of `task`'s call answers, for all objects or one.
+    pub(super) fn answer(&mut self, task: usize, objects: &BTreeSet<usize>, error: Option<PagerErrorKind>) {
+        let Some(call) = self.calls.get_mut(&task) else {
+            return;
+        };
+        let runs = call.begun.runs.iter_mut();
+        for run in runs.filter(|run| run.waits && objects.contains(&run.object)) {
+            (run.waits, run.error) = (false, error);
+        }
+    }
+
+    /// A pager has lost `pages`, of which calls may be under way.
+    pub(super) fn lose_under_way(&mut self, object: usize, pages: &BTreeSet<u64>) {
+        let mut calls = core::mem::take(&mut self.calls);
+        for call in calls.values_mut() {
+            let task = call.begun.task;
+            for run in call.begun.runs.iter_mut().filter(|run| run.object == object) {
+                let of_run = |address: &u64| pages.contains(&self.object_page(task, *address));
+                run.lost |= run.pages.iter().any(of_run);
+            }
+        }
+        self.calls = calls;
     }
 
     pub(super) fn commit(&mut self, held: &Held) {
