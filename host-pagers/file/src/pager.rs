@@ -433,6 +433,11 @@ impl Pager for FileStore {
             calls.remove(&call);
             std::mem::take(&mut *entry)
         };
+        if shared.options.read_only {
+            // Nothing is queued, and nothing could be written.
+            taken.answers.into_iter().for_each(Answer::succeed);
+            return Ok(());
+        }
         // Rather than wait for room, an asynchronous call is answered when it is durable.
         if flags.synchronous || (flags.nowait && lock(&shared.queue).is_full()) {
             shared.commit_call(taken, flags.nowait)

@@ -134,6 +134,7 @@ fn a_reader_sees_the_journal_and_changes_nothing() {
         "the image is behind the journal"
     );
     assert_eq!(reader.checkpoint().unwrap_err().kind, PagerErrorKind::Denied);
+    object.sync(Client::call(), 0, PAGES).unwrap();
     drop((object, reader));
     assert!(files(copy.path()) == before);
     assert_eq!(verify(copy.path()).unwrap().problems, []);

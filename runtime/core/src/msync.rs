@@ -17,7 +17,7 @@
 //! - when anything fails at a pager, nothing that the call returned to this pager counts as durable: the pages stay
 //!   in [`MemoryObject::dirty`](crate::object::MemoryObject::dirty), where they were put when their marks were read.
 
-use alloc::{format, vec::Vec};
+use alloc::{collections::BTreeMap, format, vec::Vec};
 
 use crate::{
     KernReturn, PagerError, PagerErrorKind,
@@ -28,7 +28,7 @@ use crate::{
     object::{MemoryObject, ObjectHandle, PagerId},
     page::{ByteRange, PageRange, PageSize},
     page_set::PageSet,
-    pager::{CallId, ReturnFlags, ReturnPages, Run, SynchronizeFlags},
+    pager::{CallId, ObjectId, ReturnFlags, ReturnPages, Run, SynchronizeFlags},
     supply::{Before, Place, supply},
 };
 
@@ -41,7 +41,8 @@ pub struct Cleaning {
     pub flushed: Flushed,
     /// Wait until the pager has made them durable, not just queued them.
     pub synchronous: bool,
-    /// Ask the pager to synchronize even if nothing is returned.
+    /// Ask the pager to synchronize even if nothing is returned; synchronously also what a reader maps, as another task may
+    /// have queued it.
     pub synchronize: bool,
 }
 
@@ -161,6 +162,50 @@ impl<O: ObjectHandle> Segment<O> {
     fn to_address(&self, pages: PageRange) -> PageRange {
         pages.rebase(self.object_pages.start, self.address_page)
     }
+
+    /// The part of it that shows `pages`, which are in it.
+    fn part(&self, pages: PageRange) -> Self {
+        Self {
+            address_page: self.to_address(pages).start,
+            object_pages: pages,
+            ..self.clone()
+        }
+    }
+}
+
+/// Each segment, and whether its pager is asked for it first. Readers' segments are split: of a page that a call covers several
+/// times, the pager is asked once, for a writer's segment or else for the first.
+fn ask_once<O: ObjectHandle>(cleaning: Cleaning, segments: Vec<Segment<O>>) -> Vec<(Segment<O>, bool)> {
+    let is_written = |segment: &Segment<O>| segment.sharing == Sharing::Writer;
+    let ask_for_readers = cleaning.synchronize && cleaning.synchronous;
+    let mut asked: BTreeMap<ObjectId, PageSet> = BTreeMap::new();
+    if ask_for_readers && !segments.iter().all(is_written) {
+        for segment in segments.iter().filter(|segment| is_written(segment)) {
+            asked
+                .entry(segment.object.id())
+                .or_default()
+                .insert(segment.object_pages);
+        }
+    }
+    let mut all = Vec::new();
+    for segment in segments {
+        if is_written(&segment) || !ask_for_readers {
+            let asks = cleaning.synchronize && is_written(&segment);
+            all.push((segment, asks));
+            continue;
+        }
+        let pages = segment.object_pages;
+        let asked = asked.entry(segment.object.id()).or_default();
+        let before = asked.within(pages);
+        let mut first = PageSet::from(pages);
+        first.subtract(&before);
+        asked.insert(pages);
+        let mut parts: Vec<(PageRange, bool)> = before.runs().iter().map(|run| (*run, false)).collect();
+        parts.extend(first.runs().iter().map(|run| (*run, true)));
+        parts.sort_unstable_by_key(|(run, _)| run.start);
+        all.extend(parts.into_iter().map(|(run, asks)| (segment.part(run), asks)));
+    }
+    all
 }
 
 /// A segment and how far the call has come with it. All sets hold pages of the object.
@@ -184,6 +229,11 @@ impl<O: ObjectHandle> Work<O> {
     /// Whether pages of it may be returned.
     fn is_written(&self) -> bool {
         self.segment.sharing == Sharing::Writer
+    }
+
+    /// Whether its pager may be asked for it: what fails of that fails with all else that the call asks of this pager.
+    fn takes_part(&self) -> bool {
+        self.is_written() || self.synchronize
     }
 
     fn awaits_pager(&self) -> bool {
@@ -256,19 +306,20 @@ impl<O: ObjectHandle> Msync<O> {
         segments: Vec<Segment<O>>,
         verdict: KernReturn,
     ) -> Self {
+        let segments = ask_once(cleaning, segments);
         let mut order: Vec<usize> = (0..segments.len()).collect();
         order.sort_by_key(|index| {
-            let segment = &segments[*index];
+            let (segment, _) = &segments[*index];
             (segment.object.id(), segment.object_pages.start)
         });
         let work = segments
             .into_iter()
-            .map(|segment| Work {
+            .map(|(segment, synchronize)| Work {
                 range: page_size.byte_range(segment.object_pages),
                 dirty: PageSet::new(),
                 clean: PageSet::new(),
                 flushed: PageSet::new(),
-                synchronize: cleaning.synchronize && segment.sharing == Sharing::Writer,
+                synchronize,
                 error: None,
                 supply_error: None,
                 segment,
@@ -302,9 +353,10 @@ impl<O: ObjectHandle> Msync<O> {
         self.stats
     }
 
-    /// Whether nothing went wrong but in dropping pages.
+    /// Whether nothing went wrong but in dropping pages, and with what a reader maps and no pager was asked for.
     pub fn is_written_back(&self) -> bool {
-        self.work.iter().all(|work| work.error.is_none())
+        let mut work = self.work.iter();
+        work.all(|work| work.error.is_none() || !work.takes_part())
     }
 
     /// The first error of a pager, with its words.
@@ -401,8 +453,9 @@ impl<O: ObjectHandle> Msync<O> {
             let range = work.range;
             let gone = work.segment.object.with(|object| object.destroyed().cloned());
             if gone.is_some() {
-                work.error = gone;
-            } else if work.segment.sharing == Sharing::Writer
+                // Nothing is asked of what is gone, so what only reads it fails for itself.
+                (work.error, work.synchronize) = (gone, false);
+            } else if work.takes_part()
                 && !work
                     .segment
                     .object
@@ -532,7 +585,7 @@ impl<O: ObjectHandle> Msync<O> {
     /// What a pager could not take in part is not committed in part: the rest of the call fails for this pager too,
     /// and it is told to forget the call.
     fn fail_groups(&mut self) {
-        for work in self.work.iter().filter(|work| work.is_written()) {
+        for work in self.work.iter().filter(|work| work.takes_part()) {
             let (pager, object) = (work.segment.object.pager_id(), &work.segment.object);
             if work.error.is_some() && !self.aborted.contains(&pager) {
                 self.aborted.push(pager);
@@ -558,10 +611,10 @@ impl<O: ObjectHandle> Msync<O> {
         self.fail_groups();
     }
 
-    /// An error of one range that is written is the error of every such range that goes to the same pager.
+    /// An error of one range that takes part is the error of every such range that goes to the same pager.
     fn spread_errors(&mut self) {
         let mut failed: Vec<(PagerId, PagerError)> = Vec::new();
-        for work in self.work.iter().filter(|work| work.is_written()) {
+        for work in self.work.iter().filter(|work| work.takes_part()) {
             let pager = work.segment.object.pager_id();
             if let Some(error) = &work.error
                 && !failed.iter().any(|(other, _)| *other == pager)
@@ -569,7 +622,7 @@ impl<O: ObjectHandle> Msync<O> {
                 failed.push((pager, error.clone()));
             }
         }
-        for work in self.work.iter_mut().filter(|work| work.is_written()) {
+        for work in self.work.iter_mut().filter(|work| work.takes_part()) {
             let pager = work.segment.object.pager_id();
             if let Some((_, error)) = failed.iter().find(|(other, _)| *other == pager) {
                 work.error.get_or_insert_with(|| error.clone());

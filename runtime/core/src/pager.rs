@@ -270,7 +270,8 @@ pub trait Pager: Send + Sync {
     }
 
     /// Asks for everything that was returned so far to be committed. Answered by `synchronize_completed`, or by an
-    /// error here and then by no completion.
+    /// error here and then by no completion. Of an object that was opened for reading, too: others may have queued something of it,
+    /// and who asked synchronously takes that for durable.
     fn synchronize(
         &self,
         call: CallId,

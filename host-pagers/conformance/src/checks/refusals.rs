@@ -111,6 +111,9 @@ pub(super) fn reader_cannot_write(fixture: &mut Fixture) {
     let answer = reader.give(call, 0, &reader.read(0, 1));
     assert_eq!(answer.err().map(|error| error.kind), Some(PagerErrorKind::Denied));
     reader.pager().abort(call);
+    reader
+        .sync(Client::call(), 0, 2)
+        .expect("who reads may ask for what others have queued");
     reader.assert_full(0, 1);
     reader.close();
 }

@@ -238,19 +238,19 @@ impl Model {
             Err(error) => return refused(error),
         };
         let runs = self.runs(task, &pages);
-        let (error, returned) = self.clean(task, runs, UNMAP);
+        let ended = self.clean(task, runs, UNMAP);
         let is_kept = |address: &u64| {
             let page = self.page(task, *address);
             matches!(page.kind, Kind::Object { object, .. } if page.precious && !self.objects[object].gone)
         };
-        if let Some(result) = error.filter(|_| pages.iter().any(is_kept)) {
-            return Outcome { result, returned };
+        if ended.error.is_some() && pages.iter().any(is_kept) {
+            return ended.into();
         }
         self.make_zero(task, &pages, Kind::Hole);
         self.forget_closed(task);
         Outcome {
             result: KernReturn::Success,
-            returned,
+            returned: ended.returned,
         }
     }
 

@@ -29,8 +29,6 @@ pub(super) struct Effect {
     returns_precious: bool,
     returns_resident: bool,
     drops: Drops,
-    /// The pager is asked even if nothing is returned.
-    asks: bool,
     synchronous: bool,
 }
 
@@ -39,7 +37,6 @@ const EVICT: Effect = Effect {
     returns_precious: false,
     returns_resident: false,
     drops: Drops::Clean,
-    asks: false,
     synchronous: true,
 };
 
@@ -54,6 +51,8 @@ pub(super) const UNMAP: Effect = Effect {
 pub(super) struct Run {
     object: usize,
     writer: bool,
+    /// The pager is asked even if nothing is returned.
+    asks: bool,
     wired: bool,
     /// Pages of linear memory, ascending.
     pages: Vec<u64>,
@@ -61,10 +60,38 @@ pub(super) struct Run {
     supply_error: Option<PagerErrorKind>,
     returned: Vec<u64>,
     dropped: Vec<u64>,
+    /// No other call may have to do with its pages.
+    holds: bool,
     /// Its pager owes the answer.
     waits: bool,
     /// The pager has lost some of what it had of it since the call began.
     lost: bool,
+}
+
+impl Run {
+    /// Its pager may be asked for it.
+    fn takes_part(&self) -> bool {
+        self.writer || self.asks
+    }
+}
+
+/// How a call has ended.
+pub(super) struct Ended {
+    /// What the caller sees of it.
+    pub error: Option<KernReturn>,
+    /// Nothing went wrong but in dropping pages, and with what takes no part.
+    is_written_back: bool,
+    /// What went to pagers.
+    pub returned: Vec<ReturnedPage>,
+}
+
+impl From<Ended> for Outcome {
+    fn from(ended: Ended) -> Self {
+        Self {
+            result: ended.error.unwrap_or(KernReturn::Success),
+            returned: ended.returned,
+        }
+    }
 }
 
 /// What one call has begun to do to pages of a task.
@@ -82,6 +109,8 @@ struct Begun {
 #[derive(Clone, Debug)]
 pub(super) struct Call {
     begun: Begun,
+    /// It is SYNC or ASYNC.
+    asks: bool,
     /// The answer where nothing fails.
     good: KernReturn,
 }
@@ -137,13 +166,18 @@ impl Model {
             returns_precious: asks,
             returns_resident: false,
             drops: if invalidate { Drops::All } else { Drops::Nothing },
-            asks,
             synchronous: !flags.contains(VmSync::ASYNCHRONOUS),
         };
-        let runs = self.runs(task, &pages);
+        let mut runs = self.runs(task, &pages);
+        if asks {
+            runs.iter_mut().for_each(|run| run.asks = run.writer);
+            if effect.synchronous {
+                runs = self.ask_for_readers(task, runs);
+            }
+        }
         let begun = self.begin(task, runs, effect);
         let returned = begun.returned.clone();
-        self.calls.insert(task, Call { begun, good });
+        self.calls.insert(task, Call { begun, asks, good });
         Ok(returned)
     }
 
@@ -158,19 +192,21 @@ impl Model {
     /// # Panics
     /// When it has begun none.
     pub fn end_msync(&mut self, task: usize) -> Outcome {
-        let Call { begun, good } = self.calls.remove(&task).expect("a call has begun");
+        let Call { begun, asks, good } = self.calls.remove(&task).expect("a call has begun");
         let order: Vec<usize> = begun.runs.iter().map(|run| run.object).collect();
         let objects: BTreeSet<usize> = order.iter().copied().collect();
-        let asks = begun.effect.asks;
-        let (error, returned) = self.end(begun);
-        let mut result = error.unwrap_or(good);
+        let ended = self.end(begun);
+        let mut result = ended.error.unwrap_or(good);
         if asks {
             let told = self.tell(task, &objects, &order);
-            if error.is_none() {
+            if ended.is_written_back {
                 result = told.unwrap_or(result);
             }
         }
-        Outcome { result, returned }
+        Outcome {
+            result,
+            returned: ended.returned,
+        }
     }
 
     /// Earlier errors of asynchronous calls that the task has not been told of: the first in address order.
@@ -208,11 +244,7 @@ impl Model {
             Err(error) => return refused(error),
         };
         let runs = self.runs(task, &pages);
-        let (error, returned) = self.clean(task, runs, EVICT);
-        Outcome {
-            result: error.unwrap_or(KernReturn::Success),
-            returned,
-        }
+        self.clean(task, runs, EVICT).into()
     }
 
     /// A pager's request over what `task` writes of `object`.
@@ -238,15 +270,10 @@ impl Model {
             returns_precious: matches!(which, ReturnPages::All | ReturnPages::Anything),
             returns_resident: which == ReturnPages::Anything,
             drops: if request.flush { Drops::All } else { Drops::Nothing },
-            asks: false,
             synchronous: true,
         };
         let runs = self.runs(task, &wanted);
-        let (error, returned) = self.clean(task, runs, effect);
-        Outcome {
-            result: error.unwrap_or(KernReturn::Success),
-            returned,
-        }
+        self.clean(task, runs, effect).into()
     }
 
     /// The runs of objects' pages among `pages`, which are ascending.
@@ -278,18 +305,46 @@ impl Model {
                 _ => runs.push(Run {
                     object,
                     writer: share == Share::Writer,
+                    asks: false,
                     wired: page.wired > 0,
                     pages: vec![*address],
                     error: None,
                     supply_error: None,
                     returned: Vec::new(),
                     dropped: Vec::new(),
+                    holds: false,
                     waits: false,
                     lost: false,
                 }),
             }
         }
         runs
+    }
+
+    /// Splits readers' runs: each page of an object is asked for once, for a writer's run or else for the first that shows it.
+    fn ask_for_readers(&self, task: usize, runs: Vec<Run>) -> Vec<Run> {
+        let place = |run: &Run, address: u64| (run.object, self.object_page(task, address));
+        let writers = runs.iter().filter(|run| run.writer);
+        let mut asked: BTreeSet<(usize, u64)> = writers
+            .flat_map(|run| run.pages.iter().map(|address| place(run, *address)))
+            .collect();
+        let mut all = Vec::new();
+        for run in runs {
+            if run.writer {
+                all.push(run);
+                continue;
+            }
+            let pages = run.pages.iter();
+            let pages: Vec<(u64, bool)> = pages
+                .map(|address| (*address, asked.insert(place(&run, *address))))
+                .collect();
+            all.extend(pages.chunk_by(|one, next| one.1 == next.1).map(|part| Run {
+                asks: part[0].1,
+                pages: part.iter().map(|(address, _)| *address).collect(),
+                ..run.clone()
+            }));
+        }
+        all
     }
 
     fn object_page(&self, task: usize, address: u64) -> u64 {
@@ -299,13 +354,8 @@ impl Model {
         }
     }
 
-    /// Returns, waits, drops. The error that the caller sees, and what was returned.
-    pub(super) fn clean(
-        &mut self,
-        task: usize,
-        runs: Vec<Run>,
-        effect: Effect,
-    ) -> (Option<KernReturn>, Vec<ReturnedPage>) {
+    /// Returns, waits, drops.
+    pub(super) fn clean(&mut self, task: usize, runs: Vec<Run>, effect: Effect) -> Ended {
         let begun = self.begin(task, runs, effect);
         self.end(begun)
     }
@@ -317,9 +367,18 @@ impl Model {
         if !blocked {
             returned = self.return_pages(task, &mut runs, effect);
             self.spread(&mut runs);
+            for run in &mut runs {
+                run.holds = run.takes_part() && run.error.is_none();
+            }
             let pagers: BTreeSet<usize> = runs.iter().map(|run| self.objects[run.object].pager).collect();
             for pager in pagers {
-                self.ask(task, pager, &mut runs, effect);
+                let forgets = self.ask(task, pager, &mut runs, effect);
+                for run in runs
+                    .iter_mut()
+                    .filter(|run| self.objects[run.object].pager == pager)
+                {
+                    run.holds &= !forgets;
+                }
             }
         }
         Begun {
@@ -332,7 +391,7 @@ impl Model {
     }
 
     /// Gives up what was not answered, and drops.
-    fn end(&mut self, begun: Begun) -> (Option<KernReturn>, Vec<ReturnedPage>) {
+    fn end(&mut self, begun: Begun) -> Ended {
         let Begun {
             task,
             mut runs,
@@ -342,7 +401,11 @@ impl Model {
         } = begun;
         if blocked {
             let error = runs.iter().find_map(|run| run.error);
-            return (error.map(PagerErrorKind::write_back), returned);
+            return Ended {
+                error: error.map(PagerErrorKind::write_back),
+                is_written_back: false,
+                returned,
+            };
         }
         for run in runs.iter_mut().filter(|run| run.waits) {
             run.error = Some(PagerErrorKind::TimedOut);
@@ -369,20 +432,35 @@ impl Model {
             .iter()
             .find_map(|run| run.supply_error)
             .map(PagerErrorKind::supply);
-        (write_back.or(supply), returned)
+        Ended {
+            error: write_back.or(supply),
+            is_written_back: !runs.iter().any(|run| run.takes_part() && run.error.is_some()),
+            returned,
+        }
     }
 
-    /// Marks runs of objects that are gone. Whether the call waits in vain for a pager's answer to an earlier one.
+    /// Marks runs of objects that are gone. Whether the call waits in vain for another, or for a pager's answer to an earlier one.
     fn is_blocked(&self, task: usize, runs: &mut [Run]) -> bool {
+        let mut held = BTreeSet::new();
+        for begun in self.calls.values().map(|call| &call.begun) {
+            for run in begun.runs.iter().filter(|run| run.holds) {
+                let pages = run.pages.iter();
+                held.extend(pages.map(|address| (run.object, self.object_page(begun.task, *address))));
+            }
+        }
         let mut order: Vec<usize> = (0..runs.len()).collect();
         order.sort_by_key(|index| (runs[*index].object, self.object_page(task, runs[*index].pages[0])));
         for index in order {
             let run = &mut runs[index];
             let object = &self.objects[run.object];
-            let owed = |page: &u64| object.owed.contains(&self.object_page(task, *page));
+            let (number, owed) = (run.object, &object.owed);
+            let is_taken = |address: &u64| {
+                let page = self.object_page(task, *address);
+                owed.contains(&page) || held.contains(&(number, page))
+            };
             if object.gone {
-                run.error = Some(PagerErrorKind::Gone);
-            } else if run.writer && run.pages.iter().any(owed) {
+                (run.error, run.asks) = (Some(PagerErrorKind::Gone), false);
+            } else if run.takes_part() && run.pages.iter().any(is_taken) {
                 for run in runs.iter_mut() {
                     run.error.get_or_insert(PagerErrorKind::TimedOut);
                 }
@@ -428,30 +506,30 @@ impl Model {
         all
     }
 
-    /// What fails for one run that is written fails for every such run that goes to the same pager.
+    /// What fails for one run that takes part fails for every such run that goes to the same pager.
     fn spread(&self, runs: &mut [Run]) {
         let mut first = BTreeMap::new();
-        for run in runs.iter().filter(|run| run.writer) {
+        for run in runs.iter().filter(|run| run.takes_part()) {
             if let Some(kind) = run.error {
                 first.entry(self.objects[run.object].pager).or_insert(kind);
             }
         }
-        for run in runs.iter_mut().filter(|run| run.writer) {
+        for run in runs.iter_mut().filter(|run| run.takes_part()) {
             if let Some(kind) = first.get(&self.objects[run.object].pager) {
                 run.error.get_or_insert(*kind);
             }
         }
     }
 
-    /// One pager is asked to commit what it was given.
-    fn ask(&mut self, task: usize, pager: usize, runs: &mut [Run], effect: Effect) {
+    /// One pager is asked to commit what it was given. Whether it refuses, and so is told to forget the call.
+    fn ask(&mut self, task: usize, pager: usize, runs: &mut [Run], effect: Effect) -> bool {
         let mut asked: Vec<&mut Run> = runs
             .iter_mut()
-            .filter(|run| self.objects[run.object].pager == pager && run.writer && run.error.is_none())
-            .filter(|run| effect.asks || !run.returned.is_empty())
+            .filter(|run| self.objects[run.object].pager == pager && run.error.is_none())
+            .filter(|run| run.asks || !run.returned.is_empty())
             .collect();
         if asked.is_empty() {
-            return;
+            return false;
         }
         let fault = self.faults.synchronizes.get(&pager).copied();
         let hangs = self.faults.hangs.contains(&pager);
@@ -491,6 +569,7 @@ impl Model {
         } else if failure.is_none() {
             self.commit(&held);
         }
+        fault.is_some()
     }
 
     /// What the pager of `task`'s call answers, for all objects or one.

@@ -6,9 +6,10 @@ use vmsync_core::{
     KernReturn, PagerErrorKind,
     abi::{OpenFlags, VmProt, VmSync},
     object::ObjectHandle,
+    pager::MemoryObjectControl,
 };
 
-use crate::harness::{Guest, Object, P, TestPager, guest::request};
+use crate::harness::{Guest, Object, P, TestPager, guest::request, object::error};
 
 const ASYNC: VmSync = VmSync::ASYNCHRONOUS;
 const SYNC: VmSync = VmSync::SYNCHRONOUS;
@@ -208,6 +209,29 @@ fn e3_a_failing_sync_reports_the_earlier_error_with_its_own() {
     pager.script(|script| script.completion_fails = None);
     assert_eq!(guest.msync(8..14, SYNC), KernReturn::Success);
     assert_eq!(pager.durable(object.id(), 1)[0], 1, "nothing is lost by that");
+}
+
+#[test]
+fn e3_an_earlier_error_is_not_lost_behind_one_of_what_no_pager_is_asked_for() {
+    let (pager, object, mut guest) = region();
+    let shown = Object::new(&pager, 'b', 2);
+    let port = guest
+        .task
+        .open_object(shown.clone(), OpenFlags::READ)
+        .expect("a port is free");
+    let mut window = request(port, 14, 2);
+    (window.protection, window.max_protection) = (VmProt::READ, VmProt::READ);
+    guest.map_with(&window).expect("readable");
+    guest.store([9], 1);
+    assert_eq!(guest.msync(8..16, ASYNC), KernReturn::Success);
+    pager.fail_queue(object.id(), PagerErrorKind::Io);
+    shown.control().destroy(error(PagerErrorKind::Gone));
+    assert_eq!(
+        guest.msync(8..16, ASYNC),
+        KernReturn::Failure,
+        "the earlier error"
+    );
+    assert_eq!(guest.msync(8..16, ASYNC), KernReturn::MemoryFailure);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use vmsync_core::{
     pager::MemoryObjectControl,
 };
 
-use crate::harness::{Guest, Object, TestPager, guest::request, object::error};
+use crate::harness::{Guest, Object, P, TestPager, guest::request, object::error};
 
 const ASYNC: VmSync = VmSync::ASYNCHRONOUS;
 const SYNC: VmSync = VmSync::SYNCHRONOUS;
@@ -456,8 +456,8 @@ fn s9_contiguous_never_reaches_a_pager() {
 }
 
 #[test]
-fn s9_a_reader_does_not_ask_the_pager() {
-    let (pager, object, _writer) = region(false);
+fn s8_what_another_task_has_queued_is_durable_when_a_readers_sync_succeeds() {
+    let (pager, object, mut writer) = region(false);
     let mut reader = Guest::new(32);
     let port = reader
         .task
@@ -466,14 +466,41 @@ fn s9_a_reader_does_not_ask_the_pager() {
     let mut window = request(port, 8, 4);
     (window.protection, window.max_protection) = (VmProt::READ, VmProt::READ);
     reader.map_with(&window).expect("readable");
+    writer.store(8..9, 7);
+    assert_eq!(writer.msync(8..12, ASYNC), KernReturn::Success);
     pager.take_log();
+    assert_eq!(reader.msync(8..12, ASYNC), KernReturn::Success);
+    assert!(pager.take_log().is_empty(), "it has nothing to queue");
     assert_eq!(reader.msync(8..12, SYNC), KernReturn::Success);
-    assert!(pager.take_log().is_empty());
+    assert_eq!(pager.take_log(), ["a sync 0..4 now"]);
+    assert_eq!(pager.durable(object.id(), 0)[0], 7);
     pager.overwrite(object.id(), 0, 9);
     assert_eq!(
         reader.msync(8..12, SYNC | VmSync::INVALIDATE),
         KernReturn::Success
     );
-    assert_eq!(pager.take_log(), ["a request 0..4"]);
+    assert_eq!(pager.take_log(), ["a sync 0..4 now", "a request 0..4"]);
     assert_eq!(reader.read(8), 9);
+}
+
+/// A task may show a page twice: a call asks for it once, or its own range would be in its way.
+#[test]
+fn s6_a_page_is_asked_for_once() {
+    let (pager, object, mut guest) = region(false);
+    assert_eq!(guest.msync(8..12, SYNC), KernReturn::Success);
+    let port = guest
+        .task
+        .open_object(object, OpenFlags::READ)
+        .expect("a port is free");
+    for (first, offset, pages) in [(12, 2, 2), (14, 1, 2), (4, 0, 4)] {
+        let mut window = request(port, first, pages);
+        window.offset = offset * P;
+        (window.protection, window.max_protection) = (VmProt::READ, VmProt::READ);
+        guest.map_with(&window).expect("readable");
+    }
+    pager.take_log();
+    assert_eq!(guest.msync(12..16, SYNC), KernReturn::Success);
+    assert_eq!(pager.take_log(), ["a sync 2..4 now more", "a sync 1..2 now"]);
+    assert_eq!(guest.msync(4..16, SYNC), KernReturn::Success);
+    assert_eq!(pager.take_log(), ["a sync 0..4 now"]);
 }
