@@ -165,30 +165,47 @@ impl Inner {
         Ok(())
     }
 
-    /// Removes what earlier writers have left; false where their segments have to stay for readers that are behind.
+    /// Removes what earlier writers have left; false where some of their segments have to stay for readers that are behind.
     pub(crate) async fn sweep(&self, claim: &Header, began: Instant) -> Result<bool> {
         let manifests = self.bucket.manifests(Instant::now() + ENGINE_WAIT_MAX).await?;
         let delay = self.garbage_delay;
         let may_remove = began.elapsed() >= delay || age(claim, &manifests).is_some_and(|age| age >= delay);
+        let unused = match may_remove {
+            true => Some((claim.epoch, BTreeSet::new())),
+            false => self.unused(aged(claim, &manifests, delay)).await?,
+        };
         self.sweep_manifests(claim, manifests.into_keys()).await?;
-        if may_remove {
-            self.sweep_segments(claim).await?;
+        if let Some((epoch, kept)) = unused {
+            self.sweep_segments(epoch, kept).await?;
         }
         Ok(may_remove)
     }
 
-    /// Removes segments that only manifests before `claim` named, or none.
-    pub(crate) async fn sweep_segments(&self, claim: &Header) -> Result<()> {
+    /// The epoch of the newest of the manifests `aged` that has contents, and the segments that it names: no other one of an
+    /// epoch before was named since.
+    async fn unused(&self, aged: Vec<u64>) -> Result<Option<(u64, BTreeSet<SegmentName>)>> {
+        let deadline = Instant::now() + ENGINE_WAIT_MAX;
+        for number in aged.into_iter().rev().take(MANIFESTS_KEPT as usize) {
+            if let Some((header, Says::Contents(body))) = self.bucket.read_manifest(number, deadline).await? {
+                let named = body.segments.iter().map(|segment| segment.name);
+                return Ok(Some((header.epoch, named.collect())));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Removes segments of epochs before `epoch` that are not to be `kept`, and that the newest manifest does not name.
+    pub(crate) async fn sweep_segments(&self, epoch: u64, mut kept: BTreeSet<SegmentName>) -> Result<()> {
         let listed = self.bucket.segments(Instant::now() + ENGINE_WAIT_MAX).await?;
-        let kept: BTreeSet<SegmentName> = {
+        {
             let writer = self.writer.lock().await;
             // What a merge has just dropped is promised to readers for its time.
             let dropped = writer.garbage.segments.iter().map(|(_, name)| *name);
             let tree = self.tree();
             let named = tree.body.segments.iter().map(|segment| segment.name);
-            named.chain(dropped).collect()
-        };
-        let left = |name: &SegmentName| name.epoch < claim.epoch && !kept.contains(name);
+            kept.extend(named.chain(dropped));
+        }
+        let left = |name: &SegmentName| name.epoch < epoch && !kept.contains(name);
         self.bucket
             .remove_segments(listed.into_iter().filter(left).collect())
             .await
@@ -245,6 +262,18 @@ fn age(claim: &Header, manifests: &BTreeMap<u64, SystemTime>) -> Option<Duration
     manifests.values().next_back()?.duration_since(*last).ok()
 }
 
+/// The manifests before `claim` that are older than `delay`, by the store's clock, rising.
+fn aged(claim: &Header, manifests: &BTreeMap<u64, SystemTime>, delay: Duration) -> Vec<u64> {
+    let newest = manifests.values().next_back().copied();
+    let is_aged = |written: &SystemTime| {
+        let age = newest.and_then(|newest| newest.duration_since(*written).ok());
+        age.is_some_and(|age| age >= delay)
+    };
+    let before = manifests.range(..claim.number);
+    let aged = before.filter(|(_, written)| is_aged(written));
+    aged.map(|(number, _)| *number).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use vmsync_core::PageSize;
@@ -268,5 +297,8 @@ mod tests {
         assert_eq!(age(&claim, &manifests), None);
         let first = Header { number: 0, ..claim };
         assert_eq!(age(&first, &manifests), None);
+        let manifests = BTreeMap::from([(1, at(10)), (2, at(20)), (3, at(90)), (4, at(95))]);
+        assert_eq!(aged(&claim, &manifests, Duration::from_secs(75)), [1, 2]);
+        assert_eq!(aged(&claim, &manifests, Duration::from_secs(76)), [1]);
     }
 }

@@ -211,6 +211,41 @@ fn manifests_are_removed_and_their_numbers_stay_taken() {
     client.close();
 }
 
+/// Writers that all end before their delay is over, and follow each other without a pause.
+#[test]
+fn what_short_runs_no_longer_use_is_removed() {
+    const PAGES: u64 = 40;
+    let location = in_memory();
+    let options = Options {
+        garbage_delay: Duration::from_secs(2),
+        ..Options::default()
+    };
+    let mut random = Random::from_environment("short runs");
+    let (start, mut before) = (Instant::now(), Vec::new());
+    loop {
+        let storage = open(location.clone(), &options).unwrap();
+        let client = client(&storage, "object", PAGES);
+        let mut bytes = vec![0; PAGES as usize * PAGE];
+        random.fill(&mut bytes);
+        let call = Client::call();
+        client.give(call, 0, &bytes).unwrap();
+        client.sync(call, 0, PAGES).unwrap();
+        assert_eq!(client.read(0, PAGES), bytes);
+        (0..30).for_each(|byte| client.commit_full(0, byte));
+        client.close();
+        let there = keys(&location, "segment");
+        if before.iter().any(|key| !there.contains(key)) {
+            break;
+        }
+        assert!(
+            start.elapsed() < Duration::from_secs(30),
+            "{} segments",
+            there.len()
+        );
+        before = there;
+    }
+}
+
 /// A line that takes 14 s for 32 MiB, 20 Mbit/s, carries a call of so much.
 #[test]
 fn a_large_call_has_the_time_that_its_bytes_take() {

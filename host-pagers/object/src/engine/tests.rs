@@ -1,6 +1,6 @@
 //! What goes on between two requests: only from inside can a test hold one of them.
 
-use std::{fmt, future::pending, ops::Range, pin::pin, sync::atomic::Ordering};
+use std::{collections::BTreeSet, fmt, future::pending, ops::Range, pin::pin, sync::atomic::Ordering};
 
 use bytes::Bytes;
 use futures_util::{
@@ -344,7 +344,7 @@ fn a_sweep_leaves_what_a_merge_has_dropped() {
                 .put_segment(nobodys, vec![0; PAGE].into(), PAGE, deadline)
                 .await?;
             let before = inner.bucket.segments(deadline).await?;
-            inner.sweep_segments(&claim).await?;
+            inner.sweep_segments(claim.epoch, BTreeSet::new()).await?;
             Ok((before, inner.bucket.segments(deadline).await?))
         })
         .unwrap();
