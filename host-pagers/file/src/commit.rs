@@ -26,7 +26,6 @@ use vmsync_core::{PageRange, PagerError, PagerErrorKind};
 use crate::{
     call::{Answer, Prepared},
     disk::Result,
-    error::within,
     journal::Journal,
     layout::record::record_bytes,
     limits::{BACK_PRESSURE, OBJECTS_TOUCHED_MAX, UNAPPLIED_BYTES_MAX},
@@ -169,7 +168,7 @@ impl Shared {
         drop(journal);
         rolled
             .and_then(|()| self.checkpoint_sealed())
-            .map_err(|error| within("the journal is full, and a checkpoint fails", error))?;
+            .map_err(|error| error.within("the journal is full, and a checkpoint fails"))?;
         Ok(lock(&self.journal))
     }
 
@@ -227,7 +226,7 @@ impl Shared {
         if journal.fits(length) {
             return Ok(journal);
         }
-        let error = within("the journal cannot go on in a fresh segment", error);
+        let error = error.within("the journal cannot go on in a fresh segment");
         if error.kind != PagerErrorKind::NoSpace {
             return Err(error);
         }
@@ -295,7 +294,7 @@ impl Shared {
         let Some((error, group, behind)) = settled.failed else {
             return;
         };
-        let error_behind = within("a commit before it failed", error.clone());
+        let error_behind = error.clone().behind();
         let calls = group.into_iter().zip(iter::repeat(error));
         let behind = behind.into_iter().zip(iter::repeat(error_behind));
         let (queued, waiting): (Vec<_>, Vec<_>) = calls

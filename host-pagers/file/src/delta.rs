@@ -18,7 +18,6 @@ use vmsync_core::{PageRange, PagerError, PagerErrorKind};
 use crate::{
     ahead::Key,
     disk::Result,
-    error::within,
     layout::entry::encode_page,
     limits::PART_BYTES,
     lines::Learner,
@@ -217,8 +216,7 @@ impl Shared {
             return Err(error.clone());
         }
         if let Some(error) = queue.lost_since(delta.epoch) {
-            let what = "a call before it is lost, and it may be a mix without that: sync again";
-            return Err(within(what, error.clone()));
+            return Err(error.clone().behind());
         }
         let is_stale = |id, number, epoch| queue.changed_since(id, PageRange::new(number, number + 1), epoch);
         let mut page = Vec::new();

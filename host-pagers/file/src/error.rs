@@ -14,8 +14,3 @@ pub(crate) fn damaged(file: &str, offset: u64, what: impl std::fmt::Display) -> 
 pub(crate) fn invalid(what: impl Into<String>) -> PagerError {
     PagerError::new(PagerErrorKind::Invalid, what)
 }
-
-/// The same error with where it happened in front.
-pub(crate) fn within(place: &str, error: PagerError) -> PagerError {
-    PagerError::new(error.kind, format!("{place}: {}", error.message))
-}

@@ -19,7 +19,6 @@ use vmsync_core::{PageSize, PagerError, PagerErrorKind};
 use crate::{
     ahead::Ahead,
     disk::{Access, Disk, DiskFile, DiskLock, Result, Sharing},
-    error::within,
     journal::{Found, Journal},
     layout::{
         FORMAT_VERSION, FileKind, STORE_NAME, Seed, VERSIONS_READ,
@@ -68,7 +67,7 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, options: &Options) -> Result<Recovered>
             "there is no store here: open it with `create`, or choose another folder",
         )),
     };
-    opened.map_err(|error| within(&disk.place(), error))
+    opened.map_err(|error| error.within(disk.place()))
 }
 
 /// The superblock of the store on `disk`, `None` where no store was ever completed.

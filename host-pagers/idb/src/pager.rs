@@ -492,13 +492,8 @@ impl Pager for IdbPager {
                 return Ok(());
             }
             let entry = state.calls.remove(&call).unwrap_or_default();
-            if let Some(PagerError { kind, message }) = entry.lost.filter(|_| !entry.returns.is_empty()) {
-                return refuse(
-                    kind,
-                    format!(
-                        "a call before it is lost, and it may be a mix without that: sync again: {message}"
-                    ),
-                );
+            if let Some(error) = entry.lost.filter(|_| !entry.returns.is_empty()) {
+                return Err(error.behind());
             }
             // Rather than wait for room, an asynchronous call is answered when it is durable.
             let synchronous = flags.synchronous || state.queued_bytes > QUEUE_BYTES_MAX;

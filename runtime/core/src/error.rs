@@ -1,7 +1,8 @@
 //! What a pager can fail with. The kind says what the caller does next, and maps to the `kern_return` that the
 //! guest sees; the message is for the people who run the host.
 
-use alloc::string::String;
+use alloc::{format, string::String};
+use core::fmt;
 
 use crate::KernReturn;
 
@@ -51,6 +52,18 @@ impl PagerError {
             kind,
             message: message.into(),
         }
+    }
+
+    /// The same with where it happened, or what it is the reason of, in front.
+    #[must_use]
+    pub fn within(self, place: impl fmt::Display) -> Self {
+        Self::new(self.kind, format!("{place}: {}", self.message))
+    }
+
+    /// Of a call that is on its way, or queued, behind one that fails so.
+    #[must_use]
+    pub fn behind(self) -> Self {
+        self.within("a call before it is lost, and it may be a mix without that: sync again")
     }
 }
 
