@@ -2,13 +2,11 @@
 //!
 //! Invariants:
 //! - a page occurs once in a call, as it was returned last;
-//! - a failure of an asynchronous call is told after the call was told to be queued, by whichever of the two threads
-//!   comes second.
+//! - a failure of an asynchronous call is told at once, perhaps before it was told that the call is queued.
 
 use std::{
     collections::BTreeMap,
-    mem,
-    sync::{Arc, Mutex, PoisonError, mpsc::SyncSender},
+    sync::{Arc, mpsc::SyncSender},
 };
 
 use vmsync_core::{
@@ -35,8 +33,16 @@ pub(crate) struct Call {
 pub(crate) struct Queued {
     pub(crate) ticket: u64,
     pub(crate) call: Call,
-    /// Of an asynchronous call.
-    pub(crate) notice: Option<Arc<Notice>>,
+    pub(crate) told: Told,
+}
+
+/// When who waits for a call is told.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// When it is queued; later only that it is lost.
+    Queued,
+    /// When it is durable, or failed.
+    Done,
 }
 
 /// Who waits for a call.
@@ -79,62 +85,12 @@ impl Answer {
 impl Queued {
     /// Tells whoever waits for it what became of it.
     pub(crate) fn settle(self, result: Result<()>) {
-        let answers = self.call.answers;
-        match (self.notice, result) {
-            (None, result) => answers
-                .into_iter()
-                .for_each(|answer| answer.complete(result.clone())),
-            (Some(_), Ok(())) => {}
-            (Some(notice), Err(error)) => {
-                if notice.fail(&error) {
-                    answers
-                        .into_iter()
-                        .for_each(|answer| answer.fail_behind(error.clone()));
-                }
+        for answer in self.call.answers {
+            match (self.told, result.clone()) {
+                (Told::Done, result) => answer.complete(result),
+                (Told::Queued, Ok(())) => {}
+                (Told::Queued, Err(error)) => answer.fail_behind(error),
             }
         }
-    }
-}
-
-/// How far an asynchronous call's answers are.
-#[derive(Default)]
-pub(crate) struct Notice(Mutex<Stage>);
-
-#[derive(Default)]
-enum Stage {
-    /// It is queued, and nobody was told.
-    #[default]
-    Queued,
-    /// The runtime knows that it is queued.
-    Told,
-    /// It failed before the runtime knew that it is queued.
-    Failed(PagerError),
-}
-
-impl Notice {
-    /// Tells `answers` that the call is queued.
-    pub(crate) fn tell(&self, answers: Vec<Answer>) {
-        for answer in &answers {
-            answer.clone().complete(Ok(()));
-        }
-        let before = mem::replace(
-            &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner),
-            Stage::Told,
-        );
-        if let Stage::Failed(error) = before {
-            answers
-                .into_iter()
-                .for_each(|answer| answer.fail_behind(error.clone()));
-        }
-    }
-
-    /// Notes a failure; answers whether the caller has to tell it.
-    fn fail(&self, error: &PagerError) -> bool {
-        let mut stage = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(*stage, Stage::Told) {
-            return true;
-        }
-        *stage = Stage::Failed(error.clone());
-        false
     }
 }

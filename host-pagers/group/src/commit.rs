@@ -16,6 +16,7 @@
 //! - an engine that panics ends the store, and nothing else: every call has its answer.
 
 use std::{
+    iter,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, PoisonError, mpsc},
     time::Instant,
@@ -25,7 +26,7 @@ use vmsync_core::{PagerError, PagerErrorKind, pager::ObjectName};
 
 use crate::{
     Batch, Engine, Entry, Result,
-    call::{Answer, Call, Queued},
+    call::{Answer, Call, Queued, Told},
     limits::WAIT_MAX,
     state::State,
     store::Shared,
@@ -105,6 +106,7 @@ impl<E: Engine> Shared<E> {
     /// Fails `group`, and everything that was queued or returned behind it: who made those calls may have taken pages of
     /// `group` for safe, and not have returned them again. Nobody else leads until it was told.
     fn lose(&self, lead: Lead<'_, E>, mut group: Vec<Queued>, error: &PagerError) {
+        let of_group = group.len();
         let readers = {
             let mut state = self.lock();
             group.extend(state.lose_queue(error));
@@ -115,14 +117,19 @@ impl<E: Engine> Shared<E> {
         for (control, pages) in readers {
             control.write_behind_failed(page_size.byte_range(pages), error.clone());
         }
-        let (told, waiting): (Vec<_>, Vec<_>) = group.into_iter().partition(|queued| queued.notice.is_some());
-        for queued in told {
-            queued.settle(Err(error.clone()));
+        let of_group = iter::repeat_n(error.clone(), of_group);
+        let errors = of_group.chain(iter::repeat(error.clone().behind()));
+        let (queued, waiting): (Vec<_>, Vec<_>) = group
+            .into_iter()
+            .zip(errors)
+            .partition(|(queued, _)| queued.told == Told::Queued);
+        for (queued, error) in queued {
+            queued.settle(Err(error));
         }
         // What is still waited for nobody has taken for safe, and may be tried again at once.
         drop(lead);
-        for queued in waiting {
-            queued.settle(Err(error.clone()));
+        for (queued, error) in waiting {
+            queued.settle(Err(error));
         }
     }
 
@@ -221,7 +228,7 @@ impl<E: Engine> Shared<E> {
             answers: vec![Answer::Waiter(sender)],
             ..Call::default()
         };
-        let ticket = self.lock().enqueue(call, None);
+        let ticket = self.lock().enqueue(call, Told::Done);
         self.commit_until(ticket);
         receiver
             .recv_timeout(WAIT_MAX)
@@ -243,15 +250,15 @@ impl<E: Engine> Drop for Running<'_, E> {
     }
 }
 
-/// The store's thread: commits what is queued when its delay is over, or is left to it.
+/// The store's thread: commits what is queued when its delay is over, or is left to it, or the store goes.
 pub(crate) fn write_behind<E: Engine>(shared: &Arc<Shared<E>>) {
     let _running = Running(shared);
     let mut state = shared.lock();
     loop {
-        if state.stop {
-            return;
-        }
         if !state.has_queued() {
+            if state.stop {
+                return;
+            }
             state.urgent = false;
             state = shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
             continue;

@@ -20,7 +20,7 @@ use vmsync_core::{
 
 use crate::{
     Engine, Place, Result,
-    call::{Answer, Notice},
+    call::{Answer, Told},
     invalid,
     limits::{OBJECT_BYTES_MAX, QUEUE_BYTES_MAX, READ_RETRIES_MAX},
     state::Opened,
@@ -261,12 +261,12 @@ impl<E: Engine> Pager for Store<E> {
         let mut call = state.calls.remove(&call).unwrap_or_default();
         let lost = call.lost.as_ref().or(state.losing.as_ref());
         if let Some(error) = lost.filter(|_| !call.pages.is_empty()) {
-            return Err(error.clone());
+            return Err(error.clone().behind());
         }
         call.answers.push(answer);
         // Rather than wait for room, an asynchronous call is answered when it is durable.
         if flags.synchronous || (flags.nowait && state.queued_bytes() > QUEUE_BYTES_MAX) {
-            let ticket = state.enqueue(call, None);
+            let ticket = state.enqueue(call, Told::Done);
             let handed_over = flags.nowait && state.hand_over();
             drop(state);
             if handed_over {
@@ -276,11 +276,13 @@ impl<E: Engine> Pager for Store<E> {
             }
             return Ok(());
         }
-        let (notice, answers) = (Arc::new(Notice::default()), call.answers.clone());
-        let ticket = state.enqueue(call, Some(notice.clone()));
+        let answers = call.answers.clone();
+        let ticket = state.enqueue(call, Told::Queued);
         let full = state.queued_bytes() > QUEUE_BYTES_MAX;
         drop(state);
-        notice.tell(answers);
+        for answer in answers {
+            answer.complete(Ok(()));
+        }
         if full && !flags.nowait {
             shared.commit_until(ticket);
         } else {

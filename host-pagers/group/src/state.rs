@@ -18,7 +18,7 @@ use vmsync_core::{
 
 use crate::{
     Batch, Contents, Entry, Place, Result,
-    call::{Call, Notice, Queued},
+    call::{Call, Queued, Told},
     invalid,
 };
 
@@ -122,8 +122,8 @@ impl State {
         )))
     }
 
-    /// Puts `call` behind the others; answers with its ticket.
-    pub(crate) fn enqueue(&mut self, call: Call, notice: Option<Arc<Notice>>) -> u64 {
+    /// Puts `call`, which is answered when it is `told`, behind the others; answers with its ticket.
+    pub(crate) fn enqueue(&mut self, call: Call, told: Told) -> u64 {
         self.ticket += 1;
         for (place, bytes) in &call.pages {
             let versions = self.newer.entry(*place).or_default();
@@ -133,7 +133,7 @@ impl State {
         self.queue.push_back(Queued {
             ticket: self.ticket,
             call,
-            notice,
+            told,
         });
         self.ticket
     }

@@ -13,7 +13,7 @@
 
 use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    thread::{Builder, JoinHandle},
+    thread::{self, Builder, JoinHandle},
     time::Duration,
 };
 
@@ -157,9 +157,14 @@ impl<E: Engine> Drop for Store<E> {
         if let Some(thread) = self.thread.take() {
             self.shared.lock().stop = true;
             self.shared.work.notify_all();
+            if thread.thread().id() == thread::current().id() {
+                // Whoever was just answered let go of the store. This thread commits what is queued, and ends.
+                return;
+            }
             // A panic of the thread was printed already.
             let _ = thread.join();
         }
+        // Where it has no thread, or that is dead.
         let queued = self.shared.lock().has_queued();
         if queued {
             // What fails here is told to the calls that were queued.
