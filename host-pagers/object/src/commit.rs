@@ -62,12 +62,15 @@ impl Inner {
         PagerError::new(PagerErrorKind::Gone, message)
     }
 
-    /// Why a segment that this writer's manifest names is gone.
-    pub(crate) fn missing_segment(&self, newest: Option<u64>) -> PagerError {
-        match newest {
-            Some(newest) if newest > self.tree().header.number => self.fenced(newest),
-            _ => self.damaged("a segment is missing"),
+    /// Why a segment is gone that the manifest names: this writer's, or the newest one.
+    pub(crate) async fn missing_segment(&self, deadline: Instant) -> Result<PagerError> {
+        let damaged = self.damaged("a segment is missing");
+        if self.read_only {
+            return Ok(damaged);
         }
+        let newest = self.bucket.newest(deadline).await?;
+        let newer = newest.filter(|newest| *newest > self.tree().header.number);
+        Ok(newer.map_or(damaged, |newer| self.fenced(newer)))
     }
 
     pub(crate) async fn commit(self: Arc<Self>, batch: Batch, deadline: Instant) -> Result<()> {
@@ -76,9 +79,8 @@ impl Inner {
             return Err(PagerError::new(PagerErrorKind::Denied, message));
         }
         let mut writer = self.writer.lock().await;
-        if !self.load_pages(deadline).await? {
-            let newest = self.bucket.newest(deadline).await?;
-            return Err(self.missing_segment(newest));
+        if self.load_pages(deadline).await?.is_err() {
+            return Err(self.missing_segment(deadline).await?);
         }
         self.drop_stale_fold(&mut writer);
         let mut draft = self.draft(&writer, &batch);
@@ -122,10 +124,9 @@ impl Inner {
     pub(crate) async fn read_changed(&self, deadline: Instant) -> Result<()> {
         let places = self.tree().unknown();
         for place in places {
-            let found = self.read_once(place, 1, None, deadline).await?;
-            let page = found.and_then(|found| found.into_iter().next());
-            let Some((_, page)) = page else {
-                return Err(self.damaged("a segment is missing"));
+            let found = self.read(place, 1, None, deadline).await?;
+            let Some((_, page)) = found.into_iter().next() else {
+                return Err(self.damaged("a page that has changed is not stored"));
             };
             let images = Images {
                 base: None,

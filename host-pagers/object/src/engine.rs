@@ -51,6 +51,18 @@ pub struct ObjectEngine {
     inner: Arc<Inner>,
 }
 
+/// What a read finds, or why it has to look again.
+pub(crate) type Found<T> = std::result::Result<T, Again>;
+
+/// What is in the way of a read.
+#[derive(Debug)]
+pub(crate) enum Again {
+    /// The reader has gone on to another manifest meanwhile.
+    Moved,
+    /// The segment is gone.
+    Missing(SegmentName),
+}
+
 pub(crate) struct Inner {
     pub(crate) bucket: Bucket,
     pub(crate) blocks: Blocks,
@@ -166,13 +178,13 @@ impl Inner {
         PagerError::new(PagerErrorKind::Damaged, message)
     }
 
-    /// Reads the directories that were not read yet; false where a segment is gone.
-    pub(crate) async fn load_pages(&self, deadline: Instant) -> Result<bool> {
+    /// Reads the directories that were not read yet.
+    pub(crate) async fn load_pages(&self, deadline: Instant) -> Result<Found<()>> {
         let mut read = self.loading.lock().await;
         let (number, segments, ids) = {
             let tree = self.tree();
             if tree.pages.is_some() {
-                return Ok(true);
+                return Ok(Ok(()));
             }
             let ids: Vec<u64> = tree
                 .body
@@ -194,7 +206,7 @@ impl Inner {
         let mut directories = stream::iter(requests).buffer_unordered(REQUESTS_AT_ONCE);
         while let Some((entry, directory)) = directories.next().await {
             let Some(directory) = directory? else {
-                return Ok(false);
+                return Ok(Err(Again::Missing(entry.name)));
             };
             let runs = segment::decode(&directory, entry.length, self.page_size)
                 .map_err(|error| self.damaged(&format!("a segment: {}", error.message)))?;
@@ -212,19 +224,19 @@ impl Inner {
         if tree.header.number == number {
             tree.pages = Some(pages);
         }
-        Ok(tree.pages.is_some())
+        Ok(tree.pages.as_ref().map(|_| ()).ok_or(Again::Moved))
     }
 
-    /// Reads stored pages of `count` from `first` on, by their distance from it; `None` where a segment is gone.
+    /// Reads stored pages of `count` from `first` on, by their distance from it.
     pub(crate) async fn read_once(
         &self,
         first: Place,
         count: u64,
         version: Option<u64>,
         deadline: Instant,
-    ) -> Result<Option<Vec<(u64, Vec<u8>)>>> {
-        if !self.load_pages(deadline).await? {
-            return Ok(None);
+    ) -> Result<Found<Vec<(u64, Vec<u8>)>>> {
+        if let Err(again) = self.load_pages(deadline).await? {
+            return Ok(Err(again));
         }
         let mut wanted = Vec::new();
         let (mut found, mut patches) = (Vec::new(), Vec::new());
@@ -235,7 +247,7 @@ impl Inner {
             }
             // A reader may have gone on to another manifest just now, whose directories are not here.
             if tree.pages.is_none() {
-                return Ok(None);
+                return Ok(Err(Again::Moved));
             }
             for (index, stored) in tree.stored(first, count) {
                 let place = (first.0, first.1 + index);
@@ -267,16 +279,16 @@ impl Inner {
             return Err(self.damaged("a page lies in a segment that is not named"));
         }
         let ahead = self.is_sequential(first, count);
-        let Some(read) = self.read_wanted(&wanted, &entries, ahead, deadline).await? else {
-            return Ok(None);
-        };
-        found.extend(read);
+        match self.read_wanted(&wanted, &entries, ahead, deadline).await? {
+            Ok(read) => found.extend(read),
+            Err(again) => return Ok(Err(again)),
+        }
         for (index, change) in patches {
             let page = found.iter_mut().find(|(other, _)| *other == index);
             let (_, page) = page.expect("each change has a page that it is for");
             patch::apply(&change, page)?;
         }
-        Ok(Some(found))
+        Ok(Ok(found))
     }
 
     /// Reads pages of segments, those that follow each other at once.
@@ -286,7 +298,7 @@ impl Inner {
         entries: &[SegmentEntry],
         ahead: bool,
         deadline: Instant,
-    ) -> Result<Option<Vec<(u64, Vec<u8>)>>> {
+    ) -> Result<Found<Vec<(u64, Vec<u8>)>>> {
         let length = self.page_size.bytes();
         let offset = |wanted: &Wanted| wanted.location.offset.unwrap_or(0);
         let follows = |a: &Wanted, b: &Wanted| {
@@ -311,8 +323,10 @@ impl Inner {
             .try_collect()
             .await?;
         let mut found = Vec::with_capacity(wanted.len());
-        for ((group, ..), bytes) in reads.iter().zip(parts) {
-            let Some(bytes) = bytes else { return Ok(None) };
+        for ((group, entry, _), bytes) in reads.iter().zip(parts) {
+            let Some(bytes) = bytes else {
+                return Ok(Err(Again::Missing(entry.name)));
+            };
             for (wanted, page) in group.iter().zip(bytes.chunks_exact(length as usize)) {
                 if segment::sum(wanted.place, page) != wanted.location.sum {
                     let (object, page) = wanted.place;
@@ -323,7 +337,7 @@ impl Inner {
                 found.push((wanted.index, page.to_vec()));
             }
         }
-        Ok(Some(found))
+        Ok(Ok(found))
     }
 
     /// Whether a read goes on where the last one ended.
@@ -333,7 +347,7 @@ impl Inner {
         mem::replace(&mut *last, end) == Some((object, first))
     }
 
-    async fn read(
+    pub(crate) async fn read(
         &self,
         first: Place,
         count: u64,
@@ -341,25 +355,22 @@ impl Inner {
         deadline: Instant,
     ) -> Result<Vec<(u64, Vec<u8>)>> {
         loop {
-            let number = self.tree().header.number;
-            if let Some(found) = self.read_once(first, count, version, deadline).await? {
-                return Ok(found);
-            }
-            // A segment is gone: a newer manifest, also one of a merge here, does not name it, or somebody else removed it.
-            if self.read_only {
-                self.refresh(deadline).await?;
-            }
-            if self.tree().header.number > number {
-                if Instant::now() >= deadline {
-                    return Err(self
-                        .bucket
-                        .unreachable("segments go faster than they can be read"));
+            let again = match self.read_once(first, count, version, deadline).await? {
+                Ok(found) => return Ok(found),
+                Err(again) => again,
+            };
+            // A segment that is gone no newer manifest names, also one of a merge here, or somebody else removed it.
+            if let Again::Missing(name) = again {
+                if self.read_only {
+                    self.refresh(deadline).await?;
                 }
-            } else if self.read_only {
-                return Err(self.damaged("a segment is missing"));
-            } else {
-                let newest = self.bucket.newest(deadline).await?;
-                return Err(self.missing_segment(newest));
+                if self.tree().segment(name).is_some() {
+                    return Err(self.missing_segment(deadline).await?);
+                }
+            }
+            if Instant::now() >= deadline {
+                let what = "segments go faster than they can be read";
+                return Err(self.bucket.unreachable(what));
             }
         }
     }

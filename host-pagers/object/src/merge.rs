@@ -116,7 +116,7 @@ impl Inner {
                 .copied()
         };
         let of_wanted: Vec<SegmentEntry> = wanted.iter().filter_map(entry).collect();
-        let Some(read) = self.read_wanted(&wanted, &of_wanted, true, deadline).await? else {
+        let Ok(read) = self.read_wanted(&wanted, &of_wanted, true, deadline).await? else {
             return Ok(None);
         };
         for (index, page) in read {

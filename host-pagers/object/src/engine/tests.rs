@@ -226,7 +226,7 @@ fn a_read_that_a_merge_overtakes_goes_on() {
     let last = batch(8, 100..160, &mut random);
     // Behind what comes along with a directory.
     let read = engine.run(|inner, deadline| async move {
-        assert!(inner.load_pages(deadline).await?);
+        assert!(inner.load_pages(deadline).await?.is_ok());
         holds.store(true, Ordering::Relaxed);
         let merge = async {
             reached.notified().await;
@@ -249,6 +249,67 @@ fn a_read_that_a_merge_overtakes_goes_on() {
         merged.and(read)
     });
     assert_eq!(read.unwrap().len(), 1);
+}
+
+/// Removes the segments that the engine's manifest names.
+fn remove_segments(engine: &ObjectEngine) {
+    let segments = engine.inner.tree().body.segments.clone();
+    let names = segments.iter().map(|entry| entry.name).collect();
+    let removed = engine.run(|inner, _| async move { inner.bucket.remove_segments(names).await });
+    removed.unwrap();
+}
+
+/// A segment that the newest manifest names is missing, however many of them follow each other.
+#[test]
+fn a_missing_segment_is_damage_also_where_calls_go_on() {
+    let (store, mut random) = (with_segments(1), Random::from_environment("a missing segment"));
+    let writer = open(location(store.clone()));
+    let calls = [2, 3].map(|number| batch(number, 90..91, &mut random));
+    let [first, next] = calls;
+    writer.commit(&first).unwrap();
+    remove_segments(&writer);
+    // There is a newer manifest whenever the reader has found a segment missing.
+    let inner = writer.inner.clone();
+    let commits = watched(&store, move |request, key| {
+        if request != Request::Get || !key.as_ref().contains("/segment/") {
+            return Box::pin(ready(Ok(())));
+        }
+        let (inner, next) = (inner.clone(), next.clone());
+        let deadline = Instant::now() + ENGINE_WAIT_MAX;
+        Box::pin(async move {
+            inner.commit(next, deadline).await.expect("a small call commits");
+            Ok(())
+        })
+    });
+    let options = Options {
+        read_only: true,
+        ..Options::default()
+    };
+    let reader = ObjectEngine::open(commits, &options).unwrap();
+    let error = reader.read((1, 0), &mut [0; PAGE]).unwrap_err();
+    assert_eq!(error.kind, PagerErrorKind::Damaged, "{error}");
+}
+
+/// Another host's merge has removed what the writer before is about to read for its call.
+#[test]
+fn a_writer_whose_segments_another_one_has_removed_is_fenced() {
+    let (store, mut random) = (with_segments(1), Random::from_environment("a fenced writer"));
+    // A change in a page behind what comes along with a directory: the next writer has to read the rest.
+    let mut page = [0; PAGE];
+    let before = open(location(store.clone()));
+    before.read((1, 55), &mut page).unwrap();
+    page[7] ^= 1;
+    let mut change = batch(2, 0..0, &mut random);
+    change.pages.insert((1, 55), Arc::from(page));
+    before.commit(&change).unwrap();
+    let stale = open(location(store.clone()));
+    let loaded = stale.run(|inner, deadline| async move { inner.load_pages(deadline).await });
+    loaded.unwrap().unwrap();
+    let owner = open(location(store));
+    owner.commit(&batch(3, 90..91, &mut random)).unwrap();
+    remove_segments(&owner);
+    let error = stale.commit(&batch(3, 100..160, &mut random)).unwrap_err();
+    assert_eq!(error.kind, PagerErrorKind::Gone, "{error}");
 }
 
 /// A store that was made by hand: manifests of epochs of `length` each, and segments of one page each.
@@ -419,7 +480,7 @@ fn what_short_runs_leave_is_removed() {
     const EPOCHS: u64 = 40;
     let engine = open(location(by_hand(EPOCHS, 7, 0)));
     let mut random = Random::from_environment("a short run");
-    engine.commit(&batch(2, 0..1, &mut random)).unwrap();
+    engine.commit(&batch(2, 55..56, &mut random)).unwrap();
     let mut expected = firsts_and_lasts(EPOCHS);
     expected.push(EPOCHS * 7 + 2);
     let start = Instant::now();
