@@ -3,6 +3,7 @@
 //! ```text
 //!   Postgres --- writer: Session     one statement at a time
 //!        |------ reader: Session     reads
+//!        |------ a Session           for each removal of pages, in the background
 //!        '------ commits             those that are known to have taken place
 //! ```
 //!
@@ -32,7 +33,7 @@ use vmsync_pager_group::{
 use crate::{
     Options,
     error::{Failure, column, damaged},
-    limits::{PAGES_REMOVED_AT_ONCE, PAUSE_FIRST, PAUSE_MAX, more_time},
+    limits::{BYTES_REMOVED_AT_ONCE, PAUSE_FIRST, PAUSE_MAX, more_time},
     parameters::{Parameters, sum},
     schema::{self, FORMAT_VERSION},
     session::{Server, Session, Step},
@@ -259,7 +260,7 @@ impl Inner {
         Err(self.took_place())
     }
 
-    /// Repeats a statement that reads until it has an answer, or `deadline` is over.
+    /// What a statement of the reader answers.
     async fn rows(
         &self,
         statement: &'static str,
@@ -267,6 +268,17 @@ impl Inner {
         deadline: Instant,
     ) -> Result<Vec<Row>> {
         let mut link = self.reader.lock().await;
+        self.rows_of(&mut link, statement, values, deadline).await
+    }
+
+    /// Repeats a statement that may be repeated until it has an answer, or `deadline` is over.
+    async fn rows_of(
+        &self,
+        link: &mut Link,
+        statement: &'static str,
+        values: &[&(dyn ToSql + Sync)],
+        deadline: Instant,
+    ) -> Result<Vec<Row>> {
         let mut pause = Pause(PAUSE_FIRST);
         loop {
             let answer = match link.session(&self.server).await {
@@ -359,16 +371,21 @@ impl Inner {
         Ok(pages)
     }
 
-    /// Removes the pages of removed objects, a few at a time: a large object takes longer than a statement may, and others
-    /// want to go on meanwhile.
+    /// Removes the pages of removed objects, a few at a time: a large object takes longer than a statement may. In a session of its
+    /// own, for guests want to read meanwhile.
     async fn remove_pages(&self, epoch: i64) -> Result<()> {
+        let mut link = Link::default();
+        let at_once = (BYTES_REMOVED_AT_ONCE / self.page_size.bytes()) as i64;
         loop {
             let deadline = Instant::now() + ENGINE_WAIT_MAX;
-            let found = self.rows(schema::REMOVED, &[&epoch], deadline).await?;
+            let found = self
+                .rows_of(&mut link, schema::REMOVED, &[&epoch], deadline)
+                .await?;
             let Some(row) = found.first() else { return Ok(()) };
             let object: i64 = column(&self.server.name, row, 0)?;
-            let values: [&(dyn ToSql + Sync); 2] = [&object, &PAGES_REMOVED_AT_ONCE];
-            self.rows(schema::REMOVE_PAGES, &values, deadline).await?;
+            let values: [&(dyn ToSql + Sync); 2] = [&object, &at_once];
+            self.rows_of(&mut link, schema::REMOVE_PAGES, &values, deadline)
+                .await?;
         }
     }
 

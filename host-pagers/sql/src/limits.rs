@@ -26,8 +26,9 @@ pub const fn more_time(bytes: usize) -> Duration {
     Duration::from_secs((bytes / BYTES_PER_SECOND_MIN) as u64)
 }
 
-/// Pages of a removed object that one statement removes: reads wait for it, so it is short.
-pub const PAGES_REMOVED_AT_ONCE: i64 = 4096;
+/// Bytes of pages of a removed object that one statement removes: it is over long before [`SERVER_WAIT_MS`], also on a server that is
+/// as slow as [`BYTES_PER_SECOND_MIN`] allows.
+pub const BYTES_REMOVED_AT_ONCE: u64 = BYTES_PER_SECOND_MIN as u64;
 
 /// How long connecting may take.
 pub const CONNECT_WAIT_MAX: Duration = Duration::from_secs(5);

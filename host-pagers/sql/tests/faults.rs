@@ -350,6 +350,48 @@ fn a_large_object_is_removed_a_part_at_a_time() {
     client(&storage, "kept", 1).assert_full(0, 1);
 }
 
+/// Removing pages is the store's own work: no guest waits for it.
+#[test]
+fn reads_go_on_beside_a_removal() {
+    let Some(server) = server() else { return };
+    let url = fresh(&server);
+    let storage = store(&url);
+    let kept = client(&storage, "kept", 1);
+    kept.commit_full(0, 1);
+    // The server ends a statement that waits too long; then it is no longer there behind the read, and nothing is known.
+    let is_beside = |attempt: u64| {
+        let name = format!("large-{attempt}");
+        let large = client(&storage, &name, 1);
+        large.commit_full(0, 1);
+        large.close();
+        with_client(&url, async |locker| {
+            let lock = format!(
+                "BEGIN; SELECT FROM vmsync_pages WHERE object = (SELECT id FROM vmsync_objects WHERE name = '{name}') \
+                 FOR UPDATE"
+            );
+            locker.batch_execute(&lock).await.unwrap();
+            let locks = locker.query_one("SELECT pg_backend_pid()", &[]).await.unwrap();
+            let removing = format!(
+                "SELECT count(*) FROM pg_stat_activity WHERE {} = ANY(pg_blocking_pids(pid))",
+                locks.get::<_, i32>(0)
+            );
+            thread::scope(|scope| {
+                let beside = scope.spawn(|| {
+                    storage.remove_object(&ObjectName::new(&name).unwrap()).unwrap();
+                    wait_for(&url, &removing, 1);
+                    kept.assert_full(0, 1);
+                    with_client(&url, async |client| {
+                        let row = client.query_one(&removing, &[]).await.unwrap();
+                        row.get::<_, i64>(0) == 1
+                    })
+                });
+                beside.join().unwrap()
+            })
+        })
+    };
+    assert!((0..3).any(is_beside));
+}
+
 /// What is within a session's limit for a group is not enough for the largest calls.
 #[test]
 fn a_large_call_has_more_time() {
