@@ -18,11 +18,10 @@ use indexmap::IndexMap;
 use vmsync_core::{
     ByteRange, KernReturn, PageRange, PagerError, PagerErrorKind,
     abi::{Behavior, ObjectInfo, OpenFlags, PORT_NULL, VmProt, VmSync},
-    limits::{LOCK_REQUESTS_MAX, OBJECT_BYTES_MAX},
+    limits::OBJECT_BYTES_MAX,
     msync::Msync,
-    object::ObjectHandle,
     page::PageSize,
-    pager::{InitRequest, LockRequest},
+    pager::InitRequest,
     task::{Deallocation, MapRequest, Placement, Region, Task, behavior_flags},
     tracker::TrackerKind,
 };
@@ -35,7 +34,7 @@ use crate::{
     memory::GuestMemory,
     object::Object,
     prepare::{CARDS_EXPORT, Marks},
-    writeback::{Waiter, drive, finished},
+    writeback::{Waiter, drive, finished, serve_lock_requests},
 };
 
 /// The virtual memory of one guest.
@@ -322,31 +321,12 @@ impl Vm {
         }
     }
 
-    /// Carries out what pagers have asked for since the guest was last here: no more than one object's can wait, as a pager may
-    /// ask for more meanwhile. One that lets it time out is not waited for again now.
     async fn serve_lock_requests(&mut self, waiter: Waiter) {
         let Some(Attached { task, memory }) = &mut self.attached else {
             return;
         };
-        let mut served = Vec::new();
-        for _ in 0..LOCK_REQUESTS_MAX {
-            let Some((object, request)) = task.next_lock_request() else {
-                break;
-            };
-            let call = self.host.next_call();
-            if let Ok(mut msync) = task.lock_request(&object, &request, call, memory) {
-                let mut unserved = Unserved(Some((object, request)));
-                let result = drive(&mut msync, memory, &self.host, waiter).await;
-                unserved.0 = None;
-                served.push(msync);
-                if result == KernReturn::Aborted {
-                    break;
-                }
-            }
-        }
-        for msync in served {
-            self.count(&msync);
-        }
+        let served = serve_lock_requests(task, memory, &self.host, waiter).await;
+        served.iter().for_each(|msync| self.count(msync));
     }
 
     /// Where ANYWHERE puts a region of the object `port`.
@@ -500,18 +480,6 @@ impl Vm {
     /// Checks that the guest could store there, before anything is done that a failing result would hide.
     pub(crate) fn check_writable(&mut self, address: u64, length: u64) -> Result<(), KernReturn> {
         self.attached()?.task.check_access(address, length, VmProt::WRITE)
-    }
-}
-
-/// A pager's request that is being carried out. Where the call is dropped before its end, the next one does it.
-struct Unserved(Option<(Object, LockRequest)>);
-
-impl Drop for Unserved {
-    fn drop(&mut self) {
-        if let Some((object, request)) = &self.0 {
-            // One that is refused is one of too many.
-            let _ = object.with(|object| object.lock_request(*request));
-        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! Driving an [`Msync`]: poll, wait for the object that blocks it, give up after the time-out.
+//! Driving an [`Msync`], of a guest's call or of a pager's `lock_request`: poll, wait for the object that blocks it, give up after the
+//! time-out.
 //!
 //! There is one way through a call, and it is asynchronous. Where a thread waits, it does so inside, so that its calls are
 //! [`finished`] when they are polled once.
@@ -12,9 +13,12 @@ use std::{
 
 use vmsync_core::{
     KernReturn,
+    limits::LOCK_REQUESTS_MAX,
     memory::TaskMemory,
     msync::{Msync, Poll},
     object::ObjectHandle,
+    pager::LockRequest,
+    task::Task,
 };
 
 use crate::{Host, limits::PAGER_TIME_OUT_MAX, object::Object};
@@ -83,6 +87,44 @@ fn step(msync: &mut Msync<Object>, memory: &mut dyn TaskMemory) -> Result<KernRe
             Poll::Done(result) => return Ok(result),
             Poll::Blocked(still) if still != object => {}
             Poll::Blocked(_) => return Err((object, events)),
+        }
+    }
+}
+
+/// Carries out what pagers have asked for of the pages that `task` writes, and answers what was done: no more than one object's requests
+/// can wait, as a pager may ask for more meanwhile. One that lets it time out is not waited for again now.
+pub(crate) async fn serve_lock_requests(
+    task: &mut Task<Object>,
+    memory: &mut impl TaskMemory,
+    host: &Host,
+    waiter: Waiter,
+) -> Vec<Msync<Object>> {
+    let mut served = Vec::new();
+    for _ in 0..LOCK_REQUESTS_MAX {
+        let Some((object, request)) = task.next_lock_request() else {
+            break;
+        };
+        if let Ok(mut msync) = task.lock_request(&object, &request, host.next_call(), memory) {
+            let mut unserved = Unserved(Some((object, request)));
+            let result = drive(&mut msync, memory, host, waiter).await;
+            unserved.0 = None;
+            served.push(msync);
+            if result == KernReturn::Aborted {
+                break;
+            }
+        }
+    }
+    served
+}
+
+/// A pager's request that is being carried out. Where the call is dropped before its end, the next one does it.
+struct Unserved(Option<(Object, LockRequest)>);
+
+impl Drop for Unserved {
+    fn drop(&mut self) {
+        if let Some((object, request)) = &self.0 {
+            // One that is refused is one of too many.
+            let _ = object.with(|object| object.lock_request(*request));
         }
     }
 }

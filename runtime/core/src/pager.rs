@@ -328,9 +328,9 @@ pub trait MemoryObjectControl: Send + Sync {
     /// have been supplied here while it was on its way. They are dirty again, and each task that maps the object is told once.
     fn write_behind_failed(&self, range: ByteRange, error: PagerError);
 
-    /// Asks the VM to return, flush or restrict resident pages; carried out when a task that writes some of them next syncs
-    /// or gives up memory. Where several tasks write parts of the range, each does it for its own. The browser's host carries
-    /// out none.
+    /// Asks the VM to return, flush or restrict resident pages; carried out at the next `vm_msync` of a task that writes some of
+    /// them, before it does anything else. Where several tasks write parts of the range, each does it for its own. A durable instance
+    /// does it behind its next commit, as no part of a call is committed alone. The browser's host carries out none.
     fn lock_request(&self, request: LockRequest) -> Result<(), KernReturn>;
 
     /// The object's attributes changed.

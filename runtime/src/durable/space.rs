@@ -9,6 +9,7 @@ use vmsync_core::{
     ByteRange, KernReturn, PageSize, PagerError,
     abi::{Inherit, OpenFlags, VmProt, VmSync},
     memory::TaskMemory,
+    msync::Msync,
     object::ObjectHandle,
     pager::InitRequest,
     task::{MapRequest, Task},
@@ -24,7 +25,7 @@ use crate::{
     limits::DURABLE_STATE_BYTES_MAX,
     memory::GuestMemory,
     object::Object,
-    writeback::{Waiter, drive, finished},
+    writeback::{Waiter, drive, finished, serve_lock_requests},
 };
 
 pub(super) struct Space {
@@ -161,14 +162,26 @@ impl Space {
         let result = finished(drive(&mut msync, memory, &self.host, Waiter::Thread));
         let result = task.conclude(&msync, result);
         self.stats.msyncs += 1;
-        self.stats.pages_returned += msync.stats().pages_returned;
-        match result {
-            KernReturn::Success => Ok(()),
-            result => {
-                self.stats.msyncs_failed += 1;
-                Err(failed(result, msync.error().cloned()))
-            }
+        self.count(&msync);
+        if result != KernReturn::Success {
+            self.stats.msyncs_failed += 1;
+            return Err(failed(result, msync.error().cloned()));
         }
+        self.serve_lock_requests();
+        Ok(())
+    }
+
+    /// What a pager asks for is carried out where nothing is dirty: any sooner it would drop, or commit alone, a part of what a call
+    /// has changed. Whether it succeeds or not, the commit stands.
+    fn serve_lock_requests(&mut self) {
+        let (task, memory) = (&mut self.task, &mut self.memory);
+        let served = finished(serve_lock_requests(task, memory, &self.host, Waiter::Thread));
+        served.iter().for_each(|msync| self.count(msync));
+    }
+
+    fn count(&mut self, msync: &Msync<Object>) {
+        self.stats.pages_returned += msync.stats().pages_returned;
+        self.stats.pages_flushed += msync.stats().pages_flushed;
     }
 
     pub fn stats(&self) -> Stats {

@@ -1,10 +1,17 @@
 //! What survives a restart, what a failed call leaves behind, and what a commit costs.
 
-use vmsync::{Error, Grant, PagerErrorKind, Sandbox};
-use vmsync_pager_conformance::{Fault, ScriptedPager};
+use vmsync::{
+    ByteRange, Error, Grant, PagerErrorKind, Sandbox,
+    pager::{LockRequest, ReturnPages},
+};
+use vmsync_pager_conformance::{Event, Fault, ScriptedPager};
 use vmsync_pager_memory::MemoryPager;
 
-use crate::{GUEST, each, guest, harness::rig, open, run};
+use crate::{
+    GUEST, each, guest,
+    harness::{P, rig, rungs},
+    open, run,
+};
 use std::sync::Arc;
 
 #[test]
@@ -178,6 +185,63 @@ fn a_commit_that_fails_is_a_call_that_did_not_happen() {
     assert_eq!(run::<_, i32>(&mut guest, "count", ()), 42);
     drop(guest);
     assert_eq!(run::<_, i32>(&mut open(), "count", ()), 43);
+}
+
+#[test]
+fn a_pagers_request_is_served_behind_a_commit_and_takes_nothing_of_it() {
+    for kind in rungs() {
+        println!("{kind}");
+        let pager = Arc::new(ScriptedPager::new(Arc::new(MemoryPager::default())));
+        let sandbox = Sandbox::builder().tracker(*kind).build().expect("an engine");
+        let grant = Grant::new(pager.clone(), rig::name("a"));
+        let guest = sandbox.durable(GUEST.as_bytes(), grant);
+        let mut guest = guest.expect("the instance opens");
+        let opened = pager.take_log();
+        let object = |wanted: &str| {
+            let found = opened.iter().find_map(|event| match event {
+                Event::Init { object, name } if name.as_str() == wanted => Some(*object),
+                _ => None,
+            });
+            found.expect("it is open")
+        };
+        // Carried out before the commit it would drop, or commit alone, a part of what the call changed.
+        for (should_return, value) in [(ReturnPages::None, 3), (ReturnPages::Dirty, 4)] {
+            pager.take_log();
+            for wanted in ["a.memory.0", "a.state.0"] {
+                let request = LockRequest {
+                    range: ByteRange::new(0, P),
+                    should_return,
+                    flush: true,
+                    prohibit: None,
+                };
+                let control = pager.control(object(wanted)).expect("it is open");
+                assert_eq!(control.lock_request(request), Ok(()));
+            }
+            let count = guest.step(|calls| {
+                calls.call::<_, ()>("store", (5, value))?;
+                calls.call::<_, ()>("store", (60_000, value))?;
+                calls.call::<_, i32>("count", ())
+            });
+            let count = count.expect("the step is committed");
+            let log = pager.take_log();
+            let commits = |event: &Event| matches!(event, Event::Synchronize { flags, .. } if !flags.more);
+            let commit = log.iter().position(commits).expect("it is committed");
+            let returned = |event: &Event| match event {
+                Event::DataReturn { range, .. } => range.len(),
+                _ => 0,
+            };
+            let returned: u64 = log[..commit].iter().map(returned).sum();
+            assert!(returned >= 3 * P, "two pages of memory and one of state: {log:?}");
+            for wanted in ["a.memory.0", "a.state.0"] {
+                let dropped = |event: &Event| matches!(event, Event::DataRequest { object: of, .. } if *of == object(wanted));
+                let dropped = log.iter().position(dropped);
+                assert!(dropped > Some(commit), "{wanted}: {log:?}");
+            }
+            assert_eq!(run::<_, i32>(&mut guest, "load", 5), value);
+            assert_eq!(run::<_, i32>(&mut guest, "count", ()), count + 1);
+            assert!(guest.stats().pages_flushed >= 2);
+        }
+    }
 }
 
 #[test]
