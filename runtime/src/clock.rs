@@ -6,7 +6,6 @@
 //! Invariant: an alarm that is due is told within a tick, whatever becomes of others.
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     task::Waker,
     thread,
@@ -16,7 +15,10 @@ use std::{
 use indexmap::IndexMap;
 use rustc_hash::FxBuildHasher;
 
-use crate::limits::{TICK_MAX, TICK_MIN, TICKS};
+use crate::{
+    limits::{TICK_MAX, TICK_MIN, TICKS},
+    wake::wake_all,
+};
 
 /// See the head of the file.
 pub(crate) struct Clock {
@@ -129,15 +131,9 @@ impl Shared {
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
             let now = Instant::now();
             let due = state.alarms.values_mut().filter(|(deadline, _)| *deadline <= now);
-            let wakers: Vec<Waker> = due.filter_map(|(_, waker)| waker.take()).collect();
+            let wakers = due.filter_map(|(_, waker)| waker.take()).collect();
             drop(state);
-            for waker in wakers {
-                // An executor that panics is none of the others' business.
-                let woken = catch_unwind(AssertUnwindSafe(|| waker.wake()));
-                if woken.is_err() {
-                    tracing::warn!("a task's waker has panicked");
-                }
-            }
+            wake_all(wakers);
             state = self.lock();
         }
     }

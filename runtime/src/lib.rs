@@ -72,6 +72,7 @@ mod prepare;
 mod sandbox;
 mod stats;
 mod vm;
+mod wake;
 mod writeback;
 
 pub use durable::{Calls, DurableError, DurableInstance, DurableModule};

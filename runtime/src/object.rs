@@ -3,6 +3,7 @@
 //! Invariants:
 //! - no lock is held while a pager is called;
 //! - whoever waits looks at [`MemoryObject::events`] under the lock, so that no completion slips by;
+//! - each that waits is told, whatever becomes of the others;
 //! - when the last task lets go, the pager is told (`last_unmap`, `terminate`), once.
 
 use std::{
@@ -18,7 +19,7 @@ use vmsync_core::{
     pager::{Attributes, InitRequest, LockRequest, MemoryObjectControl, ObjectId, ObjectName, Pager},
 };
 
-use crate::host::Slot;
+use crate::{host::Slot, wake::wake_all};
 
 /// One memory object of a host.
 pub(crate) struct SharedObject {
@@ -128,7 +129,7 @@ impl Cell {
         if waiting > 0 {
             self.changed.notify_all();
         }
-        wakers.into_iter().for_each(Waker::wake);
+        wake_all(wakers);
         result
     }
 

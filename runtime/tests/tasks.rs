@@ -5,7 +5,11 @@ mod harness;
 use std::{
     future::Future,
     pin::pin,
-    task::{Context, Poll, Waker},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
 };
 
 use harness::{
@@ -109,6 +113,48 @@ fn whoever_waits_is_woken() {
             assert_eq!(harness::task::block_on(msync(&mut guest)), KernReturn::Success);
         });
         assert_eq!(rig.committed("a", 0), 5);
+    });
+}
+
+#[test]
+fn a_waker_that_panics_leaves_the_others_theirs() {
+    struct Panics;
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("as the test says");
+        }
+    }
+    struct Woken(AtomicBool);
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    each(|rig| {
+        let (mut first, mut second) = (rig.region(4), rig.guest());
+        second.map_for_loads("a", 4);
+        first.touch([1], 7);
+        rig.pager.hold_completions();
+        let panics = Waker::from(Arc::new(Panics));
+        let woken = Arc::new(Woken(AtomicBool::new(false)));
+        let wakes = Waker::from(woken.clone());
+        let (mut first, mut second) = (pin!(msync(&mut first)), pin!(msync(&mut second)));
+        assert!(
+            first
+                .as_mut()
+                .poll(&mut Context::from_waker(&panics))
+                .is_pending()
+        );
+        assert!(
+            second
+                .as_mut()
+                .poll(&mut Context::from_waker(&wakes))
+                .is_pending()
+        );
+        rig.pager.release();
+        assert!(woken.0.load(Ordering::Relaxed), "it is told");
+        assert_eq!(poll(first), Poll::Ready(KernReturn::Success));
+        assert_eq!(poll(second), Poll::Ready(KernReturn::Success));
     });
 }
 
