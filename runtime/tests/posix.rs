@@ -202,6 +202,7 @@ cases! {
 #[test]
 fn a_store_to_a_read_only_mapping_traps() {
     ends("store-to-read-only", &End::Trapped);
+    ends("store-to-shown-once", &End::Trapped);
 }
 
 #[test]

@@ -181,6 +181,19 @@ static void protection_ends(void)
     CHECK(munmap(memory, PAGE) == 0 && msync(second, 2 * PAGE, MS_SYNC) == 0);
 }
 
+/* Of the pages that mprotect forbids, one is mapped twice: it alone stays open. */
+static void store_to_shown_once(void)
+{
+    int fd = make_file("data/protection", 3, 'a');
+    char *memory = map_file(fd, 3);
+    CHECK(mmap(NULL, PAGE, READ_WRITE, MAP_SHARED, fd, (off_t)PAGE) == memory + PAGE);
+    CHECK(mprotect(memory, 3 * PAGE, PROT_READ) == 0);
+    memory[PAGE] = 'b';
+    CHECK(pwrite(fd, "c", 1, 0) == 1 && reads_as(fd, 0, 1, 'c') && reads_as(fd, (off_t)PAGE, 1, 'b'));
+    if (failures == 0)
+        *(volatile char *)(memory + 2 * PAGE) = 'b'; /* traps */
+}
+
 static void store_to_read_only(void)
 {
     int fd = make_file("data/protection", 1, 'a');
@@ -263,6 +276,7 @@ const struct test file_tests[] = {{"coherence", coherence},
                                   {"locks", locks},
                                   {"protection", protection},
                                   {"protection-ends", protection_ends},
+                                  {"store-to-shown-once", store_to_shown_once},
                                   {"store-to-read-only", store_to_read_only},
                                   {"fixed", fixed},
                                   {"neighbours", neighbours},

@@ -219,21 +219,32 @@ int msync(void *address, size_t length, int flags)
     return error == 0 ? 0 : fail(error);
 }
 
-/* The mappings of a page have one protection: pages that are mapped twice stay open, as the other mapping may store. */
+static int protect_range(uintptr_t start, uintptr_t end, int protection)
+{
+    return vmp_errno(vm_protect(mach_task_self(), start, end - start, 0, (uint32_t)protection));
+}
+
+/* The mappings of a page have one protection: a page that is mapped twice stays open, as the other mapping may store. */
 static int protect_part(const struct vmp_part *part, int protection)
 {
     bool writes = protection & PROT_WRITE;
-    bool is_shared = false;
-    for (const struct vmp_view *view = part->view; view != NULL && view->start < part->end; view = view->next) {
+    for (const struct vmp_view *view = part->view; view != NULL && view->start < part->end; view = view->next)
         if (writes && !view->writable)
             return EACCES;
-        is_shared |= view->count > 1;
+    if (part->view == NULL || writes)
+        return protect_range(part->start, part->end, protection);
+    for (const struct vmp_view *view = part->view; view != NULL && view->start < part->end; view = view->next) {
+        if (view->count > 1)
+            continue;
+        if (view->file != NULL)
+            view->file->guarded = true;
+        uintptr_t start = view->start > part->start ? view->start : part->start;
+        uintptr_t end = view->end < part->end ? view->end : part->end;
+        int error = protect_range(start, end, protection);
+        if (error != 0)
+            return error;
     }
-    if (is_shared && !writes)
-        return 0;
-    if (part->view != NULL && part->view->file != NULL && !writes)
-        part->view->file->guarded = true;
-    return vmp_errno(vm_protect(mach_task_self(), part->start, part->end - part->start, 0, (uint32_t)protection));
+    return 0;
 }
 
 int mprotect(void *address, size_t length, int protection)
