@@ -186,6 +186,7 @@ cases! {
     files_and_mappings_are_coherent: "coherence",
     access_modes_are_kept: "access-modes",
     sizes_change: "sizes",
+    what_is_written_may_come_from_behind_the_end: "from-behind",
     names_are_kept_apart: "names",
     streams_of_stdio_work: "streams",
     locks_are_free: "locks",

@@ -88,6 +88,27 @@ static void sizes(void)
     CHECK(reads_as(tail, (off_t)PAGE, PAGE, 0));
 }
 
+/* What is written may come from behind the end of the file itself, where a mapping of it has stored. */
+static void from_behind(void)
+{
+    int fd = make_file("data/behind", 1, 'a');
+    CHECK(ftruncate(fd, 100) == 0);
+    char *memory = map_file(fd, 1);
+    memset(memory + 200, 'x', 10);
+    CHECK(pwrite(fd, memory + 200, 10, 100) == 10);
+    CHECK(reads_as(fd, 0, 100, 'a') && reads_as(fd, 100, 10, 'x'));
+    CHECK(holds(memory + 110, PAGE - 110, 0));
+    /* From the gap that the write leaves, and from both sides of the new end. */
+    memset(memory + 200, 'y', 20);
+    CHECK(pwrite(fd, memory + 200, 10, 300) == 10);
+    CHECK(reads_as(fd, 110, 190, 0) && reads_as(fd, 300, 10, 'y') && holds(memory + 310, PAGE - 310, 0));
+    memset(memory + 310, 'z', 20);
+    CHECK(pwrite(fd, memory + 310, 20, 320) == 20);
+    CHECK(reads_as(fd, 310, 10, 0) && reads_as(fd, 320, 20, 'z') && holds(memory + 340, PAGE - 340, 0));
+    struct stat status;
+    CHECK(fstat(fd, &status) == 0 && status.st_size == 340);
+}
+
 static void names(void)
 {
     struct stat status;
@@ -271,6 +292,7 @@ static void mappings(void)
 const struct test file_tests[] = {{"coherence", coherence},
                                   {"access-modes", access_modes},
                                   {"sizes", sizes},
+                                  {"from-behind", from_behind},
                                   {"names", names},
                                   {"streams", streams},
                                   {"locks", locks},

@@ -245,15 +245,14 @@ static uint64_t pages_end(const struct vmp_file *file, uint64_t size)
     return least(end, file->header->high);
 }
 
-/* Zeroes what the file grows over if it gets `size` bytes, or is cut off of its last page. */
-static int clear(struct vmp_file *file, uint64_t size)
+/* Makes the file's bytes from `start` to `end` zeroes, if they may be something else. */
+static int clear(struct vmp_file *file, uint64_t start, uint64_t end)
 {
-    uint64_t start = least(size, file->header->size);
-    uint64_t end = pages_end(file, size);
+    end = least(end, file->header->high);
     return end > start ? store(file, NULL, (size_t)(end - start), start) : 0;
 }
 
-/* Sets the size, after clear(). */
+/* Sets the size, after what the file grows over, and what is behind the end in its last page, was cleared or stored. */
 static void set_size(struct vmp_file *file, uint64_t size)
 {
     uint64_t stale = pages_end(file, size);
@@ -267,11 +266,12 @@ static void set_size(struct vmp_file *file, uint64_t size)
 
 int vmp_file_resize(struct vmp_file *file, uint64_t size)
 {
-    if (size == file->header->size)
+    uint64_t before = file->header->size;
+    if (size == before)
         return 0;
     int error = vmp_file_reserve(file, size);
     if (error == 0)
-        error = clear(file, size);
+        error = clear(file, least(size, before), pages_end(file, size));
     if (error == 0)
         set_size(file, size);
     return error;
@@ -280,18 +280,21 @@ int vmp_file_resize(struct vmp_file *file, uint64_t size)
 int vmp_file_write(struct vmp_file *file, const void *bytes, size_t count, uint64_t offset)
 {
     uint64_t end = offset + count;
+    uint64_t before = file->header->size;
     if (end < offset)
         return EFBIG;
     if (count == 0)
         return 0;
     int error = vmp_file_reserve(file, end);
-    bool grows = end > file->header->size;
-    if (error == 0 && grows)
-        error = clear(file, end);
     if (error != 0)
         return error;
+    /* The bytes may lie in what is cleared. */
     error = store(file, bytes, count, offset);
-    if (error == 0 && grows)
+    if (error == 0 && end > before)
+        error = clear(file, before, offset);
+    if (error == 0 && end > before)
+        error = clear(file, end, pages_end(file, end));
+    if (error == 0 && end > before)
         set_size(file, end);
     vmp_file_expose(file, end);
     return error;
