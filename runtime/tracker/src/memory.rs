@@ -114,3 +114,30 @@ impl Memory {
         Ok(())
     }
 }
+
+/// Calls `body` with fresh memory of `pages` pages of the host.
+#[cfg(all(test, target_os = "linux"))]
+pub(crate) fn with_memory(pages: u64, body: impl FnOnce(Memory)) {
+    use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+
+    let page = PageSize::new(rustix::param::page_size() as u64).expect("a page");
+    let bytes_reserved = pages * page.bytes();
+    let access = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a new mapping at an address that the kernel chooses.
+    let base = unsafe {
+        mmap_anonymous(
+            core::ptr::null_mut(),
+            bytes_reserved as usize,
+            access,
+            MapFlags::PRIVATE,
+        )
+    };
+    let base = base.expect("address space");
+    let range = LinearRange {
+        base: base.cast(),
+        bytes_reserved,
+    };
+    body(Memory::new(range, page));
+    // SAFETY: the mapping is this function's own.
+    unsafe { munmap(base, bytes_reserved as usize) }.expect("it is there");
+}

@@ -73,6 +73,29 @@ impl Session {
             pagemap,
         })
     }
+
+    /// Watches `pages` of `memory`.
+    fn register(&self, memory: &Memory, pages: PageRange) -> Result<(), TrackerError> {
+        let addresses = memory.addresses(pages);
+        // SAFETY: advice on huge pages changes no contents. A kernel without them refuses, and needs no advice.
+        let _ = unsafe {
+            madvise(
+                memory.pointer(pages).cast(),
+                addresses.len(),
+                Advice::LinuxNoHugepage,
+            )
+        };
+        self.uffd.register(addresses).map_err(|errno| {
+            let why = match errno {
+                Errno::BUSY => format!("{errno}; another userfaultfd watches this range"),
+                Errno::INVAL => {
+                    format!("{errno}; the range is not mapped, or of a kind that cannot be watched")
+                }
+                _ => errno.to_string(),
+            };
+            failed(KIND, "UFFDIO_REGISTER", why)
+        })
+    }
 }
 
 /// What an error of the userfaultfd system call means, in words.
@@ -128,37 +151,17 @@ impl UffdAsync {
         if self.session.process == process() {
             return Ok(());
         }
-        self.forked = true;
+        // Whole or not at all: the next call tries again.
+        let session = Session::open()?;
+        for (pages, _) in self.attached.all() {
+            session.register(&self.memory, pages)?;
+        }
         let all = PageRange::new(0, self.memory.pages_reserved());
         self.armed
             .remove(self.host_page.shrink(self.memory.page.byte_range(all)));
-        self.session = Session::open()?;
-        for (pages, _) in self.attached.all() {
-            self.register(pages)?;
-        }
+        self.forked = true;
+        self.session = session;
         Ok(())
-    }
-
-    fn register(&self, pages: PageRange) -> Result<(), TrackerError> {
-        let addresses = self.memory.addresses(pages);
-        // SAFETY: advice on huge pages changes no contents. A kernel without them refuses, and needs no advice.
-        let _ = unsafe {
-            madvise(
-                self.memory.pointer(pages).cast(),
-                addresses.len(),
-                Advice::LinuxNoHugepage,
-            )
-        };
-        self.session.uffd.register(addresses).map_err(|errno| {
-            let why = match errno {
-                Errno::BUSY => format!("{errno}; another userfaultfd watches this range"),
-                Errno::INVAL => {
-                    format!("{errno}; the range is not mapped, or of a kind that cannot be watched")
-                }
-                _ => errno.to_string(),
-            };
-            failed(KIND, "UFFDIO_REGISTER", why)
-        })
     }
 
     /// Arms the dirty pages of what is attached in `pages`, and adds them to `dirty`.
@@ -201,7 +204,7 @@ impl Tracker for UffdAsync {
             return Ok(());
         }
         self.ensure_session()?;
-        self.register(pages)?;
+        self.session.register(&self.memory, pages)?;
         self.attached.insert(pages, backing);
         self.clear(range)
     }
@@ -235,5 +238,47 @@ impl Drop for UffdAsync {
         // A forked child may hold a copy of the descriptor, so closing it is not enough.
         let all = PageRange::new(0, self.memory.pages_reserved());
         self.detach(self.memory.page.byte_range(all));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::with_memory;
+
+    #[test]
+    fn a_session_that_watches_a_part_is_no_session() {
+        with_memory(8, |memory| {
+            // SAFETY: the memory outlives the tracker.
+            let mut tracker = match unsafe { UffdAsync::new(memory) } {
+                Ok(tracker) => tracker,
+                Err(error) => return eprintln!("skipped: {error}"),
+            };
+            let runs = [PageRange::new(0, 2), PageRange::new(4, 6)];
+            for run in runs {
+                let range = memory.page.byte_range(run);
+                tracker.attach(range, Backing::Anonymous).expect("it was probed");
+                // SAFETY: a byte of the memory, which nobody else uses.
+                unsafe { memory.pointer(run).write_volatile(1) };
+            }
+            // As in a forked child, in which somebody else watches the second run.
+            for run in runs {
+                let addresses = memory.addresses(run);
+                let unregistered = tracker.session.uffd.unregister(addresses);
+                unregistered.expect("it was registered");
+            }
+            let other = Session::open().expect("it was probed");
+            other.register(&memory, runs[1]).expect("nobody watches");
+            tracker.session.process = 0;
+            let all = memory.page.byte_range(PageRange::new(0, 8));
+            for _ in 0..2 {
+                assert!(tracker.collect(all, &mut PageSet::new()).is_err());
+            }
+            drop(other);
+            let mut dirty = PageSet::new();
+            tracker.collect(all, &mut dirty).expect("nobody else watches now");
+            let stored = runs.map(|run| PageRange::new(run.start, run.start + 1));
+            assert_eq!(dirty.runs(), stored);
+        });
     }
 }

@@ -388,40 +388,20 @@ impl Drop for UffdSync {
 
 #[cfg(test)]
 mod tests {
-    use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
-    use vmsync_core::PageSize;
-
     use super::*;
-    use crate::memory::LinearRange;
+    use crate::memory::with_memory;
 
     const PAGES: u64 = 8;
 
     /// Runs `body` with a tracker of fresh memory, where this rung works.
     fn with_tracker(body: impl FnOnce(&mut UffdSync)) {
-        let page = PageSize::new(rustix::param::page_size() as u64).expect("a page");
-        let bytes_reserved = PAGES * page.bytes();
-        let access = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: a new mapping at an address that the kernel chooses.
-        let base = unsafe {
-            mmap_anonymous(
-                core::ptr::null_mut(),
-                bytes_reserved as usize,
-                access,
-                MapFlags::PRIVATE,
-            )
-        };
-        let base = base.expect("address space");
-        let range = LinearRange {
-            base: base.cast(),
-            bytes_reserved,
-        };
-        // SAFETY: the memory outlives the tracker.
-        match unsafe { UffdSync::new(Memory::new(range, page)) } {
-            Ok(mut tracker) => body(&mut tracker),
-            Err(error) => eprintln!("skipped: {error}"),
-        }
-        // SAFETY: the mapping is this function's own.
-        unsafe { munmap(base, bytes_reserved as usize) }.expect("it is there");
+        with_memory(PAGES, |memory| {
+            // SAFETY: the memory outlives the tracker.
+            match unsafe { UffdSync::new(memory) } {
+                Ok(mut tracker) => body(&mut tracker),
+                Err(error) => eprintln!("skipped: {error}"),
+            }
+        });
     }
 
     fn bytes(tracker: &UffdSync, start: u64, end: u64) -> ByteRange {
