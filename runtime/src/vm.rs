@@ -12,11 +12,12 @@
 //!
 //! Invariants:
 //! - one `Vm` serves one memory: a call that comes from another is an error of the host application;
-//! - a guest's arguments never panic the host.
+//! - a guest's arguments never panic the host;
+//! - what is refused to a guest is told at the level `debug`: it can ask as often as it likes.
 
 use indexmap::IndexMap;
 use vmsync_core::{
-    ByteRange, KernReturn, PageRange, PagerError, PagerErrorKind,
+    ByteRange, KernReturn, PageRange, PagerError,
     abi::{Behavior, ObjectInfo, OpenFlags, PORT_NULL, VmProt, VmSync},
     limits::OBJECT_BYTES_MAX,
     msync::Msync,
@@ -343,7 +344,7 @@ impl Vm {
 
     pub(crate) fn vm_map(&mut self, request: &MapRequest) -> Result<(), KernReturn> {
         if request.address < self.lowest(request.port) {
-            tracing::warn!("a mapping over the shadow stack of an instrumented guest was refused");
+            tracing::debug!("a mapping over the shadow stack of an instrumented guest was refused");
             return Err(KernReturn::NoSpace);
         }
         if request.overwrite {
@@ -437,12 +438,7 @@ impl Vm {
         self.attached()?.task.has_port()?;
         let opened = self.host.open_object(&grant.pager, &grant.object, request);
         let object = opened.map_err(|error| {
-            // Asking whether an object is there is no failure.
-            if error.kind == PagerErrorKind::NotFound {
-                tracing::debug!(name, %error, "there is no such memory object");
-            } else {
-                tracing::warn!(name, %error, "a memory object could not be opened");
-            }
+            tracing::debug!(name, %error, "a memory object could not be opened");
             let result = error.kind.open();
             self.last_error = Some(error);
             result
