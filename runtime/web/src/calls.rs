@@ -350,6 +350,7 @@ impl Vm {
             create: flags.contains(OpenFlags::CREATE) && grant.rights.contains(OpenFlags::CREATE),
             write,
         };
+        self.attached()?.task.has_port()?;
         let object = self.host.open_object(&grant, request).map_err(|error| {
             let result = error.kind.open();
             self.last_error = Some(error);

@@ -166,6 +166,26 @@ test('of many who take a lock, of the living or the dead, one has it', async (co
   assert.deepEqual(readdirSync(store).sort(), ['LOCK-node', 'owner']);
 });
 
+test('what a guest has no port for is not made', async (context) => {
+  const sandbox = await createSandbox({ store: folder(context) });
+  for (const name of ['a', 'b']) await sandbox.mapObject(name);
+  // (module (import "vmsync1" "memory_object_open" (func (param i32 i32 i64 i32 i32) (result i32)))
+  //   (memory (export "memory") 1) (data (i32.const 16) "ab")
+  //   (func (export "open") (param i32) (result i32) (call 0 (local.get 0) (i32.const 1) (i64.const 4096) (i32.const 7) (i32.const 32))))
+  const opener = [
+    0, 97, 115, 109, 1, 0, 0, 0, 1, 15, 2, 96, 5, 127, 127, 126, 127, 127, 1, 127, 96, 1, 127, 1, 127, 2, 30, 1, 7, 118, 109,
+    115, 121, 110, 99, 49, 18, 109, 101, 109, 111, 114, 121, 95, 111, 98, 106, 101, 99, 116, 95, 111, 112, 101, 110, 0, 0, 3,
+    2, 1, 1, 5, 3, 1, 0, 1, 7, 17, 2, 6, 109, 101, 109, 111, 114, 121, 2, 0, 4, 111, 112, 101, 110, 0, 1, 10, 17, 1, 15, 0,
+    32, 0, 65, 1, 66, 128, 32, 65, 7, 65, 32, 16, 0, 11, 11, 8, 1, 0, 65, 16, 11, 2, 97, 98,
+  ];
+  const guest = await sandbox.instantiate(new Uint8Array(opener));
+  for (let port = 0; port < 1024; port++) assert.equal(await guest.invoke('open', 16), 0);
+  assert.equal(await guest.invoke('open', 16), 6, 'RESOURCE_SHORTAGE');
+  assert.equal(await guest.invoke('open', 17), 6, 'RESOURCE_SHORTAGE');
+  assert.deepEqual((await sandbox.objects()).map(({ name }) => name), ['a']);
+  await sandbox.close();
+});
+
 test('errors say what to do', async (context) => {
   const store = folder(context);
   const { sandbox, guest: counter } = await open(store, 'counter');
