@@ -16,10 +16,11 @@ use vmsync_pager_file::{FileStore, Options, inspect_on, verify_on};
 use crate::{
     disk::{self, Fault, Place, SimDisk},
     history::{Breach, Print, print},
-    life::{Broken, Life, contents, options},
+    life::{Broken, Life},
     limits::{READ_FAILS_ONCE_IN, READ_ONLY_ONCE_IN, READS_OF_LOOK, SUBSETS_ALL_MAX, SUBSETS_SAMPLED, TEARS},
     platter::{Choice, Image, Platter, Tear, image_sum},
     random::Random,
+    store::{contents, options},
 };
 
 /// What opening a disk shows.

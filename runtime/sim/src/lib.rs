@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   seed --> Shape: how large everything is   [shape]
-//!        --> run --> Life: tasks take turns on a store on a SimDisk   [life, task, disk]
+//!        --> run --> Life: tasks take turns on a store on a SimDisk   [life, store, task, disk]
 //!                     |      trace of the disk, history of what was promised and when   [history]
 //!                     v
 //!                   cut_everywhere: replays the trace onto a Platter, and before each change ...   [platter, cuts]
@@ -78,4 +78,5 @@ pub mod platter;
 pub mod random;
 pub mod run;
 pub mod shape;
+pub mod store;
 pub mod task;
