@@ -14,7 +14,7 @@ use vmsync_core::{PageSize, PagerError, PagerErrorKind};
 use vmsync_pager_file::{FileStore, Options, inspect_on, verify_on};
 
 use crate::{
-    disk::{self, Fault, Place, SimDisk},
+    disk::{self, Deeds, Fault, Place, SimDisk},
     history::{Breach, Print, print},
     life::{Broken, Life},
     limits::{READ_FAILS_ONCE_IN, READ_ONLY_ONCE_IN, READS_OF_LOOK, SUBSETS_ALL_MAX, SUBSETS_SAMPLED, TEARS},
@@ -139,6 +139,7 @@ fn look_while_a_read_fails(
         disk.inject(Fault {
             operations: number..number + 1,
             place: Place::Anywhere,
+            deeds: Deeds::All,
             failure: disk::Failure::Read,
         });
         (disk, format!("while read {number} fails"))

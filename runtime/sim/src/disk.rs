@@ -44,6 +44,8 @@ pub struct Fault {
     pub operations: Range<u64>,
     /// Where.
     pub place: Place,
+    /// Of changes, which of those done there.
+    pub deeds: Deeds,
     /// How.
     pub failure: Failure,
 }
@@ -57,6 +59,17 @@ pub enum Place {
     Files(&'static str, &'static str),
     /// What makes a file longer: there is room for nothing more.
     Room,
+}
+
+/// What of all that is done to a place a fault hits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deeds {
+    /// All.
+    All,
+    /// Writes and lengths, while syncs succeed.
+    Writes,
+    /// Syncs, while writes succeed.
+    Syncs,
 }
 
 /// A disk in memory.
@@ -199,6 +212,16 @@ impl Place {
     }
 }
 
+impl Deeds {
+    fn has(self, change: &Change) -> bool {
+        match self {
+            Self::All => true,
+            Self::Writes => matches!(change, Change::Write(..) | Change::SetLength(..)),
+            Self::Syncs => matches!(change, Change::Sync(_) | Change::SyncNames),
+        }
+    }
+}
+
 impl State {
     fn is_frozen(&self) -> bool {
         self.frozen_from.is_some_and(|from| self.operations >= from)
@@ -212,7 +235,7 @@ impl State {
         self.operations += 1;
         let hits = |fault: &&Fault| {
             let counts = fault.failure != Failure::Read && fault.operations.contains(&number);
-            counts && fault.place.has(name, || self.lengthens(&change))
+            counts && fault.deeds.has(&change) && fault.place.has(name, || self.lengthens(&change))
         };
         let hit = self.faults.iter().find(hits);
         let Some(failure) = hit.map(|fault| fault.failure) else {
@@ -450,4 +473,34 @@ impl Disk for SimDisk {
 /// For offsets into files that are in memory.
 fn to_usize(offset: u64) -> usize {
     usize::try_from(offset).expect("a file in memory")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_to_a_file_fail_while_syncs_succeed_and_the_reverse() {
+        let cases = [
+            (Deeds::All, false, false),
+            (Deeds::Writes, false, true),
+            (Deeds::Syncs, true, false),
+        ];
+        for (deeds, writes, syncs) in cases {
+            let disk = SimDisk::new(&Image::new(), 0);
+            let bad = disk.open("journal-1", Access::Create).unwrap();
+            let good = disk.open("journal-2", Access::Create).unwrap();
+            disk.inject(Fault {
+                operations: 0..100,
+                place: Place::Files("journal-1", ""),
+                deeds,
+                failure: Failure::Io,
+            });
+            assert_eq!(bad.write_at(0, &[1]).is_ok(), writes, "{deeds:?}");
+            assert_eq!(bad.set_len(1).is_ok(), writes, "{deeds:?}");
+            assert_eq!(bad.sync().is_ok(), syncs, "{deeds:?}");
+            good.write_at(0, &[1]).unwrap();
+            good.sync().unwrap();
+        }
+    }
 }

@@ -31,7 +31,7 @@
 //! | torn write | first, last or any sectors of 512 bytes of one write arrive; every fourth seed has catalogs, every 32nd checksums of several |
 //! | killed process | at any operation, also of a recovery: its writes stay in the cache, unsynced; the next process goes on; then the power goes |
 //! | `EIO`, `ENOSPC` | one to four operations in a row fail; of a write any sectors arrive |
-//! | a bad file, a full disk | for 80 operations all that is done to one kind of file fails, or all that makes a file longer |
+//! | a bad file, a full disk | for 80 operations all that is done to one kind of file fails, or to one segment or object; or its writes fail while its syncs succeed, or the reverse; or all that makes a file longer fails |
 //! | faults of an opening | the same, and failing reads, from before a life's first opening on; further attempts go on with what the failed one left |
 //! | short write | the first half arrives, and an error |
 //! | `EIO` of reads | one to four reads, lengths, lists or openings of files in a row fail, or for long those of one kind of file, while tasks run; one, while a disk is verified or opened |

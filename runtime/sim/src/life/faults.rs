@@ -4,7 +4,7 @@ use vmsync_core::{PagerError, PagerErrorKind};
 
 use super::{Broken, World, lost};
 use crate::{
-    disk::{Failure, Fault, KILLED, Place},
+    disk::{Deeds, Failure, Fault, KILLED, Place},
     limits::{FAULT_OPERATIONS_MAX, FAULTS_MAX, LASTING_ONCE_IN, LASTING_OPERATIONS},
 };
 
@@ -21,33 +21,41 @@ impl World {
         }
     }
 
-    /// A few in a row fail, the first of them `among` so many from `from` on; or for long, what is done to one place.
+    /// A few in a row fail, the first of them `among` so many from `from` on; or for long, all that is done to one place, or its
+    /// writes only, or its syncs only.
     fn inject_fault(&mut self, failure: Failure, from: u64, among: usize) {
-        const PLACES: [Place; 5] = [
+        const PLACES: [Place; 7] = [
             Place::Files("STORE", ""),
             Place::Files("journal-", ""),
             Place::Files("object-", ""),
             Place::Files("object-", ".sums"),
+            Place::Files("journal-1", ""),
+            Place::Files("object-2", ""),
             Place::Room,
         ];
+        const DEEDS: [Deeds; 3] = [Deeds::All, Deeds::Writes, Deeds::Syncs];
         let first = from + self.random.below(among) as u64;
         let lasts = self.random.once_in(LASTING_ONCE_IN);
-        let (place, count) = match lasts {
+        let (place, deeds, count) = match lasts {
             // A read needs no room.
             true => {
                 let count = PLACES.len() - usize::from(failure == Failure::Read);
-                (PLACES[self.random.below(count)], LASTING_OPERATIONS)
+                let (place, deeds) = (self.random.below(count), self.random.below(DEEDS.len()));
+                (PLACES[place], DEEDS[deeds], LASTING_OPERATIONS)
             }
-            false => (Place::Anywhere, 1 + self.random.below(FAULT_OPERATIONS_MAX)),
+            false => {
+                let count = 1 + self.random.below(FAULT_OPERATIONS_MAX);
+                (Place::Anywhere, Deeds::All, count)
+            }
         };
-        let failure = if place == Place::Room {
-            Failure::NoSpace
-        } else {
-            failure
+        let (failure, deeds) = match place {
+            Place::Room => (Failure::NoSpace, Deeds::All),
+            _ => (failure, deeds),
         };
         self.disk.inject(Fault {
             operations: first..first + count as u64,
             place,
+            deeds,
             failure,
         });
     }
