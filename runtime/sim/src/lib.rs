@@ -16,7 +16,8 @@
 //! # What is promised
 //!
 //! After any cut all objects together read as after one and the same step: the last one that was reported as durable,
-//! or a later one that had begun. A call that failed counts as begun until something later is reported as durable.
+//! or a later one that had begun. A call that failed counts as begun until something later is reported as durable, be it a call
+//! that returned nothing. What it returned is committed when it is returned again.
 //!
 //! A read that fails is told, by opening and verifying too, and changes nothing: when reads work again, all is there.
 //!

@@ -182,9 +182,7 @@ impl World {
         self.start_call(task);
         // Nobody else has a turn in between.
         if self.random.once_in(AT_ONCE_ONCE_IN) {
-            while self.tasks[task].call.is_some() && !self.disk.is_frozen() {
-                self.go_on(task)?;
-            }
+            self.send(task)?;
         }
         Ok(())
     }

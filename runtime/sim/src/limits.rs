@@ -106,3 +106,7 @@ pub const AT_ONCE_ONCE_IN: usize = 3;
 
 /// One message of so many is a page of the call once more, with other bytes; and as many objects grow in the middle of a call.
 pub const AGAIN_ONCE_IN: usize = 12;
+
+/// One failed call of so many is followed at once by an empty one and by one with the same pages, which may fail and be followed
+/// as well: so rarely that it ends.
+pub const TRY_AGAIN_ONCE_IN: usize = 3;

@@ -10,15 +10,21 @@ use vmsync_core::{
 use super::{Broken, World, lost, mixed, pages::scribble};
 use crate::{
     history::{Contents, print},
-    limits::AGAIN_ONCE_IN,
+    limits::{AGAIN_ONCE_IN, TRY_AGAIN_ONCE_IN},
     task::Call,
 };
 
 impl World {
+    /// Begins a call with all pages of `task` that are dirty, or some.
     pub(super) fn start_call(&mut self, task: usize) {
         let random = &mut self.random;
         let all = random.once_in(2);
         let pages = self.tasks[task].capture(|| all || !random.once_in(4));
+        let synchronous = !random.once_in(4);
+        self.begin_call(task, pages, synchronous);
+    }
+
+    fn begin_call(&mut self, task: usize, pages: Vec<(String, usize, Vec<u8>)>, synchronous: bool) {
         let mut objects: Vec<String> = pages.iter().map(|(name, ..)| name.clone()).collect();
         objects.dedup();
         if objects.is_empty() {
@@ -27,7 +33,7 @@ impl World {
         let id = CallId(self.number());
         self.tasks[task].call = Some(Call {
             id,
-            synchronous: !self.random.once_in(4),
+            synchronous,
             invalidate: self.random.once_in(4),
             pages,
             returned: 0,
@@ -36,6 +42,27 @@ impl World {
             objects,
             synchronized: 0,
         });
+    }
+
+    /// Sends all messages of the call that `task` is in, while nobody else has a turn.
+    pub(super) fn send(&mut self, task: usize) -> Result<(), Broken> {
+        while self.tasks[task].call.is_some() && !self.disk.is_frozen() {
+            self.go_on(task)?;
+        }
+        Ok(())
+    }
+
+    /// What a task may do when a call failed: it calls with nothing, which must not say that what is lost is safe; then with all
+    /// that is dirty, and what the failed call returned is committed as if it had not been returned before.
+    fn try_again(&mut self, task: usize) -> Result<(), Broken> {
+        for dirty in [false, true] {
+            if !self.disk.is_frozen() {
+                let pages = self.tasks[task].capture(|| dirty);
+                self.begin_call(task, pages, true);
+                self.send(task)?;
+            }
+        }
+        Ok(())
     }
 
     /// Sends the next message of the call that `task` is in.
@@ -199,7 +226,11 @@ impl World {
             // What was lost meanwhile, the call may rest on.
             self.refused(call.failed, &error, &what)?;
             self.tasks[task].mark_dirty(&call.pages);
-            return self.failed(start, &would, &what);
+            self.failed(start, &would, &what)?;
+            return match self.random.once_in(TRY_AGAIN_ONCE_IN) {
+                true => self.try_again(task),
+                false => Ok(()),
+            };
         }
         self.supplied = would;
         if call.invalidate {
