@@ -236,6 +236,9 @@ pub fn cut_everywhere(
     for index in 0..=life.trace.len() {
         counts.cuts += 1;
         for choice in choices(&platter, random) {
+            if life.look_once_in > 1 && !random.once_in(life.look_once_in) {
+                continue;
+            }
             counts.survivors += 1;
             let image = platter.cut(&choice);
             let fail = |broken| {

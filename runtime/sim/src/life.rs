@@ -29,7 +29,7 @@ use crate::{
     canary::Canary,
     disk::SimDisk,
     history::{Breach, Contents, History, Print},
-    limits::{AT_ONCE_ONCE_IN, KILL_ONCE_IN, REMAP_ONCE_IN, TASKS, TURNS},
+    limits::{AT_ONCE_ONCE_IN, KILL_ONCE_IN, REMAP_ONCE_IN, TASKS},
     platter::{Change, Image},
     random::Random,
     shape::Shape,
@@ -45,6 +45,8 @@ pub type Broken = (Breach, String);
 pub struct Life {
     /// The page size of the store.
     pub page_size: PageSize,
+    /// Of the disks that cuts leave one in so many is looked at.
+    pub look_once_in: usize,
     /// The disk before.
     pub base: Image,
     /// What was done to it.
@@ -96,7 +98,7 @@ impl Life {
             faulty,
         };
         world.begin()?;
-        for turn in 0..TURNS {
+        for turn in 0..shape.turns {
             world
                 .turn(turn)
                 .map_err(|(breach, why)| (breach, format!("in turn {turn}: {why}")))?;
@@ -105,6 +107,7 @@ impl Life {
         let faults = world.disk.failed();
         Ok(Self {
             page_size: shape.page_size,
+            look_once_in: shape.look_once_in,
             base: base.clone(),
             trace: world.disk.take_trace(),
             history: world.history,
@@ -116,12 +119,13 @@ impl Life {
     ///
     /// # Errors
     /// That it does not open.
-    pub fn recovery(base: &Image, state: &Print, page_size: PageSize, seed: u64) -> Result<Self, Broken> {
+    pub fn recovery(shape: &Shape, base: &Image, state: &Print, seed: u64) -> Result<Self, Broken> {
         let disk = SimDisk::traced(base, seed);
-        let store = FileStore::open_on(Arc::new(disk.clone()), &options(page_size));
+        let store = FileStore::open_on(Arc::new(disk.clone()), &options(shape.page_size));
         drop(store.map_err(|error| lost(format!("the store does not open: {error}")))?);
         Ok(Self {
-            page_size,
+            page_size: shape.page_size,
+            look_once_in: shape.look_once_in,
             base: base.clone(),
             trace: disk.take_trace(),
             history: History::from(Some(state.clone())),

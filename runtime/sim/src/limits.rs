@@ -1,6 +1,6 @@
 //! Every bound of the simulator and its reason.
 
-use vmsync_pager_file::limits::SECTOR_BYTES;
+use vmsync_pager_file::limits::{GROUP_BYTES_MAX, SECTOR_BYTES};
 
 /// Objects that tasks use; more than tasks, so that some are always free to be opened, and calls cover several.
 pub const NAMES: [&str; 5] = ["alpha", "beta", "gamma", "delta", "epsilon"];
@@ -17,7 +17,8 @@ pub const PAGES_MAX: usize = 6;
 /// Pages that an object grows to where pages are large: few, so that a disk is copied quickly.
 pub const PAGES_LARGE_MAX: usize = 2;
 
-/// Pages that an object of many begins with: its checksums lie in three sectors.
+/// Pages that an object of many begins with: its checksums lie in three sectors, and where they are large, all of them are more
+/// than a group of calls may have.
 pub const PAGES_WIDE: usize = 2 * SUMS_IN_SECTOR + 2;
 
 /// Objects of a run that has one of many pages.
@@ -31,6 +32,12 @@ pub const NEIGHBOURS_MAX: usize = 6;
 
 /// Turns that the tasks of one life get together: enough for a few checkpoints on the smallest segments.
 pub const TURNS: usize = 90;
+
+/// Turns of a life on a large disk: enough for some large calls.
+pub const TURNS_LARGE: usize = 30;
+
+/// Of the disks that cuts leave of a large one, one in so many is looked at: each takes some 20 ms.
+pub const LOOK_LARGE_ONCE_IN: usize = 32;
 
 /// Lives that follow each other on one disk, each on what a power cut left of the one before.
 pub const LIVES: usize = 3;
@@ -110,3 +117,5 @@ pub const AGAIN_ONCE_IN: usize = 12;
 /// One failed call of so many is followed at once by an empty one and by one with the same pages, which may fail and be followed
 /// as well: so rarely that it ends.
 pub const TRY_AGAIN_ONCE_IN: usize = 3;
+
+const _: () = assert!(PAGES_WIDE * (64 << 10) > GROUP_BYTES_MAX);

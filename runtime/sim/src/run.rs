@@ -2,7 +2,6 @@
 //! behind it that are cut as well.
 
 use twox_hash::XxHash3_64;
-use vmsync_core::PageSize;
 
 use crate::{
     canary::Canary,
@@ -48,7 +47,7 @@ pub fn run(seed: u64, canary: Option<Canary>) -> Outcome {
                 break;
             }
         };
-        match outcome.examine(life, canary, &mut past, &mut random) {
+        match outcome.examine(&shape, life, canary, &mut past, &mut random) {
             Ok((left, found)) => (base, state) = (left, found),
             Err((breach, why)) => {
                 outcome.violation = Some((breach, format!("life {number}, {why}")));
@@ -65,6 +64,7 @@ impl Outcome {
     /// Cuts `life` everywhere; a disk that it left, for the next life, and what that holds.
     fn examine(
         &mut self,
+        shape: &Shape,
         mut life: Life,
         canary: Option<Canary>,
         past: &mut Vec<Print>,
@@ -87,7 +87,8 @@ impl Outcome {
                 left = Some(platter.cut(&choices[random.below(choices.len())]));
             }
             let untold = canary.and_then(Canary::untold);
-            let damages = canary.is_none() || untold.is_some();
+            // Damage is the same whatever the size.
+            let damages = (canary.is_none() || untold.is_some()) && life.look_once_in == 1;
             match damages && life.faults == 0 && random.once_in(DAMAGE_ONCE_IN) {
                 true => damage_at(&life, (index, platter), earlier, random, (seen, untold)),
                 false => Ok(()),
@@ -98,7 +99,7 @@ impl Outcome {
         let left = left.expect("every index was met");
         match find(&left, life.page_size, Look::Verify)? {
             Finding::Holds(found) => {
-                self.cut_recoveries((&left, life.page_size), &found, canary, random)?;
+                self.cut_recoveries(shape, (&left, &found), canary, random)?;
                 Ok((left, Some(found)))
             }
             _ => Ok((left, None)),
@@ -108,14 +109,14 @@ impl Outcome {
     /// Cuts the recovery of `image`, which holds `state`, everywhere; and the recovery of what one of those cuts leaves; and so on.
     fn cut_recoveries(
         &mut self,
-        (image, page_size): (&Image, PageSize),
-        state: &Print,
+        shape: &Shape,
+        (image, state): (&Image, &Print),
         canary: Option<Canary>,
         random: &mut Random,
     ) -> Result<(), Broken> {
         let mut image = image.clone();
         for number in 0..RECOVERIES {
-            let mut life = Life::recovery(&image, state, page_size, random.number())?;
+            let mut life = Life::recovery(shape, &image, state, random.number())?;
             if let Some(canary) = canary {
                 canary.spoil(&mut life);
             }

@@ -5,6 +5,8 @@
 //!   seed mod 32 = 13   an object of many pages: so do its checksums
 //!   seed mod 32 = 14   pages of 16 KiB
 //!   seed mod 32 = 30   pages of 64 KiB
+//!   seed mod 256 = 222 so many of them that a call is larger than a group of calls, and is a group of its own; a short life, in
+//!                      which few of the disks are looked at, for each takes as long as a hundred small ones
 //!   an odd number of ones in it   what is durable waits for its images until a task tidies up, as with the store's own threads
 //! ```
 
@@ -13,7 +15,10 @@ use std::ops::Range;
 use vmsync_core::{PageSize, abi::NAME_BYTES_MAX};
 use vmsync_pager_file::Background;
 
-use crate::limits::{NAMES, NAMES_WIDE, PAGES_FIRST_MAX, PAGES_LARGE_MAX, PAGES_MAX, PAGES_WIDE};
+use crate::limits::{
+    LOOK_LARGE_ONCE_IN, NAMES, NAMES_WIDE, PAGES_FIRST_MAX, PAGES_LARGE_MAX, PAGES_MAX, PAGES_WIDE, TURNS,
+    TURNS_LARGE,
+};
 
 /// See the head of the file.
 #[derive(Clone, Debug)]
@@ -26,6 +31,10 @@ pub struct Shape {
     pub names: Vec<String>,
     /// Pages of the first of them where it has many.
     pub pages_wide: Option<usize>,
+    /// Turns of a life.
+    pub turns: usize,
+    /// Of the disks that cuts leave one in so many is looked at.
+    pub look_once_in: usize,
 }
 
 impl Shape {
@@ -37,7 +46,8 @@ impl Shape {
             _ => PageSize::KIB_4,
         };
         let length = if seed % 4 == 3 { NAME_BYTES_MAX } else { 0 };
-        let pages_wide = (seed % 32 == 13).then_some(PAGES_WIDE);
+        let is_large = seed % 256 == 222;
+        let pages_wide = (seed % 32 == 13 || is_large).then_some(PAGES_WIDE);
         // With few others it is open most of the time.
         let count = if pages_wide.is_some() {
             NAMES_WIDE
@@ -53,6 +63,8 @@ impl Shape {
             },
             names: names.map(|name| format!("{name:-<length$}")).collect(),
             pages_wide,
+            turns: if is_large { TURNS_LARGE } else { TURNS },
+            look_once_in: if is_large { LOOK_LARGE_ONCE_IN } else { 1 },
         }
     }
 

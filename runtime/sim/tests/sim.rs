@@ -1,6 +1,13 @@
 //! A few seeds of the simulator, that it finds bugs, and that a seed is a run.
 
-use vmsync_sim::{canary::Canary, run::run};
+use vmsync_pager_file::limits::GROUP_BYTES_MAX;
+use vmsync_sim::{
+    canary::Canary,
+    life::Life,
+    platter::{Change, Image},
+    run::run,
+    shape::Shape,
+};
 
 #[test]
 fn no_power_cut_breaks_a_promise() {
@@ -42,4 +49,16 @@ fn the_same_seed_is_the_same_run() {
     assert_eq!(run(7, None).trace_sum, run(7, None).trace_sum);
     assert_eq!(sum(7), sum(7));
     assert_ne!(sum(7), sum(8));
+}
+
+#[test]
+fn some_seeds_have_calls_that_are_larger_than_a_group() {
+    let shape = Shape::of(222);
+    let is_large =
+        |change: &Change| matches!(change, Change::Write(_, _, bytes) if bytes.len() > GROUP_BYTES_MAX);
+    let has_one = |seed| {
+        let life = Life::record(&shape, &Image::new(), None, seed, false, None);
+        life.is_ok_and(|life| life.trace.iter().any(is_large))
+    };
+    assert!((1..=4).any(has_one));
 }

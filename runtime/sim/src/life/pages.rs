@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use vmsync_core::{abi::VmProt, pager::Pager};
+use vmsync_pager_file::limits::GROUP_BYTES_MAX;
 
 use super::{Broken, World, mixed};
 use crate::{
@@ -24,11 +25,25 @@ impl World {
         for _ in 0..=self.random.below(4) {
             let names: Vec<String> = self.tasks[task].open.keys().cloned().collect();
             let name = &names[self.random.below(names.len())];
-            for page in some_pages(
-                &mut self.random,
-                self.supplied[name].bytes.len() / self.shape.page(),
-            ) {
+            let bytes = self.supplied[name].bytes.len();
+            if bytes > GROUP_BYTES_MAX && self.random.once_in(2) {
+                self.rewrite(task, name)?;
+                continue;
+            }
+            for page in some_pages(&mut self.random, bytes / self.shape.page()) {
                 self.change_page(task, name, page)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores to all bytes of an object.
+    fn rewrite(&mut self, task: usize, name: &str) -> Result<(), Broken> {
+        for page in 0..self.supplied[name].bytes.len() / self.shape.page() {
+            self.change_page(task, name, page)?;
+            let resident = self.tasks[task].open.get_mut(name).expect("one of its names");
+            if let Some(resident) = resident.resident.get_mut(&page) {
+                self.random.fill(&mut resident.bytes);
             }
         }
         Ok(())
