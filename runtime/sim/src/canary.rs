@@ -1,20 +1,18 @@
 //! Bugs that the simulator must find, at least one for each fault of its model.
 //!
 //! ```text
-//!   missing or late syncs     change what reached the disk and when: the trace is spoilt, and cut          lost, reordered, torn writes
+//!   missing or late syncs,    change what reached the disk and when: the trace is spoilt, and cut          lost, reordered, torn writes
+//!   steps in another order    [trace]
 //!   a failure that is ignored the disk does not tell the store of it                                       EIO, also of reads, ENOSPC, short writes, failed syncs
 //!   damage that is not told   the disk is damaged, and nobody verifies it                                  rot, misdirected and phantom writes
 //!   what is not looked at     the disk hides it                                                            broken headers and records of the journal
+//!   what a process forgets    the next one finds a segment as it was before the last write                 killed processes
+//!   a success of nothing      the store is not asked                                                       failed calls
 //! ```
 
-use std::collections::BTreeMap;
+mod trace;
 
-use crate::{
-    damage::Damage,
-    disk::Failure,
-    life::Life,
-    platter::{Change, FileNumber},
-};
+use crate::{damage::Damage, disk::Failure};
 
 /// A bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +27,22 @@ pub enum Canary {
     StoreNotSynced,
     /// The sync of names does nothing.
     NamesNotSynced,
+    /// One sync of each life does nothing.
+    OneSyncSkipped,
+    /// The name of one image of each life never arrives.
+    CreationLost,
+    /// Two writes to one place of an image, with no sync in between, arrive in the other order.
+    WritesSwapped,
+    /// An image is removed before the record that removes the object is durable.
+    RemovedEarly,
+    /// The superblock frees segments before images and checksums have durably what is in them.
+    FreedEarly,
+    /// A segment is used again before the superblock that frees it is written.
+    ReusedEarly,
+    /// A segment is what it was before its last write when a process begins.
+    SegmentOld,
+    /// A call of nothing, where nothing is queued, is answered without asking the store.
+    EmptyUnasked,
     /// Pages go into the images before the record that changes them is durable.
     ImagesEarly,
     /// Operations that fail this way count as done.
@@ -42,12 +56,20 @@ pub enum Canary {
 
 impl Canary {
     /// All of them, by the name that the command knows.
-    pub const ALL: [(&'static str, Self); 16] = [
+    pub const ALL: [(&'static str, Self); 24] = [
         ("journal-not-synced", Self::JournalNotSynced),
         ("images-not-synced", Self::ImagesNotSynced),
         ("sums-not-synced", Self::SumsNotSynced),
         ("store-not-synced", Self::StoreNotSynced),
         ("names-not-synced", Self::NamesNotSynced),
+        ("one-sync-skipped", Self::OneSyncSkipped),
+        ("creation-lost", Self::CreationLost),
+        ("writes-swapped", Self::WritesSwapped),
+        ("removed-early", Self::RemovedEarly),
+        ("freed-early", Self::FreedEarly),
+        ("reused-early", Self::ReusedEarly),
+        ("segment-old", Self::SegmentOld),
+        ("empty-unasked", Self::EmptyUnasked),
         ("images-early", Self::ImagesEarly),
         ("eio-ignored", Self::Ignored(Failure::Io)),
         ("enospc-ignored", Self::Ignored(Failure::NoSpace)),
@@ -72,7 +94,10 @@ impl Canary {
 
     /// Whether the bug shows only where operations fail.
     pub fn needs_faults(self) -> bool {
-        matches!(self, Self::Ignored(_) | Self::FailedSyncIgnored)
+        matches!(
+            self,
+            Self::Ignored(_) | Self::FailedSyncIgnored | Self::EmptyUnasked
+        )
     }
 
     /// The damage that is not told.
@@ -80,71 +105,6 @@ impl Canary {
         match self {
             Self::Untold(damage) => Some(damage),
             _ => None,
-        }
-    }
-
-    /// Makes `life` one of a store with the bug. The number of changes stays, so that the history fits.
-    pub fn spoil(self, life: &mut Life) {
-        let names = names(life);
-        let is = |file: &FileNumber, want: fn(&str) -> bool| names.get(file).is_some_and(|name| want(name));
-        let nothing = || Change::Write(0, 0, [].into());
-        if self == Self::ImagesEarly {
-            return images_early(
-                &mut life.trace,
-                |file| is(file, is_image),
-                |file| is(file, is_journal),
-            );
-        }
-        for change in &mut life.trace {
-            let hit = match (self, &*change) {
-                (Self::JournalNotSynced, Change::Sync(file)) => is(file, is_journal),
-                (Self::ImagesNotSynced, Change::Sync(file)) => is(file, is_image),
-                (Self::SumsNotSynced, Change::Sync(file)) => is(file, |name| name.ends_with(".sums")),
-                (Self::StoreNotSynced, Change::Sync(file)) => is(file, |name| name == "STORE"),
-                (Self::NamesNotSynced, Change::SyncNames) => true,
-                _ => false,
-            };
-            if hit {
-                *change = nothing();
-            }
-        }
-    }
-}
-
-fn is_journal(name: &str) -> bool {
-    name.starts_with("journal-")
-}
-
-fn is_image(name: &str) -> bool {
-    name.starts_with("object-") && !name.ends_with(".sums")
-}
-
-/// The name of every file that the life had.
-fn names(life: &Life) -> BTreeMap<FileNumber, String> {
-    let mut names: BTreeMap<FileNumber, String> = (0..).zip(life.base.keys().cloned()).collect();
-    for change in &life.trace {
-        if let Change::Create(name, file) = change {
-            names.insert(*file, name.clone());
-        }
-    }
-    names
-}
-
-/// Moves writes of images that directly follow a sync of the journal in front of it.
-fn images_early(
-    trace: &mut [Change],
-    is_image: impl Fn(&FileNumber) -> bool,
-    is_journal: impl Fn(&FileNumber) -> bool,
-) {
-    let mut sync = None;
-    for index in 0..trace.len() {
-        match (&trace[index], sync) {
-            (Change::Sync(file), _) if is_journal(file) => sync = Some(index),
-            (Change::Write(file, ..), Some(at)) if is_image(file) => {
-                trace[at..=index].rotate_right(1);
-                sync = Some(at + 1);
-            }
-            _ => sync = None,
         }
     }
 }

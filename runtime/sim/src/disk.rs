@@ -83,8 +83,10 @@ struct State {
     file_next: FileNumber,
     trace: Option<Vec<Change>>,
     faults: Vec<Fault>,
-    /// Failures that are not told.
+    /// Failures that are not told, and what a process forgets.
     bug: Option<Canary>,
+    /// What a segment was before its last write, where that is forgotten.
+    segment_before: Option<(FileNumber, Arc<Vec<u8>>)>,
     failed: u64,
     operations: u64,
     reads: u64,
@@ -148,7 +150,7 @@ impl SimDisk {
         self.state().failed
     }
 
-    /// Keeps failures from the store that `bug` ignores.
+    /// Keeps failures from the store that `bug` ignores, and from processes what it forgets.
     pub fn spoil(&self, bug: Option<Canary>) {
         self.state().bug = bug;
     }
@@ -182,6 +184,10 @@ impl SimDisk {
     /// A new process: no locks are left of the one before.
     pub fn thaw(&self) {
         let mut state = self.state();
+        if let Some((file, content)) = state.segment_before.take() {
+            state.apply(Change::Write(file, 0, content.as_slice().into()));
+            state.segment_before = None;
+        }
         (state.frozen_from, state.writer, state.readers) = (None, false, 0);
     }
 
@@ -304,13 +310,23 @@ impl State {
                 self.file_next = self.file_next.max(file + 1);
             }
             Change::Remove(name) => drop(self.names.remove(name)),
-            Change::Write(file, offset, bytes) => write(self.content(*file), *offset, bytes),
+            Change::Write(file, offset, bytes) => {
+                if self.bug == Some(Canary::SegmentOld) && self.is_segment(*file) {
+                    self.segment_before = Some((*file, self.files[file].clone()));
+                }
+                write(self.content(*file), *offset, bytes);
+            }
             Change::SetLength(file, length) => self.content(*file).resize(*length, 0),
             Change::SyncNames | Change::Sync(_) | Change::Lose(..) => {}
         }
         if let Some(trace) = &mut self.trace {
             trace.push(change);
         }
+    }
+
+    fn is_segment(&self, file: FileNumber) -> bool {
+        let mut names = self.names.iter();
+        names.any(|(name, number)| *number == file && name.starts_with("journal-"))
     }
 
     fn content(&mut self, file: FileNumber) -> &mut Vec<u8> {

@@ -57,7 +57,8 @@
 //! Neither: a sync that reports success and does nothing. No store on one disk survives it; here it is a canary, and what it
 //! loses is damage to be told.
 //!
-//! Each fault has a bug that must be found ([`canary`]): a store that forgets a sync, ignores a failure, or is not verified.
+//! Each fault has a bug that must be found ([`canary`]): a store that forgets a sync, ignores a failure, or is not verified. So does
+//! each order of steps without which a power cut breaks the promise.
 //!
 //! # Invariants
 //!

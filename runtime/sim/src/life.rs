@@ -68,6 +68,7 @@ struct World {
     random: Random,
     numbers: u64,
     faulty: bool,
+    bug: Option<Canary>,
 }
 
 impl Life {
@@ -96,6 +97,7 @@ impl Life {
             random: Random::new(seed),
             numbers: 1 << 32,
             faulty,
+            bug,
         };
         world.begin()?;
         for turn in 0..shape.turns {

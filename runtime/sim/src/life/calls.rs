@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use vmsync_core::{
     ByteRange, PagerError,
-    pager::{CallId, Pager, ReturnFlags, Run, SynchronizeFlags},
+    pager::{CallId, MemoryObjectControl, Pager, ReturnFlags, Run, SynchronizeFlags},
 };
 
-use super::{Broken, World, lost, mixed, pages::scribble};
+use super::{Broken, World, judge::same_bytes, lost, mixed, pages::scribble};
 use crate::{
+    canary::Canary,
     history::{Contents, print},
     limits::{AGAIN_ONCE_IN, TRY_AGAIN_ONCE_IN},
     task::Call,
@@ -129,7 +130,18 @@ impl World {
         };
         let (object, range) = (self.tasks[task].open[name].object, self.range(name));
         let start = self.disk.position();
-        let answer = store.synchronize(call.id, object, range, flags);
+        let is_unasked = self.bug == Some(Canary::EmptyUnasked)
+            && call.pages.is_empty()
+            && same_bytes(&self.firm, &self.supplied);
+        let answer = match is_unasked {
+            true => {
+                let _ = self.tasks[task].open[name]
+                    .ear
+                    .synchronize_completed(range, Ok(()));
+                Ok(())
+            }
+            false => store.synchronize(call.id, object, range, flags),
+        };
         if more {
             answer.map_err(|error| lost(format!("a synchronize with more to come: {error}")))?;
             self.tasks[task].call = Some(call);

@@ -148,7 +148,7 @@ impl World {
 }
 
 /// Whether both hold the same bytes, whatever the catalog says.
-fn same_bytes(one: &Contents, other: &Contents) -> bool {
+pub(super) fn same_bytes(one: &Contents, other: &Contents) -> bool {
     let same =
         |(name, object): (&String, &Object)| other.get(name).is_some_and(|found| object.bytes == found.bytes);
     one.len() == other.len() && one.iter().all(same)
