@@ -137,15 +137,7 @@ impl Client {
     /// # Errors
     /// The pager's answer or the completion's result.
     pub fn sync(&self, call: CallId, first: u64, count: u64) -> Result<(), PagerError> {
-        self.synchronize(
-            call,
-            (first, count),
-            SynchronizeFlags {
-                synchronous: true,
-                more: false,
-                nowait: false,
-            },
-        )?;
+        self.synchronize(call, (first, count), SynchronizeFlags::SYNCHRONOUS)?;
         self.recorder.wait(self.range(first, count))
     }
 

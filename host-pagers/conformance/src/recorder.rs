@@ -152,11 +152,7 @@ impl Recorder {
                 .inspect_err(|_| pager.abort(call))?;
         }
         let range = ByteRange::new(start, end);
-        let flags = SynchronizeFlags {
-            synchronous: true,
-            more: false,
-            nowait: false,
-        };
+        let flags = SynchronizeFlags::SYNCHRONOUS;
         self.synchronize(pager, call, object, range, flags)
             .inspect_err(|_| pager.abort(call))?;
         self.wait(range)

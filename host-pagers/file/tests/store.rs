@@ -350,15 +350,7 @@ fn a_clean_close_leaves_an_empty_journal() {
     let call = Client::call();
     object.give_full(call, 2, 9);
     object
-        .synchronize(
-            call,
-            (2, 1),
-            SynchronizeFlags {
-                synchronous: false,
-                more: false,
-                nowait: false,
-            },
-        )
+        .synchronize(call, (2, 1), SynchronizeFlags::ASYNCHRONOUS)
         .unwrap();
     drop((object, store));
     let summary = inspect(folder.path()).unwrap();
@@ -389,15 +381,7 @@ fn queued_calls_are_written_within_their_delay() {
     let call = Client::call();
     object.give_full(call, 0, 1);
     object
-        .synchronize(
-            call,
-            (0, 1),
-            SynchronizeFlags {
-                synchronous: false,
-                more: false,
-                nowait: false,
-            },
-        )
+        .synchronize(call, (0, 1), SynchronizeFlags::ASYNCHRONOUS)
         .unwrap();
     let begun = std::time::Instant::now();
     while store.stats().records == records {

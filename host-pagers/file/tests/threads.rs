@@ -156,17 +156,6 @@ fn cut_off(faults: bool) {
     own.iter().for_each(|client| client.recorder.assert_exact());
 }
 
-const ASYNCHRONOUS: SynchronizeFlags = SynchronizeFlags {
-    synchronous: false,
-    more: false,
-    nowait: false,
-};
-
-const SYNCHRONOUS: SynchronizeFlags = SynchronizeFlags {
-    synchronous: true,
-    ..ASYNCHRONOUS
-};
-
 const DIRTY: ReturnFlags = ReturnFlags {
     dirty: true,
     kernel_copy: true,
@@ -246,7 +235,7 @@ fn fill_page(store: &FileStore, byte: u8, flags: SynchronizeFlags) {
 fn who_commits(store: &FileStore, answers: &mpsc::Receiver<Option<String>>, nowait: bool) -> Option<String> {
     let flags = SynchronizeFlags {
         nowait,
-        ..SYNCHRONOUS
+        ..SynchronizeFlags::SYNCHRONOUS
     };
     let range = ByteRange::new(0, PAGE as u64);
     store
@@ -273,9 +262,9 @@ fn calls_that_come_during_a_flush_share_the_next() {
     // Who flushes has the role until it has told the outcome.
     *control.first.lock().unwrap() = Some(Box::new(move || {
         let store = weak.upgrade().expect("a call is under way");
-        (0..CALLS).for_each(|number| fill_page(&store, 100 + number as u8, SYNCHRONOUS));
+        (0..CALLS).for_each(|number| fill_page(&store, 100 + number as u8, SynchronizeFlags::SYNCHRONOUS));
     }));
-    fill_page(&store, 1, SYNCHRONOUS);
+    fill_page(&store, 1, SynchronizeFlags::SYNCHRONOUS);
     assert_eq!(answers.try_iter().count() as u64, 1 + CALLS);
     let after = store.stats();
     let (calls, syncs) = (after.calls - before.calls, after.syncs - before.syncs);
@@ -321,9 +310,8 @@ fn no_call_that_is_left_to_the_thread_is_forgotten() {
                     let call = Client::call();
                     object.give_full(call, 0, round as u8);
                     let flags = SynchronizeFlags {
-                        synchronous: true,
-                        more: false,
                         nowait: true,
+                        ..SynchronizeFlags::SYNCHRONOUS
                     };
                     object.synchronize(call, (0, 1), flags).unwrap();
                     object.recorder.wait(object.range(0, 1)).unwrap();
@@ -351,11 +339,7 @@ fn pages_wait_before_they_are_put_into_the_image() {
         for page in 0..PAGES {
             object.give(call, 2 * page, &[number; PAGE]).unwrap();
         }
-        let flags = SynchronizeFlags {
-            synchronous: true,
-            more: false,
-            nowait: false,
-        };
+        let flags = SynchronizeFlags::SYNCHRONOUS;
         object.synchronize(call, (0, 2 * PAGES), flags).unwrap();
         object.recorder.wait(object.range(0, 2 * PAGES)).unwrap();
         thread::sleep(Duration::from_millis(20));
@@ -423,9 +407,13 @@ fn a_checkpoint_that_takes_long_keeps_no_call_waiting() {
     // Who waits need not be the store's thread.
     let flags = SynchronizeFlags {
         nowait: true,
-        ..SYNCHRONOUS
+        ..SynchronizeFlags::SYNCHRONOUS
     };
-    for (byte, flags) in [(6, SYNCHRONOUS), (7, flags), (8, ASYNCHRONOUS)] {
+    for (byte, flags) in [
+        (6, SynchronizeFlags::SYNCHRONOUS),
+        (7, flags),
+        (8, SynchronizeFlags::ASYNCHRONOUS),
+    ] {
         let (call, records) = (Client::call(), store.stats().records);
         object.give_full(call, 0, byte);
         object.synchronize(call, (0, 1), flags).unwrap();
@@ -459,7 +447,9 @@ fn a_panic_while_a_loss_is_told_is_told_from_then_on() {
     });
     let call = Client::call();
     object.give_full(call, 0, 1);
-    object.synchronize(call, (0, 1), SYNCHRONOUS).unwrap();
+    object
+        .synchronize(call, (0, 1), SynchronizeFlags::SYNCHRONOUS)
+        .unwrap();
     let error = object.try_commit_full(0, 2).unwrap_err();
     assert!(error.message.contains("open it again"), "{error}");
 }
@@ -479,7 +469,9 @@ fn calls_that_follow_each_other_quickly_are_written_all_the_same() {
     for number in 0_u64.. {
         let call = Client::call();
         object.give_full(call, 0, number as u8);
-        object.synchronize(call, (0, 1), ASYNCHRONOUS).unwrap();
+        object
+            .synchronize(call, (0, 1), SynchronizeFlags::ASYNCHRONOUS)
+            .unwrap();
         object.recorder.wait(object.range(0, 1)).unwrap();
         if store.stats().records > before {
             break;
@@ -506,11 +498,11 @@ fn a_store_that_its_own_thread_lets_go_of_writes_what_is_queued() {
             thread::yield_now();
         }
         // It lets go of the store as the last.
-        fill_page(&own, 7, ASYNCHRONOUS);
+        fill_page(&own, 7, SynchronizeFlags::ASYNCHRONOUS);
     }));
     let flags = SynchronizeFlags {
         nowait: true,
-        ..SYNCHRONOUS
+        ..SynchronizeFlags::SYNCHRONOUS
     };
     fill_page(&store, 6, flags);
     drop(store);

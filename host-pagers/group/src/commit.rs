@@ -386,11 +386,7 @@ mod tests {
         store
             .data_return(CallId(1), ObjectId(1), 0, &[1; 4096], flags)
             .unwrap();
-        let asynchronous = SynchronizeFlags {
-            synchronous: false,
-            more: false,
-            nowait: false,
-        };
+        let asynchronous = SynchronizeFlags::ASYNCHRONOUS;
         let range = ByteRange::new(0, page_size.bytes());
         store
             .synchronize(CallId(1), ObjectId(1), range, asynchronous)

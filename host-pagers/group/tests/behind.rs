@@ -17,17 +17,10 @@ use vmsync_pager_group::{Batch, Contents, Engine, Options, Pages, Place, Result,
 
 const WAIT: Duration = Duration::from_secs(30);
 
-const ASYNCHRONOUS: SynchronizeFlags = SynchronizeFlags {
-    synchronous: false,
-    more: false,
-    nowait: false,
-};
-
 /// The store's thread commits it.
-const SYNCHRONOUS: SynchronizeFlags = SynchronizeFlags {
-    synchronous: true,
-    more: false,
+const BY_THREAD: SynchronizeFlags = SynchronizeFlags {
     nowait: true,
+    ..SynchronizeFlags::SYNCHRONOUS
 };
 
 /// Pages in memory, and what the next commit waits for before it fails.
@@ -93,7 +86,9 @@ fn queue(client: &Client, byte: u8) {
     let call = Client::call();
     client.give_full(call, 0, byte);
     client.give_full(call, 1, byte);
-    client.synchronize(call, (0, 2), ASYNCHRONOUS).unwrap();
+    client
+        .synchronize(call, (0, 2), SynchronizeFlags::ASYNCHRONOUS)
+        .unwrap();
     client.recorder.wait(client.range(0, 2)).unwrap();
 }
 
@@ -137,7 +132,7 @@ fn what_is_queued_behind_a_call_that_is_lost_fails_with_it() {
     // It has the first page only, for the second one is in the call before.
     let call = Client::call();
     client.give_full(call, 0, 3);
-    client.synchronize(call, (0, 2), SYNCHRONOUS).unwrap();
+    client.synchronize(call, (0, 2), BY_THREAD).unwrap();
     go_on.send(()).unwrap();
     assert!(is_full(client.recorder.wait(client.range(0, 2))));
     assert_lost(&client);

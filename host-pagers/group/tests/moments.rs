@@ -99,9 +99,8 @@ fn a_caller_with_other_work_does_not_wait_for_the_engine() {
         let call = Client::call();
         client.give_full(call, 0, byte);
         let flags = SynchronizeFlags {
-            synchronous: true,
-            more: false,
             nowait: true,
+            ..SynchronizeFlags::SYNCHRONOUS
         };
         client.synchronize(call, (0, 1), flags).unwrap();
         // The engine waits for this; were it this thread that commits, it would wait in vain.
@@ -119,11 +118,7 @@ fn a_read_shows_a_call_as_a_whole_or_not_at_all() {
     // A call of the first page is queued.
     let call = Client::call();
     client.give_full(call, 0, 1);
-    let flags = SynchronizeFlags {
-        synchronous: false,
-        more: false,
-        nowait: false,
-    };
+    let flags = SynchronizeFlags::ASYNCHRONOUS;
     client.synchronize(call, (0, 1), flags).unwrap();
     client.recorder.wait(client.range(0, 1)).unwrap();
     // The next one, of both pages, is committed with it while both are read: the engine has them before the store knows.
@@ -164,9 +159,8 @@ fn an_engine_that_panics_ends_the_store_and_every_call() {
     let call = Client::call();
     client.give_full(call, 0, 1);
     let flags = SynchronizeFlags {
-        synchronous: true,
-        more: false,
         nowait: true,
+        ..SynchronizeFlags::SYNCHRONOUS
     };
     client.synchronize(call, (0, 1), flags).unwrap();
     assert!(gone(client.recorder.wait(client.range(0, 1))));

@@ -245,11 +245,7 @@ fn an_asynchronous_failure_is_told() {
     disk.fail(Plan::OneWrite, 0);
     let call = Client::call();
     client.give_full(call, 0, 2);
-    let flags = SynchronizeFlags {
-        synchronous: false,
-        more: false,
-        nowait: false,
-    };
+    let flags = SynchronizeFlags::ASYNCHRONOUS;
     client.synchronize(call, (0, 2), flags).unwrap();
     client.recorder.wait(client.range(0, 2)).unwrap();
     assert_eq!(kind(store.flush()), Some(PagerErrorKind::NoSpace));

@@ -236,11 +236,7 @@ fn an_asynchronous_call_becomes_durable_by_itself() {
     let client = client(&store, "object", 2);
     let call = Client::call();
     client.give_full(call, 1, 9);
-    let flags = SynchronizeFlags {
-        synchronous: false,
-        more: false,
-        nowait: false,
-    };
+    let flags = SynchronizeFlags::ASYNCHRONOUS;
     client.synchronize(call, (0, 2), flags).unwrap();
     client.recorder.wait(client.range(0, 2)).unwrap();
     client.assert_full(1, 9);

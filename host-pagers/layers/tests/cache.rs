@@ -22,11 +22,6 @@ use vmsync_pager_memory::MemoryPager;
 
 const PAGES: u64 = 20;
 const LARGE_PAGES: u64 = 2000;
-const ASYNCHRONOUS: SynchronizeFlags = SynchronizeFlags {
-    synchronous: false,
-    more: false,
-    nowait: false,
-};
 
 fn store(folder: &Path) -> Arc<dyn Pager> {
     FileStore::open(folder, &Default::default()).unwrap()
@@ -194,7 +189,7 @@ fn a_request_that_is_refused_is_not_waited_for() {
     let clients = ["first", "second"].map(|name| open_with(cache.clone(), name, PAGES));
     let last = SynchronizeFlags {
         synchronous: true,
-        ..ASYNCHRONOUS
+        ..SynchronizeFlags::ASYNCHRONOUS
     };
     let flags = [SynchronizeFlags { more: true, ..last }, last];
     for refused in 0..2 {
@@ -310,7 +305,9 @@ fn close_with_a_queued_call(client: Client) {
     let call = Client::call();
     client.give_full(call, 0, 2);
     client.give_full(call, 1, 2);
-    client.synchronize(call, (0, PAGES), ASYNCHRONOUS).unwrap();
+    client
+        .synchronize(call, (0, PAGES), SynchronizeFlags::ASYNCHRONOUS)
+        .unwrap();
     client.recorder.wait(client.range(0, PAGES)).unwrap();
     client.close();
 }
@@ -364,7 +361,7 @@ fn a_call_that_is_answered_after_the_object_was_closed_and_opened_again() {
     client.give_full(call, 0, 2);
     let synchronous = SynchronizeFlags {
         synchronous: true,
-        ..ASYNCHRONOUS
+        ..SynchronizeFlags::ASYNCHRONOUS
     };
     client.synchronize(call, (0, 1), synchronous).unwrap();
     // The guest gets ABORTED, and ends.
@@ -549,7 +546,9 @@ fn random_calls_and_copies_of_any_age_read_as_the_remote_store() {
                             0 => client.pager().abort(call),
                             1 => open_calls.push(call),
                             2 => {
-                                client.synchronize(call, (0, PAGES), ASYNCHRONOUS).unwrap();
+                                client
+                                    .synchronize(call, (0, PAGES), SynchronizeFlags::ASYNCHRONOUS)
+                                    .unwrap();
                                 client.recorder.wait(client.range(0, PAGES)).unwrap();
                             }
                             _ => client.sync(call, 0, PAGES).unwrap(),

@@ -106,11 +106,7 @@ fn asynchronous_calls_share_a_request() {
     for round in 0..200 {
         let call = Client::call();
         client.give_full(call, round % 8, round as u8);
-        let flags = SynchronizeFlags {
-            synchronous: false,
-            more: false,
-            nowait: false,
-        };
+        let flags = SynchronizeFlags::ASYNCHRONOUS;
         client.synchronize(call, (0, 8), flags).unwrap();
         client.recorder.wait(client.range(0, 8)).unwrap();
     }

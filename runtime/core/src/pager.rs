@@ -189,6 +189,21 @@ pub struct SynchronizeFlags {
     pub nowait: bool,
 }
 
+impl SynchronizeFlags {
+    /// The last request of a call that is to be durable.
+    pub const SYNCHRONOUS: Self = Self {
+        synchronous: true,
+        more: false,
+        nowait: false,
+    };
+
+    /// The last request of a call that is to be queued.
+    pub const ASYNCHRONOUS: Self = Self {
+        synchronous: false,
+        ..Self::SYNCHRONOUS
+    };
+}
+
 /// What a `lock_request` asks to have returned (`memory_object_return_t`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReturnPages {

@@ -4,21 +4,9 @@ use vmsync_core::pager::SynchronizeFlags;
 
 use crate::{Client, Fixture};
 
-const SYNC: SynchronizeFlags = SynchronizeFlags {
-    synchronous: true,
-    more: false,
-    nowait: false,
-};
-const SYNC_MORE: SynchronizeFlags = SynchronizeFlags {
-    synchronous: true,
-    more: true,
-    nowait: false,
-};
-const ASYNC: SynchronizeFlags = SynchronizeFlags {
-    synchronous: false,
-    more: false,
-    nowait: false,
-};
+const SYNC: SynchronizeFlags = SynchronizeFlags::SYNCHRONOUS;
+const SYNC_MORE: SynchronizeFlags = SynchronizeFlags { more: true, ..SYNC };
+const ASYNC: SynchronizeFlags = SynchronizeFlags::ASYNCHRONOUS;
 
 pub(super) fn group_over_objects(fixture: &mut Fixture) {
     let left = Client::open(fixture, "left", 2);

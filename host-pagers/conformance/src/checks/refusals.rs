@@ -8,11 +8,7 @@ use vmsync_core::{
 
 use crate::{Client, Fixture};
 
-const SYNC: SynchronizeFlags = SynchronizeFlags {
-    synchronous: true,
-    more: false,
-    nowait: false,
-};
+const SYNC: SynchronizeFlags = SynchronizeFlags::SYNCHRONOUS;
 const DIRTY: ReturnFlags = ReturnFlags {
     dirty: true,
     kernel_copy: true,

@@ -124,11 +124,7 @@ fn an_image_is_not_settled_where_what_is_queued_is_lost() {
     let object = client(&store, "object", 1).unwrap();
     let call = Client::call();
     object.give_full(call, 0, 7);
-    let flags = SynchronizeFlags {
-        synchronous: false,
-        more: false,
-        nowait: false,
-    };
+    let flags = SynchronizeFlags::ASYNCHRONOUS;
     object.synchronize(call, (0, 1), flags).unwrap();
     disk.inject(Fault {
         after: disk.operations(),

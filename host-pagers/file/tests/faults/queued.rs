@@ -54,14 +54,7 @@ fn the_address_of_the_last_mapping_is_that_of_the_last_call() {
         client(&store, "object", PAGES).unwrap().attributes().address
     };
     let queue = |byte| {
-        let (call, flags) = (
-            Client::call(),
-            SynchronizeFlags {
-                synchronous: false,
-                more: false,
-                nowait: false,
-            },
-        );
+        let (call, flags) = (Client::call(), SynchronizeFlags::ASYNCHRONOUS);
         object.give_full(call, 0, byte);
         object.synchronize(call, (0, 1), flags).unwrap();
         object.recorder.wait(object.range(0, 1)).unwrap();
@@ -99,11 +92,7 @@ fn what_is_queued_behind_a_record_that_fails_fails_too() {
         object
             .give(call, first, &vec![byte; PAGE * MANY as usize])
             .unwrap();
-        let flags = SynchronizeFlags {
-            synchronous: false,
-            more: false,
-            nowait: false,
-        };
+        let flags = SynchronizeFlags::ASYNCHRONOUS;
         object.synchronize(call, (first, MANY), flags).unwrap();
         object.recorder.wait(object.range(first, MANY)).unwrap();
     }
@@ -137,22 +126,13 @@ fn a_failed_queued_call_is_told() {
         call,
         (0, 2),
         SynchronizeFlags {
-            synchronous: false,
             more: true,
-            nowait: false,
+            ..SynchronizeFlags::ASYNCHRONOUS
         },
     )
     .unwrap();
     right
-        .synchronize(
-            call,
-            (1, 1),
-            SynchronizeFlags {
-                synchronous: false,
-                more: false,
-                nowait: false,
-            },
-        )
+        .synchronize(call, (1, 1), SynchronizeFlags::ASYNCHRONOUS)
         .unwrap();
     left.recorder.wait(left.range(0, 2)).unwrap();
     right.recorder.wait(right.range(1, 1)).unwrap();
@@ -190,11 +170,7 @@ fn a_call_that_was_begun_before_a_queued_one_failed_fails_with_it() {
         let queued = Client::call();
         object.give_full(queued, 0, 2);
         object.give_full(queued, 1, 2);
-        let flags = SynchronizeFlags {
-            synchronous: false,
-            more: false,
-            nowait: false,
-        };
+        let flags = SynchronizeFlags::ASYNCHRONOUS;
         object.synchronize(queued, (0, 2), flags).unwrap();
         object.recorder.wait(object.range(0, 2)).unwrap();
         let behind = Client::call();
@@ -229,11 +205,7 @@ fn a_failed_queued_call_of_somebody_who_left_is_told_to_who_has_the_object_open(
     let first = client(&store, "object", 2).unwrap();
     let call = Client::call();
     first.give_full(call, 1, 7);
-    let queued = SynchronizeFlags {
-        synchronous: false,
-        more: false,
-        nowait: false,
-    };
+    let queued = SynchronizeFlags::ASYNCHRONOUS;
     first.synchronize(call, (0, 2), queued).unwrap();
     first.recorder.wait(first.range(0, 2)).unwrap();
     first.close();

@@ -6,6 +6,17 @@ use vmsync_pager_file::disk::memory::{Failure, Fault, MemoryDisk};
 
 use crate::common::{PAGE, PAGES, client, contents, open};
 
+/// A call that sets the first page to 2: the write of its record works, its sync is a false alarm.
+fn fail_behind_the_record(disk: &MemoryDisk, object: &Client) {
+    disk.inject(Fault {
+        after: disk.operations() + 1,
+        count: 1,
+        failure: Failure::FalseAlarm,
+    });
+    let error = object.try_commit_full(0, 2).unwrap_err();
+    assert_eq!(error.kind, PagerErrorKind::Io, "{error}");
+}
+
 /// The trap that gave "fsyncgate" its name: a sync fails, the record has arrived all the same, a later call works.
 /// The failed call must not come back.
 #[test]
@@ -14,15 +25,7 @@ fn a_failed_call_that_arrived_is_void_after_a_later_one() {
     let store = open(&disk).unwrap();
     let object = client(&store, "object", PAGES).unwrap();
     object.commit_full(0, 1);
-    // The write of the record works, its sync is a false alarm.
-    disk.inject(Fault {
-        after: disk.operations() + 1,
-        count: 1,
-        failure: Failure::FalseAlarm,
-    });
-    let call = Client::call();
-    object.give_full(call, 0, 2);
-    assert_eq!(object.sync(call, 0, 1).unwrap_err().kind, PagerErrorKind::Io);
+    fail_behind_the_record(&disk, &object);
     object.assert_full(0, 1);
     let resurrected = contents(&open(&disk.after_kill()).unwrap()).unwrap();
     assert_eq!(resurrected["object"][0], 2, "the record did arrive");
@@ -43,12 +46,7 @@ fn a_failed_call_that_arrived_is_void_after_one_without_changes() {
     let store = open(&disk).unwrap();
     let object = client(&store, "object", PAGES).unwrap();
     object.commit_full(0, 1);
-    disk.inject(Fault {
-        after: disk.operations() + 1,
-        count: 1,
-        failure: Failure::FalseAlarm,
-    });
-    assert!(object.try_commit_full(0, 2).is_err(), "its sync failed");
+    fail_behind_the_record(&disk, &object);
     object.sync(Client::call(), 0, PAGES).expect("an empty call");
     for all in [false, true] {
         let left = disk.after_power_cut(&mut |_, _| all);
@@ -68,16 +66,12 @@ fn a_failed_call_stays_void_through_a_kill_and_a_power_cut() {
         object.commit_full(0, 1);
         // An opening that has nothing to replay writes nothing.
         store.checkpoint().unwrap();
-        let fail = |after, failure| {
-            disk.inject(Fault {
-                after,
-                count: 1,
-                failure,
-            });
-        };
-        fail(disk.operations() + 1, Failure::FalseAlarm);
-        assert!(object.try_commit_full(0, 2).is_err(), "its sync failed");
-        fail(disk.operations() + second, Failure::Io);
+        fail_behind_the_record(&disk, &object);
+        disk.inject(Fault {
+            after: disk.operations() + second,
+            count: 1,
+            failure: Failure::Io,
+        });
         let _ = object.try_commit_full(1, 3);
         let killed = disk.after_kill_unsynced();
         let store = open(&killed).unwrap();

@@ -353,11 +353,7 @@ impl Shelf {
             let group = self.groups.get(&number);
             given &= group.is_none_or(|group| self.give(call, self.group_page(number), &group.sums));
         }
-        let behind = SynchronizeFlags {
-            synchronous: false,
-            more: false,
-            nowait: false,
-        };
+        let behind = SynchronizeFlags::ASYNCHRONOUS;
         let range = ByteRange::new(0, self.page_size.bytes());
         let asked = given && self.local.synchronize(call, self.object, range, behind).is_ok();
         if !asked {
