@@ -1,6 +1,6 @@
 //! What a synchronous call costs in this store and in the file store on the same disk, in turn with each other.
 //!
-//! `cargo run --release -p vmsync-pager-kv --example commit_cost [folder] [MiB of the object] [rounds]`
+//! `cargo run --release -p vmsync-pager-kv --example against_file_store [folder] [MiB of the object] [rounds]`
 //!
 //! Medians, with the 10th and 90th percentiles (other work on the machine shows least in the former), of calls of 1
 //! and of 100 random pages, 8 bytes of each and whole; then the calls a second of 16 threads, and the bytes on disk.
