@@ -177,21 +177,23 @@ impl<O: ObjectHandle> Segment<O> {
 /// times, the pager is asked once, for a writer's segment or else for the first.
 fn ask_once<O: ObjectHandle>(cleaning: Cleaning, segments: Vec<Segment<O>>) -> Vec<(Segment<O>, bool)> {
     let is_written = |segment: &Segment<O>| segment.sharing == Sharing::Writer;
-    let ask_for_readers = cleaning.synchronize && cleaning.synchronous;
+    let asks_readers = cleaning.synchronize && cleaning.synchronous;
+    if !asks_readers || segments.iter().all(is_written) {
+        let with_asks = |segment: Segment<O>| {
+            let asks = cleaning.synchronize && is_written(&segment);
+            (segment, asks)
+        };
+        return segments.into_iter().map(with_asks).collect();
+    }
     let mut asked: BTreeMap<ObjectId, PageSet> = BTreeMap::new();
-    if ask_for_readers && !segments.iter().all(is_written) {
-        for segment in segments.iter().filter(|segment| is_written(segment)) {
-            asked
-                .entry(segment.object.id())
-                .or_default()
-                .insert(segment.object_pages);
-        }
+    for segment in segments.iter().filter(|segment| is_written(segment)) {
+        let asked = asked.entry(segment.object.id()).or_default();
+        asked.insert(segment.object_pages);
     }
     let mut all = Vec::new();
     for segment in segments {
-        if is_written(&segment) || !ask_for_readers {
-            let asks = cleaning.synchronize && is_written(&segment);
-            all.push((segment, asks));
+        if is_written(&segment) {
+            all.push((segment, true));
             continue;
         }
         let pages = segment.object_pages;
